@@ -1,0 +1,325 @@
+"""Parsers of directive values: the words behind a directive's name → the value that ``Config`` holds.
+
+Every parser takes the words of one line (quotes removed) and the directory that relative paths start from,
+and raises ``ValueError`` with a text that says what is wrong and what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+
+from .mediatypes import with_charset
+
+Parse = Callable[[Sequence[str], str], object]
+
+LOWEST_PORT = 1024
+HIGHEST_PORT = 65535
+LONGEST_S = 86400.0  # a day: longer is a slip of the pen, not a timeout
+REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+
+# Patterns are text: re compiles and keeps the few that a configuration needs, which halves the import.
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
+_FIELD_VALUE = r"[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?"  # section 5.5, trimmed
+_MEDIA_TYPE = (
+    rf"{_TOKEN}/{_TOKEN}"
+    rf'(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*'
+)  # section 8.3.1
+_NUMBER = r"[0-9]{1,18}"
+_DECIMAL = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_SIZE = r"([0-9]{1,15})([KMGkmg]?)"
+_EXTENSION = r"\.[^./\s]+"
+_REDIRECT_TARGET = r"(?:https?://[!-~]+|/(?:[!-.0-~][!-~]*)?)"
+_FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+_OWN_FIELDS = {
+    "cache-control": "use CacheControl",
+    "content-type": "use ContentType",
+    "server": "use ServerHeader",
+    "location": "use Redirect",
+}
+_COMPUTED_FIELDS = frozenset(
+    {
+        "accept-ranges",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "date",
+        "etag",
+        "keep-alive",
+        "last-modified",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def number(low: int, high: int) -> Parse:
+    """A parser of one whole number from ``low`` to ``high``."""
+
+    def parse(words: Sequence[str], base: str) -> int:
+        return _whole_number(words[0], low, high)
+
+    return parse
+
+
+def seconds(low: float) -> Parse:
+    """A parser of a time in seconds, fractions allowed, from ``low`` to a day."""
+
+    def parse(words: Sequence[str], base: str) -> float:
+        if not re.fullmatch(_DECIMAL, words[0]) or not low <= float(words[0]) <= LONGEST_S:
+            raise ValueError(f"{words[0]!r} is not a number of seconds from {low:g} to {LONGEST_S:g}")
+        return float(words[0])
+
+    return parse
+
+
+def size(high: int) -> Parse:
+    """A parser of a number of bytes up to ``high``; K, M and G multiply by powers of 1024."""
+
+    def parse(words: Sequence[str], base: str) -> int:
+        match = re.fullmatch(_SIZE, words[0])
+        if not match or (value := int(match[1]) * _FACTOR[match[2].upper()]) > high:
+            raise ValueError(
+                f"{words[0]!r} is not a size from 0 to {high >> 20}M: digits, then K, M or G (powers of 1024)"
+            )
+        return value
+
+    return parse
+
+
+def choice(*names: str) -> Parse:
+    """A parser of one of ``names``, in any case."""
+
+    def parse(words: Sequence[str], base: str) -> str:
+        if words[0].lower() not in names:
+            raise ValueError(f"{words[0]!r} is none of {', '.join(names)}")
+        return words[0].lower()
+
+    return parse
+
+
+def chosen(*names: str) -> Parse:
+    """A parser of a list of ``names`` separated by commas or spaces, each at most once; gives a tuple."""
+
+    def parse(words: Sequence[str], base: str) -> tuple[str, ...]:
+        values = [item.upper() for item in _items(words)]
+        for value in values:
+            if value not in names:
+                raise ValueError(f"{value!r} is none of {', '.join(names)}")
+        return tuple(dict.fromkeys(values))
+
+    return parse
+
+
+def optional(parse: Parse) -> Parse:
+    """``parse``, or None for the word ``off``."""
+
+    def parse_optional(words: Sequence[str], base: str) -> object:
+        return None if words[0].lower() == "off" else parse(words, base)
+
+    return parse_optional
+
+
+def parse_switch(words: Sequence[str], base: str) -> bool:
+    """``on`` or ``off``."""
+    if words[0].lower() not in ("on", "off"):
+        raise ValueError(f"{words[0]!r} is neither on nor off")
+    return words[0].lower() == "on"
+
+
+def parse_host(words: Sequence[str], base: str) -> str:
+    """One IPv4 or IPv6 address, IPv6 with or without brackets."""
+    import ipaddress  # only configurations that name an address pay for it
+
+    text = words[0].removeprefix("[").removesuffix("]") if ":" in words[0] else words[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(
+            f"{words[0]!r} is not an IP address such as 127.0.0.1, 0.0.0.0 (every IPv4 address) or ::1"
+        ) from None
+
+
+def parse_ports(words: Sequence[str], base: str) -> tuple[int, ...]:
+    """TCP ports that need no privilege."""
+    ports = tuple(_port(item) for item in _items(words))
+    if len(set(ports)) < len(ports):
+        raise ValueError("a port is listed twice; each may be listed once")
+    return ports
+
+
+def parse_listen(words: Sequence[str], base: str) -> tuple[str, ...]:
+    """``unix:/path``: the absolute path of a Unix-domain socket."""
+    scheme, _, path = words[0].partition(":")
+    if scheme != "unix" or not path:
+        raise ValueError(f"{words[0]!r} is not unix:/PATH; TCP ports are given by ListenPort")
+    path = _absolute(path, base)
+    if len(os.fsencode(path)) > 107:  # unix(7): sun_path holds 108 bytes, one of them the final NUL
+        raise ValueError(f"{path!r} is too long for a Unix-domain socket; at most 107 bytes are allowed")
+    return (path,)
+
+
+def parse_user(words: Sequence[str], base: str) -> str:
+    """The name of an account of this machine."""
+    import pwd  # POSIX only, and only needed where privileges are dropped
+
+    try:
+        return pwd.getpwnam(words[0]).pw_name
+    except KeyError:
+        raise ValueError(f"{words[0]!r} is not the name of an account of this machine") from None
+
+
+def parse_path(words: Sequence[str], base: str) -> str:
+    """An absolute path; symbolic links are not resolved."""
+    return _absolute(words[0], base)
+
+
+def parse_log(words: Sequence[str], base: str) -> str:
+    """``-`` (standard error), ``off``, or an absolute path."""
+    return words[0].lower() if words[0].lower() in ("-", "off") else _absolute(words[0], base)
+
+
+def parse_index(words: Sequence[str], base: str) -> tuple[str, ...]:
+    """Plain file names."""
+    names = tuple(_items(words))
+    for name in names:
+        if "/" in name or name.startswith("."):
+            raise ValueError(f"{name!r} is not a plain file name without '/' and leading dot")
+    return names
+
+
+def parse_content_type(words: Sequence[str], base: str) -> dict[str, str]:
+    """``.ext type/subtype``: one lower-case extension → value of Content-Type."""
+    if not re.fullmatch(_EXTENSION, words[0]):
+        raise ValueError(f"{words[0]!r} is not one extension with its dot, such as .html")
+    return {words[0].lower(): parse_media_type(words[1:], base)}
+
+
+def parse_media_type(words: Sequence[str], base: str) -> str:
+    """A media type with optional parameters; text without a charset is declared to be UTF-8."""
+    text = " ".join(words)
+    if not re.fullmatch(_MEDIA_TYPE, text):
+        raise ValueError(f"{text!r} is not type/subtype, such as text/html or text/html; charset=utf-8")
+    return with_charset(text)
+
+
+def parse_server(words: Sequence[str], base: str) -> str:
+    """The value of the Server field, or ``off``."""
+    return "off" if words[0].lower() == "off" else _field_value(words)
+
+
+def parse_header(words: Sequence[str], base: str) -> tuple[tuple[str, str, str], ...]:
+    """``"Name" "value" [glob]``."""
+    name = words[0]
+    if not re.fullmatch(_TOKEN, name):
+        raise ValueError(f"{name!r} is not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed")
+    if hint := _OWN_FIELDS.get(name.lower()):
+        raise ValueError(f"{name} cannot be set here: {hint}")
+    if name.lower() in _COMPUTED_FIELDS:
+        raise ValueError(f"{name} cannot be set: the server computes it for each response")
+    return ((name, _field_value(words[1:2]), _glob(words[2] if len(words) > 2 else "*")),)
+
+
+def parse_cache_control(words: Sequence[str], base: str) -> tuple[tuple[str, str], ...]:
+    """``glob value``; the value may be several words."""
+    return ((_glob(words[0]), _field_value(words[1:])),)
+
+
+def parse_error_page(words: Sequence[str], base: str) -> dict[int, str]:
+    """``status /path``."""
+    return {_whole_number(words[0], 400, 599): parse_url_path(words[1:], base)}
+
+
+def parse_redirect(words: Sequence[str], base: str) -> tuple[tuple[str, str, int], ...]:
+    """``from to [status]``."""
+    status = _whole_number(words[2], 300, 399) if len(words) > 2 else 302
+    if status not in REDIRECT_STATUSES:
+        raise ValueError(f"{status} is none of {', '.join(map(str, REDIRECT_STATUSES))}")
+    if not re.fullmatch(_REDIRECT_TARGET, words[1]):
+        raise ValueError(f"{words[1]!r} is neither a /path nor an http:// or https:// URL, percent-encoded")
+    return ((parse_url_path(words, base), words[1], status),)
+
+
+def parse_url_path(words: Sequence[str], base: str) -> str:
+    """A path of this site: one leading slash, not percent-encoded, no ``..``."""
+    path = words[0]
+    if not path.startswith("/") or "//" in path or {".", ".."} & set(path.split("/")):
+        raise ValueError(f"{path!r} is not a path of this site: '/' first, no '//', '/./' or '/../'")
+    return path
+
+
+def parse_status_path(words: Sequence[str], base: str) -> str:
+    """A path of this site that ends with a slash and is not the whole site."""
+    path = parse_url_path(words, base)
+    if len(path) < 3 or not path.endswith("/"):
+        raise ValueError(f"{path!r} is not a folder of its own such as /-/, with '/' first and last")
+    return path
+
+
+def parse_networks(words: Sequence[str], base: str) -> tuple[str, ...]:
+    """IP addresses and networks."""
+    import ipaddress  # only configurations that name an address pay for it
+
+    try:
+        return tuple(str(ipaddress.ip_network(item)) for item in _items(words))
+    except ValueError as error:
+        raise ValueError(f"{error}; addresses and networks such as 10.0.0.0/8 are allowed") from None
+
+
+def parse_basic_auth(words: Sequence[str], base: str) -> tuple[tuple[str, str], ...]:
+    """``glob htpasswd-file``, the file readable now: a typing error must not leave a door open."""
+    path = _absolute(words[1], base)
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
+        raise ValueError(f"{path!r} is not a file that can be read; an htpasswd file is needed")
+    return ((_glob(words[0]), path),)
+
+
+def _items(words: Sequence[str]) -> list[str]:
+    """List items separated by commas or spaces, whether quoted singly, together or not at all."""
+    items = [item for item in re.split(r'[,\s"]+', " ".join(words)) if item]
+    if not items:
+        raise ValueError("the list is empty; at least one value is needed")
+    return items
+
+
+def _whole_number(text: str, low: int, high: int) -> int:
+    if not re.fullmatch(_NUMBER, text) or not low <= int(text) <= high:
+        raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(_NUMBER, text):
+        raise ValueError(f"{text!r} is not a number; ports from {LOWEST_PORT} to {HIGHEST_PORT} are allowed")
+    if int(text) < LOWEST_PORT:
+        raise ValueError(
+            f"port {int(text)} is below {LOWEST_PORT}; {LOWEST_PORT} to {HIGHEST_PORT} are allowed,"
+            " lower ports are handed over by socket activation (systemd, LISTEN_FDS)"
+        )
+    if int(text) > HIGHEST_PORT:
+        raise ValueError(f"port {text} is above {HIGHEST_PORT}; {LOWEST_PORT} to {HIGHEST_PORT} are allowed")
+    return int(text)
+
+
+def _absolute(path: str, base: str) -> str:
+    if not path:
+        raise ValueError("the path is empty")
+    return os.path.abspath(os.path.join(base, path))
+
+
+def _glob(text: str) -> str:
+    if not text.startswith(("/", "*")):
+        raise ValueError(f"{text!r} is not a pattern of paths such as *.css or /assets/*: '/' or '*' first")
+    return text
+
+
+def _field_value(words: Sequence[str]) -> str:
+    text = " ".join(words)
+    if not re.fullmatch(_FIELD_VALUE, text):
+        raise ValueError(f"{text!r} is not a field value: printable ISO 8859-1 text without controls")
+    return text
