@@ -1,0 +1,94 @@
+"""Content negotiation by the request (RFC 9110 section 12.5) as pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+from itertools import permutations
+
+CODINGS = ("br", "zstd", "gzip", "identity")
+"""The content codings that the server may choose from, in its own order of preference."""
+
+_ALIASES = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
+
+# Every preference that there can be: 65, the same numbers in every process of this version.
+_NUMBERS = {
+    preference: number
+    for number, preference in enumerate(
+        preference for length in range(len(CODINGS) + 1) for preference in permutations(CODINGS, length)
+    )
+}
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_WEIGHT = r"[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)"
+_CODING = re.compile(rf"[ \t,]*({_TOKEN})(?:{_WEIGHT})?[ \t]*(?:,|\Z)")
+# Space after a semicolon belongs to a name or to the next semicolon, never to both: no backtracking there.
+_PARAMETER = rf'[ \t]*;(?:[ \t]*(?![qQ]=){_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*"))?'
+_MEDIA_RANGE = re.compile(
+    rf"[ \t,]*({_TOKEN}/{_TOKEN})(?:{_PARAMETER})*(?:{_WEIGHT}(?:{_PARAMETER})*)?[ \t]*(?:,|\Z)"
+)
+_EMPTY_MEMBERS = re.compile(r"[ \t,]*")
+
+
+def preferred_codings(value: str | None) -> tuple[str, ...]:
+    """Return the members of ``CODINGS`` that an Accept-Encoding accepts, best first (section 12.5.3).
+
+    Ordered by weight, then as in ``CODINGS``. ``identity`` is accepted unless the field excludes it, and
+    comes last unless the field gives it a weight. Empty if nothing known is accepted. A coding named twice
+    has the lower weight. A missing, empty or malformed field means identity alone, which is never wrong.
+    """
+    weights: dict[str, float] = {}
+    for name, weight in _parse_list(_CODING, value or "") or ():
+        coding = _ALIASES.get(name, name)
+        weights[coding] = min(weight, weights.get(coding, weight))
+    unnamed = weights.get("*", 0.0)
+    # An identity that is not mentioned is acceptable, but less than anything that is: weights have 3 digits.
+    unnamed_identity = weights.get("*", 0.0001)
+    ranked = [
+        (coding, weights.get(coding, unnamed_identity if coding == "identity" else unnamed))
+        for coding in CODINGS
+    ]
+    acceptable = [(coding, weight) for coding, weight in ranked if weight > 0]
+    return tuple(coding for coding, _ in sorted(acceptable, key=lambda pair: -pair[1]))
+
+
+def codings_number(preference: tuple[str, ...]) -> int:
+    """Return the number, from 0 to 64, of a result of ``preferred_codings``; for cache keys."""
+    return _NUMBERS[preference]
+
+
+def choose(preference: tuple[str, ...], available: Container[str]) -> str | None:
+    """Return the best coding of ``preference`` that is ``available``, None if none is.
+
+    None is the caller's decision: section 12.5.3 wants identity sent where the field does not exclude it,
+    and where it does, 406 as well as identity is allowed (section 12.4.1).
+    """
+    return next((coding for coding in preference if coding in available), None)
+
+
+def prefers_json(accept: str | None) -> bool:
+    """Tell whether an Accept field (section 12.5.1) wants application/json rather than text/html.
+
+    The weight decides, then the more specific media range, then HTML: so what a browser or ``*/*`` accepts
+    is HTML, and ``application/json, */*`` is JSON. Parameters other than the weight are not looked at.
+    """
+    weights = dict(_parse_list(_MEDIA_RANGE, accept or "") or ())
+
+    def quality(media_type: str) -> tuple[float, int]:
+        ranges = media_type, media_type.partition("/")[0] + "/*", "*/*"
+        return next(
+            ((weights[name], -rank) for rank, name in enumerate(ranges) if name in weights), (0.0, -3)
+        )
+
+    json = quality("application/json")
+    return json[0] > 0 and json > quality("text/html")
+
+
+def _parse_list(member: re.Pattern[str], value: str) -> list[tuple[str, float]] | None:
+    """Return the lower-case names and the weights of a list's members; None if the list is malformed."""
+    members = []
+    position = 0
+    while (match := member.match(value, position)) is not None:
+        members.append((match[1].lower(), float(match[2] or 1)))
+        position = match.end()
+    return members if _EMPTY_MEMBERS.fullmatch(value, position) else None
