@@ -209,16 +209,15 @@ class _Draft:
         """Report a root that cannot be served and a log that cannot be written."""
         root = self.values["document_root"]
         if root is not None and (wrong := _directory_problem(root, os.R_OK | os.X_OK)):
-            where = self.given["DocumentRoot"]
-            self.problems.append(Problem(*where, f"DocumentRoot: {wrong}; a readable directory is needed"))
+            file, line = self.given["DocumentRoot"]
+            name = "DIR" if file == COMMAND_LINE else "DocumentRoot"
+            self.problems.append(Problem(file, line, f"{name}: {wrong}; a readable directory is needed"))
         for name, path in (("AccessLog", self.values["access_log"]), ("ErrorLog", self.values["error_log"])):
-            if name not in self.given or path in ("-", "off"):
-                continue
-            wrong = _directory_problem(os.path.dirname(path), os.X_OK)
-            if wrong or os.path.isdir(path):
-                wrong = wrong or f"{path!r} is a directory"
-                text = f"{name}: {wrong}; a file in a directory that exists is needed"
-                self.problems.append(Problem(*self.given[name], text))
+            file, line = self.given.get(name, (self.file, 0))
+            # The state directory of the built-in defaults is made when the server starts.
+            if file != COMMAND_LINE and path not in ("-", "off") and (wrong := _log_problem(path)):
+                text = f"{name}: {wrong}; -, off or a file that can be written is needed"
+                self.problems.append(Problem(file, line, text))
 
 
 def split_words(line: bytes) -> list[str]:
@@ -283,9 +282,20 @@ def _directory_problem(path: str, mode: int) -> str:
         return f"{path!r} does not exist"
     if not os.path.isdir(path):
         return f"{path!r} is not a directory"
-    return "" if os.access(path, mode) else f"{path!r} may not be read"
+    return "" if os.access(path, mode) else f"{path!r} may not be used: permission denied"
+
+
+def _log_problem(path: str) -> str:
+    """What keeps ``path`` from being appended to, or ''."""
+    if os.path.isdir(path):
+        return f"{path!r} is a directory"
+    if os.path.exists(path):
+        return "" if os.access(path, os.W_OK) else f"{path!r} may not be written"
+    return _directory_problem(os.path.dirname(path), os.W_OK | os.X_OK)
 
 
 def _is_socket_activated() -> bool:
-    """Tell whether systemd (or the like) hands over listening sockets: sd_listen_fds(3)."""
-    return os.environ.get("LISTEN_FDS", "0") not in ("", "0")
+    """Tell whether systemd (or the like) hands listening sockets to this process: sd_listen_fds(3)."""
+    own = str(os.getpid())
+    # A shell that tries --check sets no LISTEN_PID; one that belongs to another process means: not for us.
+    return os.environ.get("LISTEN_FDS", "0") not in ("", "0") and os.environ.get("LISTEN_PID", own) == own

@@ -1,0 +1,101 @@
+"""The command line: arguments → ``Source`` → the running server.
+
+Exit status 0: stopped on request, or ``--check`` found nothing wrong; 1: the server could not run, such as a
+port in use; 2: the configuration or the command line is wrong, and no socket was opened.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .config import Config, Source
+from .directives import DIRECTIVES
+from .errors import ConfigError, ListenError
+
+if TYPE_CHECKING:
+    import argparse
+
+CONFIG_FILE = "ws.conf"
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what ``argv`` asks and return the exit status; None stands for the process's own arguments."""
+    arguments = build_parser().parse_args(argv)
+    if arguments.version:
+        print(_version())
+        return EXIT_OK
+    source = find_source(arguments)
+    try:
+        config = source.read()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    if arguments.check:
+        _print_directives(config)
+        return EXIT_OK
+    return _serve(source)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options, those that override a directive taken from the table."""
+    import argparse  # 10 ms that the library does not need
+
+    parser = argparse.ArgumentParser(
+        prog="fastws",
+        description="Serve files over HTTP/1.1.",
+        epilog=f"Without DIR and --config the server reads ./{CONFIG_FILE}; where there is none, it serves"
+        " the current directory on 127.0.0.1:8080.",
+    )
+    parser.add_argument("directory", nargs="?", metavar="DIR", help="directory to serve")
+    parser.add_argument("--config", metavar="FILE", help="configuration file, see docs/configuration.md")
+    for row in DIRECTIVES:
+        if row.flag:
+            metavar = row.flag.removeprefix("--").upper()
+            parser.add_argument(
+                row.flag, dest=row.name, metavar=metavar, help=f"go before {row.name} of the file"
+            )
+    parser.add_argument("--check", action="store_true", help="print every directive in force and exit")
+    parser.add_argument(
+        "--version", action="store_true", help="print the version and which side runs, and exit"
+    )
+    return parser
+
+
+def find_source(arguments: argparse.Namespace) -> Source:
+    """Where the configuration is: ``--config``, or ./ws.conf unless a directory is named, or defaults."""
+    path = arguments.config
+    if path is None and arguments.directory is None and os.path.exists(CONFIG_FILE):
+        path = CONFIG_FILE
+    given = {row.name: getattr(arguments, row.name) for row in DIRECTIVES if row.flag}
+    overrides = {name: text for name, text in given.items() if text is not None}
+    return Source(path, arguments.directory, overrides)
+
+
+def _version() -> str:
+    from . import __version__, backend  # loads the compiled modules, which --check has no use for
+
+    return f"fastws {__version__} ({backend.describe()})"
+
+
+def _print_directives(config: Config) -> None:
+    """Print the dictionary of every directive in force, as Python would read it."""
+    import pprint  # for this one listing
+
+    pprint.pp(config.as_dict(), width=100)
+
+
+def _serve(source: Source) -> int:
+    from .server import run  # --check needs none of it
+
+    try:
+        return run(source)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    except ListenError as error:
+        print(f"fastws: {error}", file=sys.stderr)
+        return EXIT_FAILED

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastws
+from fastws import backend
+from fastws.cli import build_parser, find_source
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def environment(state: Path) -> dict[str, str]:
+    """The environment of a run that finds this package from anywhere and leaves the user's files alone."""
+    kept = {name: value for name, value in os.environ.items() if name != "LISTEN_FDS"}
+    return kept | {"PYTHONPATH": str(REPOSITORY), "XDG_STATE_HOME": str(state)}
+
+
+def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m fastws`` in ``directory`` to its end."""
+    command = [sys.executable, "-m", "fastws", *arguments]
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=environment(directory / "state"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A directory with a ws.conf and the root that it names."""
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "index.html").write_text("<p>hello</p>")
+    (tmp_path / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\n")
+    return tmp_path
+
+
+def test_check_prints_the_dictionary_in_force(site: Path) -> None:
+    done = run(site, "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = ast.literal_eval(done.stdout)
+    assert shown["DocumentRoot"] == str(site / "www")
+    assert shown["KeepaliveTime"] == 15.0
+
+
+def test_flags_go_before_the_file(site: Path) -> None:
+    done = run(site, "--check", "--host", "::1", "--port", "0", "--workers", "3")
+    shown = ast.literal_eval(done.stdout)
+    assert (shown["Host"], shown["ListenPort"], shown["WorkerThreads"]) == ("::1", (0,), 3)
+
+
+def test_directory_is_served_by_the_defaults(site: Path) -> None:
+    shown = ast.literal_eval(run(site, "www", "--check").stdout)
+    assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "www"), "application/octet-stream")
+    assert shown["AccessLog"] == str(site / "state" / "fastws" / "log_webserver.txt")
+
+
+def test_directory_goes_before_the_root_of_a_named_file(site: Path) -> None:
+    (site / "other").mkdir()
+    shown = ast.literal_eval(run(site, "other", "--config", "ws.conf", "--check").stdout)
+    assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "other"), None)
+
+
+def test_nothing_named_and_no_file_serves_the_current_directory(tmp_path: Path) -> None:
+    shown = ast.literal_eval(run(tmp_path, "--check").stdout)
+    assert (shown["DocumentRoot"], shown["Host"], shown["ListenPort"]) == (
+        str(tmp_path),
+        "127.0.0.1",
+        (8080,),
+    )
+
+
+def test_every_error_goes_to_standard_error_and_exits_2(site: Path) -> None:
+    (site / "ws.conf").write_text("ListenPort 80\nDocumentRoot www\nKepaliveTime 5\n")
+    for arguments in ([], ["--check"]):
+        done = run(site, *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        first, second = done.stderr.splitlines()
+        assert first.startswith("ws.conf:1: ListenPort: port 80 is below 1024")
+        assert second == "ws.conf:3: unknown directive 'KepaliveTime'; the nearest known one is KeepaliveTime"
+
+
+def test_configuration_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
+    done = run(tmp_path, "--config", "no.conf")
+    assert (done.returncode, done.stderr) == (2, "no.conf: cannot be read: No such file or directory\n")
+
+
+def test_wrong_flag_exits_2(site: Path) -> None:
+    done = run(site, "--port", "http")
+    assert done.returncode == 2
+    assert done.stderr.startswith("command line: --port: 'http' is not a number")
+
+
+def test_unknown_flag_exits_2(site: Path) -> None:
+    assert run(site, "--nonsense").returncode == 2
+
+
+def test_version_names_both_sides(tmp_path: Path) -> None:
+    done = run(tmp_path, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"fastws {fastws.__version__} ({backend.describe()})\n"
+
+
+def test_source_can_be_read_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(site)
+    source = find_source(build_parser().parse_args(["--workers", "2"]))
+    assert source.read() == source.read()
+    assert source.read().worker_threads == 2
+
+
+def test_port_in_use_exits_1_and_says_so(site: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(site, "--port", str(port))
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_server_names_its_port_answers_and_stops_with_0(site: Path) -> None:
+    command = [sys.executable, "-u", "-m", "fastws", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=site, env=environment(site), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            banner = next(line for line in server.stdout if "http://127.0.0.1:" in line)
+            port = int(banner.split("http://127.0.0.1:")[1].split("/")[0])
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                answer = client.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"<p>hello</p>")
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(timeout=20) == 0
+        finally:
+            server.kill()

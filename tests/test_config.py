@@ -1,0 +1,517 @@
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastws.config import Config, Source, defaults, load
+from fastws.directives import DIRECTIVES, reference
+from fastws.errors import ConfigError
+from fastws.mediatypes import BUILT_IN
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+Write = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _no_socket_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    monkeypatch.delenv("LISTEN_PID", raising=False)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes lines to ws.conf, by default after what every file needs, and returns its path."""
+    (tmp_path / "www").mkdir()
+    (tmp_path / "users").write_text("")
+
+    def write_lines(*lines: str, needed: bool = True) -> str:
+        head = ["ListenPort 8080", "DocumentRoot www"] if needed else []
+        path = tmp_path / "ws.conf"
+        path.write_text("\n".join([*head, *lines]) + "\n")
+        return str(path)
+
+    return write_lines
+
+
+def problems(path: str) -> list[str]:
+    """The problems of the file at ``path``, without its directory."""
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return [str(problem).removeprefix(path).removeprefix(":") for problem in caught.value.problems]
+
+
+# directive, values, what Config then holds; {} stands for the directory of the file
+GOOD: list[tuple[str, str, Any]] = [
+    ("Host", "0.0.0.0", "0.0.0.0"),
+    ("Host", "::1", "::1"),
+    ("Host", "[::1]", "::1"),
+    ("ListenPort", "8081", (8081,)),
+    ("ListenPort", "1024, 65535", (1024, 65535)),
+    ("Listen", "unix:run.sock", ("{}/run.sock",)),
+    ("Listen", "unix:/run/fastws.sock", ("/run/fastws.sock",)),
+    ("User", "root", "root"),
+    ("DocumentRoot", "www", "{}/www"),
+    ("DocumentRoot", '"www"', "{}/www"),
+    ("DirectoryIndex", "index.html, index.htm  home.html", ("index.html", "index.htm", "home.html")),
+    ("DirectoryIndex", '"index.html","index.htm"', ("index.html", "index.htm")),
+    ("ContentType", ".HTML text/html", {".html": "text/html; charset=utf-8"}),
+    ("ContentType", ".txt text/plain; charset=ascii", {".txt": "text/plain; charset=ascii"}),
+    ("ContentType", ".png image/png", {".png": "image/png"}),
+    ("DefaultType", "text/plain", "text/plain; charset=utf-8"),
+    ("DefaultType", "off", None),
+    ("DirectoryListing", "On", True),
+    ("CleanUrls", "on", True),
+    ("Fallback", "/index.html", "/index.html"),
+    ("Fallback", "off", None),
+    ("ErrorPage", "404 /404.html", {404: "/404.html"}),
+    ("Redirect", "/old /new", (("/old", "/new", 302),)),
+    ("Redirect", '"/an old" https://a.example/?b=c#d 308', (("/an old", "https://a.example/?b=c#d", 308),)),
+    ("BasicAuth", "/private/* users", (("/private/*", "{}/users"),)),
+    ("RequestMethods", "get POST", ("GET", "POST")),
+    ("RequestMethods", '"GET,HEAD"', ("GET", "HEAD")),
+    ("HTTPType", "HTTP/1.1", ("HTTP/1.1",)),
+    ("KeepaliveTime", "2.5", 2.5),
+    ("ServerHeader", "example/1.0 (test)", "example/1.0 (test)"),
+    ("ServerHeader", "OFF", "off"),
+    ("Header", '"X-Greeting" "say \\"hi\\""', (("X-Greeting", 'say "hi"', "*"),)),
+    ("Header", "X-A b *.html", (("X-A", "b", "*.html"),)),
+    ("CacheControl", "*.css public, max-age=60", (("*.css", "public, max-age=60"), ("*", "no-cache"))),
+    ("Compression", "off", False),
+    ("WorkerThreads", "4", 4),
+    ("CacheSize", "256M", 256 << 20),
+    ("CacheSize", "0", 0),
+    ("CacheMaxFile", "64k", 64 << 10),
+    ("MaxConnections", "5", 5),
+    ("MaxConnectionsPerAddress", "100", 100),
+    ("MaxBodySize", "1G", 1 << 30),
+    ("RequestTimeout", "0.5", 0.5),
+    ("MinRate", "1K", 1024),
+    ("DrainTimeout", "0", 0.0),
+    ("AccessLog", "access.txt", "{}/access.txt"),
+    ("AccessLog", "-", "-"),
+    ("AccessLogFormat", "JSON", "json"),
+    ("ErrorLog", "off", "off"),
+    ("LogLevel", "debug", "debug"),
+    ("StatusPath", "/-/", "/-/"),
+    ("StatusPath", "off", None),
+    ("StatusAllow", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1/128")),
+]  # fmt: skip
+
+# directive, values, part of what is said about them
+BAD: list[tuple[str, str, str]] = [
+    ("Host", "localhost", "not an IP address such as 127.0.0.1"),
+    ("ListenPort", "http", "'http' is not a number; ports from 1024 to 65535 are allowed"),
+    ("ListenPort", "8_080", "is not a number"),
+    ("ListenPort", "80", "below 1024; 1024 to 65535 are allowed, lower ports are handed over by socket"),
+    ("ListenPort", "0", "below 1024"),
+    ("ListenPort", "65536", "above 65535"),
+    ("ListenPort", "9000,9000", "listed twice"),
+    ("Listen", "8080", "not unix:/PATH; TCP ports are given by ListenPort"),
+    ("Listen", "unix:/" + "a" * 107, "at most 107 bytes"),
+    ("User", "no-such-account", "not the name of an account"),
+    ("DocumentRoot", "nowhere", "does not exist; a readable directory is needed"),
+    ("DocumentRoot", "ws.conf", "is not a directory"),
+    ("DocumentRoot", '""', "the path is empty"),
+    ("DocumentRoot", "my files", "too many values"),
+    ("DirectoryIndex", "sub/index.html", "not a plain file name"),
+    ("DirectoryIndex", ",", "the list is empty"),
+    ("ContentType", "html text/html", "not one extension with its dot"),
+    ("ContentType", ".tar.gz application/gzip", "not one extension"),
+    ("ContentType", ".html", "too few values; allowed is ContentType .EXT TYPE/SUBTYPE"),
+    ("ContentType", ".html html", "'html' is not type/subtype"),
+    ("ContentType", ".html text/html;", "is not type/subtype"),
+    ("DefaultType", "text", "is not type/subtype"),
+    ("DirectoryListing", "yes", "neither on nor off"),
+    ("CleanUrls", "1", "neither on nor off"),
+    ("Fallback", "index.html", "not a path of this site"),
+    ("Fallback", "/../secret", "not a path of this site"),
+    ("ErrorPage", "200 /ok.html", "'200' is not a whole number from 400 to 599"),
+    ("ErrorPage", "404", "too few values"),
+    ("Redirect", "/old new", "neither a /path nor an http"),
+    ("Redirect", "/old //elsewhere", "neither a /path nor an http"),
+    ("Redirect", "/old /\\\\elsewhere", "neither a /path nor an http"),
+    ("Redirect", '/old "/new page"', "neither a /path nor an http"),
+    ("Redirect", "/old /new 304", "304 is none of 301, 302, 303, 307, 308"),
+    ("BasicAuth", "/private/* nofile", "an htpasswd file is needed"),
+    ("BasicAuth", "private users", "not a pattern of paths"),
+    ("RequestMethods", "GET,BREW", "'BREW' is none of GET, HEAD, POST"),
+    ("HTTPType", "HTTP/2", "'HTTP/2' is none of HTTP/1.0, HTTP/1.1"),
+    ("KeepaliveTime", "-1", "not a number of seconds"),
+    ("KeepaliveTime", "0", "not a number of seconds"),
+    ("KeepaliveTime", "1e3", "not a number of seconds"),
+    ("KeepaliveTime", "86401", "not a number of seconds from 0.001 to 86400"),
+    ("ServerHeader", '""', "not a field value"),
+    ("Header", '"X A" b', "not a field name"),
+    ("Header", 'X-A "☃"', "not a field value"),
+    ("Header", "Content-Length 5", "the server computes it"),
+    ("Header", "Content-Type text/html", "use ContentType"),
+    ("Header", "X-A b css", "not a pattern of paths"),
+    ("CacheControl", "css no-store", "not a pattern of paths"),
+    ("Compression", "maybe", "neither on nor off"),
+    ("WorkerThreads", "two", "not a whole number from 0 to 256"),
+    ("WorkerThreads", "257", "not a whole number from 0 to 256"),
+    ("CacheSize", "1T", "is not a size"),
+    ("CacheMaxFile", "2G", "is not a size from 0 to 1024M"),
+    ("MaxConnections", "0", "not a whole number from 1"),
+    ("MaxConnectionsPerAddress", "many", "not a whole number from 0"),
+    ("MaxBodySize", "1.5M", "is not a size"),
+    ("RequestTimeout", "0", "not a number of seconds"),
+    ("MinRate", "-5", "is not a size"),
+    ("DrainTimeout", "soon", "not a number of seconds"),
+    ("AccessLog", "nowhere/access.txt", "does not exist"),
+    ("AccessLogFormat", "common", "'common' is none of combined, json"),
+    ("ErrorLog", "www", "is a directory"),
+    ("LogLevel", "verbose", "'verbose' is none of debug, info, warning, error"),
+    ("StatusPath", "/", "not a folder of its own"),
+    ("StatusPath", "/status", "not a folder of its own"),
+    ("StatusAllow", "10.0.0.1/8", "has host bits set"),
+    ("StatusAllow", "home", "addresses and networks such as 10.0.0.0/8"),
+]  # fmt: skip
+
+# What a file that gives only ListenPort 8080 and DocumentRoot www leads to; {} as above
+DEFAULTS: dict[str, Any] = {
+    "Host": "127.0.0.1",
+    "ListenPort": (8080,),
+    "Listen": (),
+    "User": None,
+    "DocumentRoot": "{}/www",
+    "DirectoryIndex": ("index.html",),
+    "ContentType": dict(BUILT_IN),
+    "DefaultType": None,
+    "DirectoryListing": False,
+    "CleanUrls": False,
+    "Fallback": None,
+    "ErrorPage": {},
+    "Redirect": (),
+    "BasicAuth": (),
+    "RequestMethods": ("GET", "HEAD", "POST"),
+    "HTTPType": ("HTTP/1.0", "HTTP/1.1"),
+    "KeepaliveTime": 15.0,
+    "ServerHeader": "fastws",
+    "Header": (),
+    "CacheControl": (("*", "no-cache"),),
+    "Compression": True,
+    "WorkerThreads": 0,
+    "CacheSize": 64 << 20,
+    "CacheMaxFile": 1 << 20,
+    "MaxConnections": 20000,
+    "MaxConnectionsPerAddress": 0,
+    "MaxBodySize": 1 << 20,
+    "RequestTimeout": 10.0,
+    "MinRate": 100,
+    "DrainTimeout": 10.0,
+    "AccessLog": "{}/log_webserver.txt",
+    "AccessLogFormat": "combined",
+    "ErrorLog": "{}/log_webserver_error.txt",
+    "LogLevel": "info",
+    "StatusPath": None,
+    "StatusAllow": (),
+}
+
+
+def placed(value: Any, directory: Path) -> Any:
+    """``value`` with {} replaced by ``directory`` in every string."""
+    if isinstance(value, str):
+        return value.replace("{}", str(directory))
+    if isinstance(value, tuple):
+        return tuple(placed(item, directory) for item in value)
+    return value
+
+
+@pytest.mark.parametrize(("name", "words", "expected"), GOOD)
+def test_directive_is_parsed(write: Write, tmp_path: Path, name: str, words: str, expected: Any) -> None:
+    needed = [line for line in ("ListenPort 8080", "DocumentRoot www") if not line.startswith(f"{name} ")]
+    config = load(write(*needed, f"{name} {words}", needed=False))
+    assert config.as_dict()[name] == placed(expected, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "words", "said"), BAD)
+def test_bad_value_is_reported_with_its_line(write: Write, name: str, words: str, said: str) -> None:
+    needed = [line for line in ("ListenPort 8080", "DocumentRoot www") if not line.startswith(f"{name} ")]
+    (problem,) = problems(write(*needed, "", f"{name} {words}", needed=False))
+    assert problem.startswith(f"{len(needed) + 2}: {name}: ")
+    assert said in problem
+
+
+@pytest.mark.parametrize("row", DIRECTIVES, ids=lambda row: row.name)
+def test_directive_without_value_is_reported(write: Write, row: Any) -> None:
+    needed = [line for line in ("ListenPort 8080", "DocumentRoot www") if not line.startswith(f"{row.name} ")]
+    (problem,) = problems(write(row.name, *needed, needed=False))
+    assert problem == f"1: {row.name}: the value is missing; allowed is {row.name} {row.syntax}"
+
+
+def test_defaults_of_a_file(write: Write, tmp_path: Path) -> None:
+    assert load(write()).as_dict() == {name: placed(value, tmp_path) for name, value in DEFAULTS.items()}
+
+
+def test_every_directive_has_its_tests_and_field() -> None:
+    names = {row.name for row in DIRECTIVES}
+    assert {name for name, _, _ in GOOD} == {name for name, _, _ in BAD} == set(DEFAULTS) == names
+    assert [*(row.field for row in DIRECTIVES), "config_path"] == list(Config._fields)
+
+
+def test_minimal_file_works_unchanged(write: Write, tmp_path: Path) -> None:
+    config = load(
+        write(
+            "### web server configuration ###",
+            "Host 127.0.0.1",
+            "ListenPort 8888",
+            'DocumentRoot "www"',
+            "DirectoryIndex index.html index.htm",
+            "ContentType .html text/html",
+            "ContentType .png image/png",
+            "KeepaliveTime 10",
+            "RequestMethods GET,POST",
+            "HTTPType HTTP/1.0,HTTP/1.1",
+            needed=False,
+        )
+    )
+    assert config.request_methods == ("GET", "POST")
+    assert config.content_types == {".html": "text/html; charset=utf-8", ".png": "image/png"}
+    assert config.default_type is None
+    assert config.document_root == str(tmp_path / "www")
+    assert config.config_path == str(tmp_path / "ws.conf")
+
+
+def test_every_error_is_reported_in_the_order_of_the_file(write: Write) -> None:
+    found = problems(
+        write(
+            "Host nowhere",
+            "Lissten unix:/tmp/x",
+            "# a comment",
+            "ListenPort 80",
+            "KeepaliveTime",
+            'Header X-A "open',
+            "MaxConnections 0",
+            needed=False,
+        )
+    )
+    assert [problem.partition(":")[0] for problem in found] == ["1", "2", "4", "5", "6", "7", "7"]
+    assert found[-1] == "7: DocumentRoot is missing; the directory to serve is needed"
+
+
+def test_unknown_directive_suggests_the_nearest(write: Write) -> None:
+    assert problems(write("DirectoryIndx index.html")) == [
+        "3: unknown directive 'DirectoryIndx'; the nearest known one is DirectoryIndex"
+    ]
+
+
+def test_second_line_of_a_single_directive_names_the_first(write: Write) -> None:
+    assert problems(write("Host ::1", "", "host ::1")) == [
+        "5: Host was given in line 3 already; once is allowed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("ListenPort 9000", "ListenPort 9001, 9000"),
+        ("ContentType .a text/html", "ContentType .A text/css"),
+        ("ErrorPage 404 /a.html", "ErrorPage 404 /b.html"),
+    ],
+)
+def test_repeated_directive_that_clashes_is_reported(write: Write, first: str, second: str) -> None:
+    (problem,) = problems(write(first, second))
+    assert problem.startswith("4: ")
+    assert "in a line before; once is allowed" in problem
+
+
+def test_repeatable_directives_add_up(write: Write) -> None:
+    config = load(write("ListenPort 8081", "Header A 1", "Header A 2", "CacheControl *.js no-store"))
+    assert config.listen_ports == (8080, 8081)
+    assert config.headers == (("A", "1", "*"), ("A", "2", "*"))
+    assert config.cache_control == (("*.js", "no-store"), ("*", "no-cache"))
+
+
+def test_port_missing_in_a_file_is_an_error(write: Write) -> None:
+    (problem,) = problems(write("DocumentRoot www", needed=False))
+    assert problem == "1: ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH"
+
+
+def test_wrong_port_is_not_also_called_missing(write: Write) -> None:
+    assert len(problems(write("DocumentRoot www", "ListenPort x", needed=False))) == 1
+
+
+def test_unix_socket_stands_in_for_the_port(write: Write) -> None:
+    config = load(write("DocumentRoot www", "Listen unix:/tmp/a", needed=False))
+    assert (config.listen_ports, config.listen_unix) == ((), ("/tmp/a",))
+
+
+def test_socket_activation_stands_in_for_the_port(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    assert load(write("DocumentRoot www", needed=False)).listen_ports == ()
+    assert defaults().listen_ports == ()
+
+
+def test_sockets_for_another_process_do_not_stand_in(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
+    assert len(problems(write("DocumentRoot www", needed=False))) == 1
+
+
+def test_comments_and_quotes(write: Write) -> None:
+    path = write(
+        "###########",
+        "   # indented",
+        "Host ::1 # behind a value",
+        'Header X-A "# not a comment" ### a comment "with quotes',
+        "Redirect /a /b#part",
+        "\tKEEPALIVETIME\t7",
+    )
+    config = load(path)
+    assert (config.host, config.keepalive_time_s) == ("::1", 7.0)
+    assert config.headers == (("X-A", "# not a comment", "*"),)
+    assert config.redirects == (("/a", "/b#part", 302),)
+
+
+@pytest.mark.parametrize("line", ['ErrorLog "off', 'ErrorLog "o"ff', 'ErrorLog "off\\"'])
+def test_broken_quotes_are_reported(write: Write, line: str) -> None:
+    (problem,) = problems(write(line))
+    assert problem.startswith("3: a double quote is not closed")
+
+
+def test_byte_order_mark_and_windows_line_ends_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    path = tmp_path / "ws.conf"
+    path.write_bytes(b"\xef\xbb\xbfListenPort 8080\r\nDocumentRoot www\r\n")
+    assert load(str(path)).listen_ports == (8080,)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [(b"Host \xff", "is not UTF-8"), (b'Header A "b\x00"', "a control character")]
+)
+def test_bytes_that_are_no_text_are_reported(tmp_path: Path, line: bytes, said: str) -> None:
+    (tmp_path / "www").mkdir()
+    path = tmp_path / "ws.conf"
+    path.write_bytes(b"ListenPort 8080\n" + line + b"\nDocumentRoot www\n")
+    (problem,) = problems(str(path))
+    assert problem.startswith("2: ")
+    assert said in problem
+
+
+def test_missing_file_is_reported(tmp_path: Path) -> None:
+    assert problems(str(tmp_path / "ws.conf")) == [" cannot be read: No such file or directory"]
+
+
+def test_unreadable_document_root_is_reported(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not by chmod: the suite may run as root, who reads everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(tmp_path / "www"))
+    (problem,) = problems(write())
+    assert problem.startswith("2: DocumentRoot: ")
+    assert "permission denied" in problem
+
+
+def test_document_root_keeps_its_symbolic_link(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("www")
+    config = load(write("ListenPort 8080", "DocumentRoot current", needed=False))
+    assert config.document_root == str(tmp_path / "current")
+
+
+def test_config_cannot_be_changed(write: Write) -> None:
+    config = load(write("ContentType .a a/b", "ErrorPage 404 /a"))
+    with pytest.raises(AttributeError):
+        config.host = "::1"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        config.content_types[".b"] = "a/b"  # type: ignore[index]
+    with pytest.raises(TypeError):
+        config.error_pages[500] = "/b"  # type: ignore[index]
+
+
+def test_defaults_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    config = defaults()
+    assert (config.host, config.listen_ports, config.document_root) == ("127.0.0.1", (8080,), str(tmp_path))
+    assert config.default_type == "application/octet-stream"
+    assert config.content_types == BUILT_IN
+    assert config.access_log == str(tmp_path / "state/fastws/log_webserver.txt")
+    assert config.error_log == str(tmp_path / "state/fastws/log_webserver_error.txt")
+    assert config.config_path is None
+
+
+@pytest.mark.parametrize("state", [None, "", "relative"])
+def test_state_directory_without_a_usable_variable_is_in_home(
+    monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    if state is None:
+        monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    else:
+        monkeypatch.setenv("XDG_STATE_HOME", state)
+    assert defaults("/").access_log == "/home/someone/.local/state/fastws/log_webserver.txt"
+
+
+def test_overrides_go_before_the_file_and_survive_a_reload(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    overrides = {"Host": "::1", "ListenPort": "0", "WorkerThreads": "3"}
+    source = Source(write("Host 0.0.0.0"), str(tmp_path / "other"), overrides)
+    for _ in range(2):
+        config = source.read()
+        assert (config.host, config.listen_ports, config.worker_threads) == ("::1", (0,), 3)
+        assert config.document_root == str(tmp_path / "other")
+    write("KeepaliveTime 3", needed=False)
+    config = source.read()
+    assert (config.host, config.keepalive_time_s) == ("::1", 3.0)
+
+
+def test_wrong_overrides_are_all_reported(tmp_path: Path) -> None:
+    source = Source(None, str(tmp_path / "nowhere"), {"Host": "x", "ListenPort": "80", "WorkerThreads": "-1"})
+    with pytest.raises(ConfigError) as caught:
+        source.read()
+    texts = [str(problem) for problem in caught.value.problems]
+    starts = [text.removeprefix("command line: ").partition(":")[0] for text in texts]
+    assert starts == ["--host", "--port", "--workers", "DIR"]
+
+
+def test_with_overrides_replaces_fields() -> None:
+    config = defaults("/").with_overrides(listen_ports=(0,), keepalive_time_s=0.2)
+    assert (config.listen_ports, config.keepalive_time_s, config.document_root) == ((0,), 0.2, "/")
+
+
+def test_dictionary_survives_being_printed(write: Write) -> None:
+    shown = load(write()).as_dict()
+    assert ast.literal_eval(repr(shown)) == shown
+
+
+def test_configuration_of_the_repository_is_right() -> None:
+    config = load(str(REPOSITORY / "ws.conf"))
+    assert config.document_root == str(REPOSITORY / "webroot")
+    assert (config.host, config.listen_ports, config.default_type) == ("127.0.0.1", (8080,), None)
+    page = {".html", ".css", ".js", ".mjs", ".json", ".map", ".txt", ".xml", ".wasm", ".pdf", ".woff2"}
+    media = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico", ".mp4", ".webm"}
+    assert set(config.content_types) == page | media
+    assert {e: t for e, t in config.content_types.items() if BUILT_IN[e] != t} == {}
+
+
+def test_reference_page_is_made_from_the_table() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    assert page == reference(), "run: python -m fastws.directives > docs/configuration.md"
+    assert [row.name for row in DIRECTIVES if f"| `{row.name} " not in page] == []
+
+
+def test_import_stays_cheap() -> None:
+    heavy = [
+        "argparse",
+        "asyncio",
+        "dataclasses",
+        "difflib",
+        "email",
+        "inspect",
+        "ipaddress",
+        "pprint",
+        "socket",
+    ]
+    code = f"import sys, fastws.config; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert done.stdout.strip() == "[]"
