@@ -1,0 +1,167 @@
+"""What is measured: the rows of the table, their cases, and their goals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from load import Load
+from samples import BIG_BYTES, BIG_PATH, BROWSER_FIELDS, SIZES
+
+NGINX_BEST = "nginx + ofc + buffered log"
+FIRST_CLASS = ("floor", "fastws", "h2o", "lighttpd", NGINX_BEST, "nginx + ofc", "nginx")
+PYTHON = (
+    "fastws pure", "granian + whitenoise", "cheroot + whitenoise", "waitress + whitenoise",
+    "gunicorn gthread + whitenoise", "uvicorn + starlette", "aiohttp", "http.server",
+)  # fmt: skip
+
+FILES, IDLE = 100_000, 10_000
+QUICK_FILES, QUICK_IDLE = 5_000, 1_000
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``limit`` bounds ``metric`` of the case ``subject``, or with ``against`` the ratio to that case."""
+
+    subject: str
+    limit: float
+    against: str = ""
+    metric: str = "cost"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One server under one load; ``label`` names it within its row."""
+
+    label: str
+    peer: str
+    load: Load
+    server_cores: tuple[int, ...] = (0,)
+    wrk_cores: tuple[int, ...] = (1,)
+    floor_mode: str = ""
+    cache: str = "64M"
+    idle: int = 0  # connections held open beside the load
+    warm_files: int = 0  # of the many files, fetched before the first round
+    fresh: bool = False  # the server is started anew for every round
+
+
+@dataclass(frozen=True)
+class Row:
+    """``cases`` is empty for a row that is not a load; ``special.py`` measures it under its key."""
+
+    key: str
+    title: str
+    cases: tuple[Case, ...] = ()
+    goals: tuple[Goal, ...] = ()
+    baseline: str = "floor"
+    unit: str = "us/request"
+    needs_files: bool = False
+    length: int = 0  # body bytes, given where requests are counted by them: 1 MiB and more
+
+
+def _each(peers: Iterable[str], load: Load, *, fresh: bool = False, floor_mode: str = "") -> tuple[Case, ...]:
+    return tuple(Case(peer, peer, load, fresh=fresh, floor_mode=floor_mode) for peer in peers)
+
+
+def _without(peers: tuple[str, ...], *names: str) -> tuple[str, ...]:
+    return tuple(peer for peer in peers if peer not in names)
+
+
+def _idle_cases(idle: int) -> tuple[Case, ...]:
+    load = Load("/1k.html", connections=1)
+    return tuple(
+        Case(f"{peer} beside idle" if count else peer, peer, load, idle=count)
+        for peer in ("floor", "fastws", "fastws pure", "h2o", "lighttpd", NGINX_BEST)
+        for count in (0, idle)
+    )
+
+
+def _many_cases(files: int) -> tuple[Case, ...]:
+    one, many = Load("/many/000/000000.html"), Load("/many/000/000000.html", mode=("random", str(files)))
+    cases = []
+    for peer in ("fastws", "h2o", "nginx"):
+        cases.append(Case(peer, peer, one, cache="256M"))
+        cases.append(Case(f"{peer}, many files", peer, many, cache="256M", warm_files=files))
+    return tuple(cases)
+
+
+def _worker_cases() -> tuple[Case, ...]:
+    load = Load("/1k.html")
+    cases = []
+    for peer in ("fastws", "fastws pure"):
+        cases.append(Case(peer, peer, load))
+        both = f"{peer}, 2 workers"
+        cases.append(Case(both, both, load, server_cores=(0, 1), wrk_cores=(0, 1)))
+    return tuple(cases)
+
+
+def table(*, quick: bool = False) -> dict[str, Row]:
+    """Return every row by its key; ``quick`` makes the expensive ones smaller."""
+    files, idle = (QUICK_FILES, QUICK_IDLE) if quick else (FILES, IDLE)
+    misses = _without(FIRST_CLASS, "floor", "nginx + ofc")
+    browser = tuple(field for field in BROWSER_FIELDS if field[0] not in ("Host", "Connection", "Cookie"))
+    cookie = ("Cookie", "session=" + "0123456789abcdef" * 5)
+    rows = (
+        Row(
+            "1k", "1 KiB, keep-alive",
+            _each((*FIRST_CLASS, "caddy", *PYTHON), Load("/1k.html")),
+            (Goal("fastws", 1.15, "floor"), Goal("fastws pure", 0.5, "waitress + whitenoise")),
+        ),
+        Row(
+            "browser", "1 KiB, a browser's request head",
+            _each(FIRST_CLASS, Load("/1k.html", fields=(*browser, cookie))),
+        ),
+        Row("10k", "10 KiB", _each(FIRST_CLASS, Load("/10k.html")), (Goal("fastws", 1.2, "floor"),)),
+        Row("100k", "100 KiB", _each(FIRST_CLASS, Load("/100k.html")), (Goal("fastws", 1.2, "floor"),)),
+        Row(
+            "1m", "1 MiB", _each(FIRST_CLASS, Load("/1m.html")), (Goal("fastws", 1.0, NGINX_BEST),),
+            length=SIZES["/1m.html"],
+        ),
+        Row(
+            "100m", "100 MiB by sendfile, 4 connections",
+            _each(_without(FIRST_CLASS, "floor"), Load(BIG_PATH, connections=4)),
+            (Goal("fastws", 1.0, NGINX_BEST),), baseline=NGINX_BEST, length=BIG_BYTES,
+        ),
+        Row(
+            "pipeline", "1 KiB, 16 pipelined",
+            _each(FIRST_CLASS, Load("/1k.html", mode=("pipeline", "16"))),
+            (Goal("fastws", 1 / 8, "nginx"),),
+        ),
+        Row(
+            "close", "1 KiB, a new connection a request",
+            _each(FIRST_CLASS, Load("/1k.html", fields=(("Connection", "close"),)), floor_mode="close"),
+            (Goal("fastws", 1.0, NGINX_BEST),),
+        ),
+        Row(
+            "404", "miss: no such file",
+            _each(misses, Load("/none.html", status=404)), (Goal("fastws", 60),), baseline=NGINX_BEST,
+        ),
+        Row(
+            "range", "miss: 100 bytes of 10 KiB by Range",
+            _each(misses, Load("/10k.html", status=206, fields=(("Range", "bytes=0-99"),))),
+            (Goal("fastws", 60),), baseline=NGINX_BEST,
+        ),
+        Row(
+            "first", "miss: first touch of many files",
+            _each(misses, Load("/many/000/000000.html", mode=("sequence", str(files))), fresh=True),
+            (Goal("fastws", 60),), baseline=NGINX_BEST, needs_files=True,
+        ),
+        Row(
+            "idle", f"one busy connection beside {idle:,} idle ones", _idle_cases(idle),
+            (
+                Goal("fastws beside idle", 1.1, "fastws"),
+                Goal("fastws beside idle", 1536, metric="idle_bytes"),
+            ),
+        ),
+        Row(
+            "many", f"{files:,} files of 1 KiB by uniform chance", _many_cases(files),
+            (Goal("fastws, many files", 1.5, "fastws"),), baseline="fastws", needs_files=True,
+        ),
+        Row(
+            "workers", "1 KiB, 2 workers on 2 cores against 1 on 1", _worker_cases(),
+            (Goal("fastws, 2 workers", 1.15, "fastws"),), baseline="fastws",
+        ),
+        Row("parser", "parser core, 703-byte browser request", (), (Goal("fastws", 0.40),), "", "us/head"),
+        Row("start", "start to first answer", (), (Goal("fastws", 150),), "", "ms"),
+    )  # fmt: skip
+    return {row.key: row for row in rows}
