@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TextIO
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-_WIDE = 100  # columns; in a wider terminal the bars do not stretch over all of it
-
 
 class Outcome(NamedTuple):
     """One request: what came back, and ``error`` saying what was not as expected (empty: all was).
@@ -145,12 +143,11 @@ class _RichReport:
         # Without a refreshing thread of its own: that one would take the GIL from the requests being timed.
         self._progress = progress.Progress(
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=None),
+            progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
             console=self._console,
             auto_refresh=False,
-            expand=self._console.width < _WIDE,
         )
         self._task: TaskID | None = None
 

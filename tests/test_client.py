@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from fastws.client import Fetcher, Log, Target, main
-from fastws.client_report import percentile
+from fastws.client_connection import Connection, ExchangeError
+from fastws.client_report import Outcome, Phase, percentile
 from fastws.createfile import file_name
 from fastws.createfile import main as createfile
 
@@ -633,6 +634,26 @@ def test_pipe_gets_plain_lines_and_rich_is_not_imported(
     assert run.out.startswith("3 different files: 3 requests\nfile1.html 3 times: 3 requests\n")
     for label in ("p50 ms", "p90 ms", "p99 ms", "max ms"):
         assert len(run.row(label)) == 2
+
+
+def test_closed_connection_never_reconnects_by_itself() -> None:
+    with ScriptedServer(serve_all) as server:
+        connection = Connection("127.0.0.1", server.port, timeout_s=30)
+        assert connection.exchange("/a").status == 200
+        connection.close()
+        with pytest.raises(ExchangeError):
+            connection.exchange("/b")
+    assert (server.connections, server.seen) == (1, [(0, "/a")])
+
+
+def test_phase_counts_failed_and_missing_requests_and_problems_of_connections() -> None:
+    outcomes = (Outcome("/a", 200, 5, 1.0), Outcome("/b", 404, 5, 1.0, "status 404 instead of 200"))
+    phase = Phase("title", 4, outcomes, ("port 1: stray",), 0, 1.0)
+    assert phase.errors() == (
+        "/b: status 404 instead of 200",
+        "port 1: stray",
+        "2 of 4 requests not made",
+    )
 
 
 @pytest.mark.parametrize(
