@@ -572,8 +572,11 @@ def test_interrupt_exits_130_and_the_log_is_whole(tmp_path: Path) -> None:
                 peer.answer(body_of(path))
 
     log = tmp_path / "log"
+    # A shell starts its background jobs with SIGINT ignored, and this test may run in one.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from fastws.client import main; sys.exit(main(sys.argv[1:]))"
     with ScriptedServer(script) as server:
-        command = [sys.executable, "-m", "fastws.client", "--port", str(server.port), "--threads", "1"]
+        command = [sys.executable, "-c", code, "--port", str(server.port), "--threads", "1"]
         process = subprocess.Popen([*command, "--log", str(log)], stderr=subprocess.PIPE, text=True)
         assert third.wait(30)
         process.send_signal(signal.SIGINT)
