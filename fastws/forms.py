@@ -16,8 +16,10 @@ _END_OF_DELIMITER = re.compile(rb"[ \t]*\r\n")
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+# Neither tags nor comments are looked for inside each other, so that a page is read once from end to end.
 _PRE = re.compile(
-    rb"""<!--.*?-->|(<pre(?:\s(?:[^>"']|"[^"]*"|'[^']*')*)?>)\s*(?=</pre\s*>)""", re.IGNORECASE | re.DOTALL
+    rb"""<!--.*?(?:-->|\Z)|(<pre(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*)?>)\s*(?=</pre\s*>)""",
+    re.IGNORECASE | re.DOTALL,
 )
 
 

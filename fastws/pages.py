@@ -57,6 +57,7 @@ _REASON_PHRASES = {
 SORTS = ("name", "size", "time")
 ORDERS = ("asc", "desc")
 
+_COLUMN_LABELS = {"name": "Name", "size": "Size", "time": "Modified"}
 _YEAR_1, _YEAR_9999 = -62135596800, 253402300799  # their first and last second
 
 
@@ -106,13 +107,13 @@ def listing_page(path: str, entries: Iterable[Entry], sort: str, order: str, sho
     listed = sort_entries(entries, sort, order)
     rows = [_entry_row(entry) for entry in listed]
     if show_parent:
-        rows.insert(0, '<tr><td class="dir"><a href="../">..</a></td><td></td><td></td></tr>')
+        link = '<a href="../" aria-label="parent directory">..</a>'
+        rows.insert(0, f'<tr><td class="dir">{link}</td><td></td><td></td></tr>')
     headings = "".join(_column_heading(column, sort, order) for column in SORTS)
-    summary = _summary(listed)
     return _page(
         f"Index of {_escape(_shown(path))}",
         _LISTING_STYLE,
-        f"<main><h1>{_breadcrumbs(path)}</h1>\n<p>{summary}</p>\n"
+        f"<main><h1>{_breadcrumbs(path)}</h1>\n<p>{_summary(listed)}</p>\n"
         f"<table><thead><tr>{headings}</tr></thead>\n<tbody>\n"
         + "\n".join(rows)
         + "\n</tbody></table></main>",
@@ -180,16 +181,16 @@ def _entry_row(entry: Entry) -> str:
         else f'<td title="{entry.size_bytes:,} bytes">{human_size(entry.size_bytes)}</td>'
     )
     machine = _utc(entry.mtime_s)
-    shown = machine[:16].replace("T", " ")
+    day, clock = machine[:10], machine[11:16]
     return (
         f'<tr><td class="{kind}"><a href="{_escape(_href(entry))}">{name}{slash}</a></td>{size}'
-        f'<td><time datetime="{machine}" title="{machine}">{shown}</time></td></tr>'
+        f'<td><time datetime="{machine}" title="{machine}">{day}<span> {clock}</span></time></td></tr>'
     )
 
 
 def _column_heading(column: str, sort: str, order: str) -> str:
     """A link that sorts by ``column``, and the other way round where the listing is sorted by it already."""
-    label = column.capitalize()
+    label = _COLUMN_LABELS[column]
     if column != sort:
         return f'<th scope="col"><a href="?sort={column}&amp;order=asc">{label}</a></th>'
     state, other, arrow = {
@@ -205,11 +206,11 @@ def _column_heading(column: str, sort: str, order: str) -> str:
 def _breadcrumbs(path: str) -> str:
     """The path with each directory above as a link; absolute, and never with two slashes at the start."""
     names = [name for name in path.split("/") if name]
-    links, href = [], "/"
-    for name in ("", *names):
-        if name:
-            href += f"{_quote(name)}/"
-        links.append(f'<a href="{href}">{_escape(_shown(name)) or "root"}</a>')
+    href = "/"
+    links = [f'<a href="{href}">root</a>']
+    for name in names:
+        href += f"{_quote(name)}/"
+        links.append(f'<a href="{href}">{_escape(_shown(name))}</a>')
     return '<span aria-hidden="true"> / </span>'.join(links)
 
 
@@ -284,7 +285,7 @@ _LISTING_STYLE = (
     "h1{margin:0;font-size:1.4rem;line-height:1.4;overflow-wrap:anywhere}"
     "h1 a{text-decoration:none}h1 a:hover{text-decoration:underline}h1 a:last-child{color:var(--fg)}"
     "h1 span,h1+p{color:var(--dim)}h1+p{margin:.25rem 0 1.25rem;font-size:.9rem}"
-    "table{width:100%;border-collapse:collapse}"
+    "table{width:calc(100% + 1.5rem);margin:0 -.75rem;border-collapse:collapse}"
     "th,td{padding:0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}"
     "th{font-size:.85rem;font-weight:600}"
     "th a{display:block;padding:.5rem .75rem;color:var(--dim);text-decoration:none}"
@@ -295,5 +296,6 @@ _LISTING_STYLE = (
     "td a{display:block;padding:.5rem .75rem;text-decoration:none}td a:hover{text-decoration:underline}"
     ".dir a{font-weight:600}.file a{color:var(--fg)}"
     "tbody tr:hover,tbody tr:focus-within{background:var(--on)}"
-    "@media(max-width:34rem){th:nth-child(3),td:nth-child(3){display:none}}"
+    "@media(max-width:34rem){time span{display:none}td,td a,th a{padding-left:.4rem;padding-right:.4rem}"
+    "td{font-size:.8rem}table{width:calc(100% + .8rem);margin:0 -.4rem}}"
 )
