@@ -55,10 +55,12 @@ def judge(result: RowResult) -> list[dict[str, Any]]:
 def row_record(result: RowResult) -> dict[str, Any]:
     """Return the row as JSON has it, every sample included."""
     cases = {}
+    unlogged = {case.label for case in result.row.cases if not PEERS[case.peer].access_log}
     for label, samples in result.samples.items():
         cases[label] = {
             "median": median(result.costs(label)),
             "ratio": ratio(result, label, result.row.baseline),
+            "access_log": label not in unlogged,
             "requests_per_s": median(sample.requests_per_s for sample in samples),
             "samples": [asdict(sample) for sample in samples],
             **result.extra.get(label, {}),
@@ -80,6 +82,8 @@ def print_row(record: dict[str, Any]) -> None:
             line += f"  {case['ratio']:.2f} x {baseline}"
         if case["requests_per_s"]:
             line += f"  {case['requests_per_s']:,.0f}/s"
+        if not case["access_log"] and label != "floor":
+            line += "  (writes no access log)"
         if "idle_bytes" in case:
             line += f"  {case['idle_bytes']:,.0f} bytes an idle connection"
         foreign = [sample["foreign"] for sample in case["samples"] if sample["foreign"] is not None]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import sys
@@ -81,6 +82,9 @@ def main() -> int:
     arguments = _arguments()
     if shutil.which("wrk") is None:
         print("wrk is not installed (Debian: apt install wrk)", file=sys.stderr)
+        return 2
+    if not {0, 1} <= os.sched_getaffinity(0):
+        print("cores 0 and 1 are needed: one for the server, one for wrk", file=sys.stderr)
         return 2
     reason = build_floor()
     if reason is not None:
