@@ -1,0 +1,271 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The compiled parser: bytes → ``Request``, and the bytes of response heads and access lines.
+
+Twin of ``_parser_py.py``; the contract of both is ``backend.Parser``. The scanning itself is ``_scan.h``; here
+its offsets become Python objects. What the scanner does not accept is explained by ``grammar.py``.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_SetItem, PyDict_Size
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from cpython.long cimport PyLong_AsLong
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_DecodeLatin1
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp, memcpy
+from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
+
+from ._scan cimport (
+    FASTWS_INCOMPLETE,
+    FASTWS_MAX_FIELDS,
+    fastws_escape_log,
+    fastws_field,
+    fastws_head,
+    fastws_scan_head,
+)
+
+from http import HTTPStatus
+
+from .grammar import refusal, refuse_incomplete
+from .messages import Request
+
+cdef extern from "Python.h":
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    void *PyUnicode_DATA(object text)
+    int PyUnicode_KIND(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    int PyUnicode_1BYTE_KIND
+
+cdef extern from *:
+    """
+    static PyObject *fastws_alloc_tuple(PyObject *type, Py_ssize_t size) {
+        return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, size);
+    }
+    """
+    # A tuple subclass's instance with empty items, without the cost of calling the class.
+    tuple fastws_alloc_tuple(object cls, Py_ssize_t size)
+    # Cython's own: a dictionary with room for that many items, where the interpreter offers one.
+    dict __Pyx_PyDict_NewPresized(Py_ssize_t size)
+
+side = "compiled"
+
+cdef dict _STATUS_LINES = {
+    int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+cdef dict _METHODS = {}
+cdef object _HTTP_1_1 = "HTTP/1.1"
+cdef object _HTTP_1_0 = "HTTP/1.0"
+cdef object _GET = "GET"
+
+# Lower-case names already made, by hash: the same dozen names come with every request, in the same spelling.
+# Bounded, first come first kept: a client that sends ever new names gets ever new strings and fills nothing.
+cdef enum:
+    NAME_SLOTS = 512
+    NAME_MAX = 32
+
+cdef struct KnownName:
+    PyObject *lower            # owned for ever; NULL: free
+    uint32_t length
+    char spelling[NAME_MAX]    # as it was sent when it was first seen
+
+cdef KnownName[NAME_SLOTS] _known_names
+
+
+def parse_request(bytes data, Py_ssize_t start, Py_ssize_t scanned, limits):
+    """See ``backend.Parser.parse_request``."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data) - start
+    cdef const char *bytes_ = PyBytes_AS_STRING(data) + start
+    cdef long length
+    cdef fastws_head head
+    if scanned > start and data.find(b"\r\n\r\n", max(start, scanned - 3)) < 0:
+        length = FASTWS_INCOMPLETE
+    else:
+        length = fastws_scan_head(
+            bytes_,
+            size,
+            PyLong_AsLong(<object>PyTuple_GET_ITEM(limits, 0)),
+            PyLong_AsLong(<object>PyTuple_GET_ITEM(limits, 1)),
+            min(PyLong_AsLong(<object>PyTuple_GET_ITEM(limits, 2)), FASTWS_MAX_FIELDS),
+            &head,
+        )
+    if length > 0:
+        return _make_request(&head, length)
+    # The scanner stops at the first offence; whether a whole head is there decides who explains.
+    if bytes_[:min(size, 4)] == b"\r\n\r\n":
+        raise refusal(data[start : start + 4], limits)
+    end = data.find(b"\r\n\r\n", max(start, scanned - 3))
+    if end < 0:
+        refuse_incomplete(data, start, scanned, limits)
+        return None
+    raise refusal(data[start : end + 4], limits)
+
+
+cdef object _make_request(fastws_head *head, long length):
+    cdef tuple request = fastws_alloc_tuple(Request, 5)
+    cdef object method, target, version, size
+    cdef dict fields = __Pyx_PyDict_NewPresized(head.field_count)
+    cdef uint32_t i
+    cdef fastws_field *field
+    if head.method_len == 3 and head.method[0] == c"G" and head.method[1] == c"E" and head.method[2] == c"T":
+        method = _GET
+    else:
+        method = PyUnicode_DecodeLatin1(head.method, head.method_len, NULL)
+    target = _ascii(head.target, head.target_len)
+    if head.version[5] == c"1" and head.version[7] == c"1":
+        version = _HTTP_1_1
+    elif head.version[5] == c"1" and head.version[7] == c"0":
+        version = _HTTP_1_0
+    else:
+        version = PyUnicode_DecodeLatin1(head.version, 8, NULL)
+    for i in range(head.field_count):
+        field = &head.fields[i]
+        PyDict_SetItem(fields, _name(field), _value(field))
+    if PyDict_Size(fields) != head.field_count:
+        fields = _join_repeated(head)
+    size = length
+    # SET_ITEM takes a reference over without counting it.
+    Py_INCREF(method)
+    PyTuple_SET_ITEM(request, 0, method)
+    Py_INCREF(target)
+    PyTuple_SET_ITEM(request, 1, target)
+    Py_INCREF(version)
+    PyTuple_SET_ITEM(request, 2, version)
+    Py_INCREF(fields)
+    PyTuple_SET_ITEM(request, 3, fields)
+    Py_INCREF(size)
+    PyTuple_SET_ITEM(request, 4, size)
+    return request
+
+
+cdef dict _join_repeated(fastws_head *head):
+    cdef dict fields = {}
+    cdef uint32_t i
+    for i in range(head.field_count):
+        name = _name(&head.fields[i])
+        value = _value(&head.fields[i])
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+cdef inline object _ascii(const char *text, Py_ssize_t size):
+    cdef object made = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_DATA(made), text, size)
+    return made
+
+
+cdef inline object _value(fastws_field *field):
+    # DecodeLatin1 shares the one-character and empty strings, and looks for the widest character.
+    if field.high or field.value_len < 2:
+        return PyUnicode_DecodeLatin1(field.value, field.value_len, NULL)
+    return _ascii(field.value, field.value_len)
+
+
+cdef inline object _name(fastws_field *field):
+    cdef KnownName *known = &_known_names[field.name_hash % NAME_SLOTS]
+    if known.length == field.name_len and memcmp(known.spelling, field.name, field.name_len) == 0:
+        return <object>known.lower
+    lower = field.name[:field.name_len].decode("ascii").lower()
+    if known.lower == NULL and field.name_len <= NAME_MAX:
+        Py_INCREF(lower)
+        known.lower = <PyObject *>lower
+        known.length = field.name_len
+        memcpy(known.spelling, field.name, field.name_len)
+    return lower
+
+
+def build_head(int status, tuple fields):
+    """See ``backend.Parser.build_head``."""
+    cdef bytes line = _STATUS_LINES[status]
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(line)
+    cdef object name, value
+    cdef tuple pair
+    for pair in fields:
+        name, value = pair
+        size += len(<str?>name) + len(<str?>value) + 4
+    cdef bytes head = PyBytes_FromStringAndSize(NULL, size)
+    cdef char *out = PyBytes_AS_STRING(head)
+    memcpy(out, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))
+    out += PyBytes_GET_SIZE(line)
+    for pair in fields:
+        name, value = pair
+        out = _copy_field(out, name)
+        out[0] = c":"
+        out[1] = c" "
+        out = _copy_field(out + 2, value)
+        out[0] = c"\r"
+        out[1] = c"\n"
+        out += 2
+    return head
+
+
+cdef char *_copy_field(char *out, object text) except NULL:
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text)
+    cdef const unsigned char *source = <const unsigned char *>PyUnicode_DATA(text)
+    cdef Py_ssize_t i
+    cdef unsigned char c, bad = 0
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        raise ValueError("a response field has a control character or one beyond ISO 8859-1")
+    for i in range(size):
+        c = source[i]
+        bad |= (c < 0x20 and c != 9) | (c == 0x7F)
+    if bad:
+        raise ValueError("a response field has a control character or one beyond ISO 8859-1")
+    memcpy(out, source, size)
+    return out + size
+
+
+def format_access_line(
+    str peer, str user, str time, str request_line, int status, long long size, str referer, str agent
+):
+    """See ``backend.Parser.format_access_line``."""
+    cdef Py_ssize_t room = (
+        len(peer) + len(time) + 4 * (len(user) + len(request_line) + len(referer) + len(agent)) + 64
+    )
+    cdef bytes line = PyBytes_FromStringAndSize(NULL, room)
+    cdef char *start = PyBytes_AS_STRING(line)
+    cdef char *out = start
+    out = _put(out, peer)
+    out = _put(out, " - ")
+    out = _put_escaped(out, user)
+    out = _put(out, " [")
+    out = _put(out, time)
+    out = _put(out, '] "')
+    out = _put_escaped(out, request_line)
+    out = _put(out, f'" {status} {size} "')
+    out = _put_escaped(out, referer)
+    out = _put(out, '" "')
+    out = _put_escaped(out, agent)
+    out = _put(out, '"\n')
+    return line[: out - start]
+
+
+cdef char *_put(char *out, str text) except NULL:
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        raise ValueError("an access line is ISO 8859-1")
+    memcpy(out, PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text))
+    return out + PyUnicode_GET_LENGTH(text)
+
+
+cdef char *_put_escaped(char *out, str text) except NULL:
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        raise ValueError("an access line is ISO 8859-1")
+    return out + fastws_escape_log(out, <const char *>PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text))
+
+
+def scan_benchmark(bytes data, int repeats):
+    """Return the processor seconds that ``repeats`` scans of ``data`` take, without making an object."""
+    cdef const char *bytes_ = PyBytes_AS_STRING(data)
+    cdef size_t size = PyBytes_GET_SIZE(data)
+    cdef fastws_head head
+    cdef long total = 0
+    cdef int i
+    cdef clock_t before
+    with nogil:
+        before = clock()
+        for i in range(repeats):
+            total += fastws_scan_head(bytes_, size, 8192, 16384, 100, &head)
+        before = clock() - before
+    if total != <long>size * repeats:
+        raise ValueError("the data is not one acceptable request head")
+    return <double>before / CLOCKS_PER_SEC

@@ -1,0 +1,85 @@
+"""The pure parser: bytes → ``Request``, and the bytes of response heads and access lines.
+
+Twin of ``_parser.pyx``; the contract of both is ``backend.Parser``. One pattern proves the whole head, then
+string methods, which are faster than groups, take it apart.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+from .grammar import TOKEN, refusal, refuse_incomplete
+from .messages import Fields, Limits, Request
+
+side = "pure"
+
+_HEAD = re.compile(
+    rf"(?:\r\n)?+({TOKEN}++) ([\x21-\x7e]++) (HTTP/[0-9]\.[0-9])\r\n"
+    rf"((?:{TOKEN}++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
+)
+_STATUS_LINES = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_UNSAFE_LOG = re.compile(r'[^\x20-\x7e]|["\\]')
+
+
+def parse_request(data: bytes, start: int, scanned: int, limits: Limits) -> Request | None:
+    """See ``backend.Parser.parse_request``."""
+    end = data.find(b"\r\n\r\n", max(start, scanned - 3))
+    # An empty line right at the start is the one tolerated before the request line, not the head's end.
+    if end == start:
+        raise refusal(data[start : start + 4], limits)
+    if end < 0:
+        refuse_incomplete(data, start, scanned, limits)
+        return None
+    size = end + 4 - start
+    match = _HEAD.fullmatch(str(data[start : end + 4], "latin-1")) if size <= limits.head_bytes else None
+    if match is None:
+        raise refusal(data[start : end + 4], limits)
+    method, target, version, lines = match.groups()
+    if match.end(3) - match.start(1) > limits.request_line_bytes:
+        raise refusal(data[start : end + 4], limits)
+    fields: dict[str, str] = {}
+    if lines:
+        pairs = lines[:-2].split("\r\n")
+        if len(pairs) > limits.field_count:
+            raise refusal(data[start : end + 4], limits)
+        for line in pairs:
+            name, _, value = line.partition(":")
+            fields[name.lower()] = value.strip(" \t")
+        if len(fields) != len(pairs):
+            fields = _join_repeated(pairs)
+    return Request(method, target, version, fields, size)
+
+
+def _join_repeated(lines: list[str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+def build_head(status: int, fields: Fields) -> bytes:
+    """See ``backend.Parser.build_head``."""
+    head = _STATUS_LINES[status] + "".join([f"{name}: {value}\r\n" for name, value in fields])
+    if head.count("\r\n") != len(fields) + 1 or _UNSAFE_FIELD.search(head.replace("\r\n", "")):
+        raise ValueError("a response field has a control character or one beyond ISO 8859-1")
+    return head.encode("latin-1")
+
+
+def format_access_line(
+    peer: str, user: str, time: str, request_line: str, status: int, size: int, referer: str, agent: str
+) -> bytes:
+    """See ``backend.Parser.format_access_line``."""
+    return (
+        f'{peer} - {_escape(user)} [{time}] "{_escape(request_line)}" {status} {size} '
+        f'"{_escape(referer)}" "{_escape(agent)}"\n'
+    ).encode("latin-1")
+
+
+def _escape(text: str) -> str:
+    if not text:
+        return "-"
+    return _UNSAFE_LOG.sub(lambda match: f"\\x{ord(match.group()):02X}", text)

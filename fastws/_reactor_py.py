@@ -1,0 +1,190 @@
+"""The pure reactor: readiness by ``selectors``, nothing replayed. Twin of ``_reactor.pyx``.
+
+The contract of both is ``backend.Reactor``. It runs wherever Python has sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+from collections.abc import Sequence
+
+from .events import ACCEPT, IDLE, INPUT, NOTHING, OUTPUT, READ, RESET, WRITE, Event
+from .messages import Identity, Limits
+
+RECEIVE_BYTES = 65536
+LOG_BYTES = 65536  # the buffer is handed over at this size; nginx: buffer=64k
+
+_MASKS = {IDLE: selectors.EVENT_READ, INPUT: selectors.EVENT_READ, OUTPUT: selectors.EVENT_WRITE}
+
+
+class _Watched:
+    """One connection as the reactor sees it."""
+
+    __slots__ = ("active", "fd", "interest", "owner")
+
+    def __init__(self, fd: int, owner: object) -> None:
+        self.fd = fd
+        self.owner = owner
+        self.interest = IDLE
+        self.active = time.monotonic()
+
+
+class Reactor:
+    """See ``backend.Reactor``."""
+
+    side = "pure"
+    replays = False
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, _Watched] = {}
+        self._logs = False
+        self._lines: list[bytes] = []
+        self._line_bytes = 0
+        # A socket pair rather than a pipe: select() of some platforms knows sockets only.
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._selector.register(self._wake_receiver, selectors.EVENT_READ, None)
+
+    @property
+    def log_is_full(self) -> bool:
+        """See ``backend.Reactor.log_is_full``."""
+        return self._line_bytes >= LOG_BYTES
+
+    def configure(
+        self,
+        *,
+        limits: Limits,
+        methods: tuple[str, ...],
+        versions: tuple[str, ...],
+        cache_bytes: int,
+        log_format: str,
+        default_codings: int,
+    ) -> None:
+        """See ``backend.Reactor.configure``."""
+        self._logs = log_format != "off"
+
+    def add_listener(self, fd: int, owner: object) -> None:
+        """See ``backend.Reactor.add_listener``."""
+        self._selector.register(fd, selectors.EVENT_READ, (owner,))
+
+    def remove_listener(self, fd: int) -> None:
+        """See ``backend.Reactor.remove_listener``."""
+        self._selector.unregister(fd)
+
+    def add(self, fd: int, owner: object, peer: str) -> None:
+        """See ``backend.Reactor.add``."""
+        watched = self._watched[fd] = _Watched(fd, owner)
+        self._selector.register(fd, selectors.EVENT_READ, watched)
+
+    def remove(self, fd: int) -> None:
+        """See ``backend.Reactor.remove``."""
+        watched = self._watched.pop(fd)
+        if watched.interest != NOTHING:
+            self._selector.unregister(fd)
+
+    def set_interest(self, fd: int, interest: int) -> None:
+        """See ``backend.Reactor.set_interest``."""
+        watched = self._watched[fd]
+        before, watched.interest = watched.interest, interest
+        if _MASKS.get(before) == _MASKS.get(interest):
+            return
+        if interest == NOTHING:
+            self._selector.unregister(fd)
+        elif before == NOTHING:
+            self._selector.register(fd, _MASKS[interest], watched)
+        else:
+            self._selector.modify(fd, _MASKS[interest], watched)
+
+    def last_activity(self, fd: int) -> float:
+        """See ``backend.Reactor.last_activity``."""
+        return self._watched[fd].active
+
+    def wait(self, deadline: float) -> Sequence[Event]:
+        """See ``backend.Reactor.wait``."""
+        now = time.monotonic()
+        ready = self._selector.select(max(0.0, deadline - now))
+        now = time.monotonic()
+        events: list[Event] = []
+        for key, _ in ready:
+            watched = key.data
+            if isinstance(watched, _Watched):
+                if watched.interest == OUTPUT:
+                    events.append((watched.owner, WRITE, None))
+                else:
+                    watched.active = now
+                    self._read(watched, events)
+            elif watched is None:
+                self._drain_wakes()
+            else:
+                events.append((watched[0], ACCEPT, None))
+        return events
+
+    def _read(self, watched: _Watched, events: list[Event]) -> None:
+        try:
+            events.append((watched.owner, READ, os.read(watched.fd, RECEIVE_BYTES)))
+        except BlockingIOError:
+            pass  # readiness was a false alarm
+        except OSError:
+            events.append((watched.owner, RESET, None))
+
+    def _drain_wakes(self) -> None:
+        try:
+            while self._wake_receiver.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def wake(self) -> None:
+        """See ``backend.Reactor.wake``."""
+        try:
+            self._wake_sender.send(b"\0")
+        except BlockingIOError:
+            pass  # it is full of wakes that nobody has seen yet
+        except OSError:
+            pass  # closed: nobody waits any more
+
+    def publish(
+        self,
+        path: str,
+        codings: int,
+        head: bytes,
+        not_modified_head: bytes,
+        body: bytes,
+        etag: str,
+        last_modified: str,
+        depends: tuple[tuple[str, Identity], ...],
+        content: object,
+    ) -> None:
+        """Nothing is replayed on this side."""
+
+    def learn_codings(self, accept_encoding: str, codings: int) -> None:
+        """Nothing is replayed on this side."""
+
+    def drain(self) -> None:
+        """Nothing is replayed on this side."""
+
+    def log(self, line: bytes) -> None:
+        """See ``backend.Reactor.log``."""
+        if self._logs:
+            self._lines.append(line)
+            self._line_bytes += len(line)
+
+    def take_log(self) -> bytes:
+        """See ``backend.Reactor.take_log``."""
+        lines, self._lines, self._line_bytes = self._lines, [], 0
+        return b"".join(lines)
+
+    def counters(self) -> dict[str, int]:
+        """See ``backend.Reactor.counters``."""
+        return {}
+
+    def close(self) -> None:
+        """See ``backend.Reactor.close``."""
+        self._selector.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()

@@ -1,0 +1,149 @@
+"""Log files: whole lines appended, reopened on request, and what could not be written counted and said.
+
+The access log's lines are buffered by the reactors and come here in batches; the error log comes line by
+line through the standard library's ``logging``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+STANDARD_ERROR = "-"
+OFF = "off"
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+class LogFile:
+    """Appends to one file, or to standard error (``-``), or nowhere (``off``). Any thread may write.
+
+    ``on_loss`` is called with a sentence when lines begin to be lost and when that is over, with their
+    number. Raises ``OSError`` if the file cannot be opened.
+    """
+
+    def __init__(self, path: str, on_loss: Callable[[str], None]) -> None:
+        self.path = path
+        self._on_loss = on_loss
+        self._lock = threading.Lock()
+        self._lost = 0
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        if self.path == OFF:
+            return -1
+        if self.path == STANDARD_ERROR:
+            return os.dup(2)
+        # Append mode: rotation by copy-and-truncate works, and no writer overwrites another.
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def write(self, lines: bytes) -> None:
+        """Append ``lines``, each with its line feed. Never raises: serving goes on when a disk is full."""
+        if self._fd < 0 or not lines:
+            return
+        with self._lock:
+            written = 0
+            try:
+                while written < len(lines):
+                    written += os.write(self._fd, lines[written:] if written else lines)
+            except OSError as error:
+                self._lose(lines[written:], error)
+                return
+            if self._lost:
+                self._on_loss(f"{self.path} takes lines again; {self._lost} were lost")
+                self._lost = 0
+
+    def _lose(self, lines: bytes, error: OSError) -> None:
+        if not self._lost:
+            self._on_loss(f"lines for {self.path} are being lost: {error.strerror}")
+        self._lost += lines.count(b"\n")
+
+    def reopen(self) -> None:
+        """Close and open the file again, after a rotation has moved it. Keeps the old one if that fails."""
+        with self._lock:
+            try:
+                fresh = self._open()
+            except OSError as error:
+                self._on_loss(f"{self.path} could not be reopened: {error.strerror}")
+                return
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = fresh
+
+    def file_number(self) -> tuple[int, int] | None:
+        """Return (device, inode) of the file that is written, None for standard error and nowhere."""
+        if self._fd < 0 or self.path == STANDARD_ERROR:
+            return None
+        info = os.fstat(self._fd)
+        return info.st_dev, info.st_ino
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
+
+
+class _LineFormatter(logging.Formatter):
+    """One record, one line: what a client chose cannot begin another. A traceback follows indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        line = f"{self.formatTime(record)} {record.levelname.lower()} [{record.threadName}] {_printable(message)}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info)
+            line += "".join("\n    " + _printable(part) for part in trace.splitlines())
+        return line + "\n"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+class _LogFileHandler(logging.Handler):
+    """Passes formatted records on to a ``LogFile``."""
+
+    def __init__(self, file: LogFile) -> None:
+        super().__init__()
+        self.file = file
+        self.setFormatter(_LineFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace")
+        except Exception:
+            self.handleError(record)
+        else:
+            self.file.write(line)
+
+
+def _say(text: str) -> None:
+    os.write(2, f"fastws: {text}\n".encode())
+
+
+class ErrorLog:
+    """The error log: ``logger`` to write to, and the file behind it."""
+
+    def __init__(self, path: str, level: str) -> None:
+        # What the error log itself loses has nowhere else to be said than standard error.
+        self.file = LogFile(path, _say)
+        # Not registered by name: two servers in one process keep two logs.
+        self.logger = logging.Logger("fastws", _LEVELS[level])
+        self.logger.addHandler(_LogFileHandler(self.file))
+
+    def set_level(self, level: str) -> None:
+        """Record from ``level`` (debug, info, warning, error) on."""
+        self.logger.setLevel(_LEVELS[level])
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()

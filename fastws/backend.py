@@ -1,0 +1,203 @@
+"""The seam between the Python layer and its twins: picks the compiled or the pure side, once, and says which.
+
+``FASTWS_NO_EXTENSIONS=1`` means pure; ``FASTWS_REQUIRE_EXTENSIONS=1`` means "fail rather than fall back".
+Parser and reactor fall back separately: a platform without epoll still has the compiled parser.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+from .events import Event
+from .messages import Fields, Identity, Limits, Request
+
+
+class Parser(Protocol):
+    """Bytes → requests; responses → bytes. Stateless."""
+
+    @property
+    def side(self) -> str:
+        """``compiled`` or ``pure``."""
+
+    def parse_request(self, data: bytes, start: int, scanned: int, limits: Limits) -> Request | None:
+        """Return the request whose head begins at ``data[start]``, or None if more bytes are needed.
+
+        ``scanned`` is the length that ``data`` had at the last call for the same head (0 at the first), so
+        that a head that trickles in is not searched again and again. Raises ``HTTPError`` with 400, 414 or
+        431, as early as that is certain. RFC 9112 sections 2 to 5; one empty line before the head is
+        tolerated.
+        """
+
+    def build_head(self, status: int, fields: Fields) -> bytes:
+        """Return status line and field lines, without Date, Connection and the empty line that ends the head.
+
+        Raises ``ValueError`` for a field with a control character or one beyond ISO 8859-1, ``KeyError``
+        for an unknown status.
+        """
+
+    def format_access_line(
+        self,
+        peer: str,
+        user: str,
+        time: str,
+        request_line: str,
+        status: int,
+        size: int,
+        referer: str,
+        agent: str,
+    ) -> bytes:
+        """Return one line of the NCSA combined log format with its line feed.
+
+        ``time`` is the text between the brackets, ``size`` counts body bytes really sent. What the client
+        chose is escaped: a quote, a backslash and whatever is not printable ASCII as ``\\xHH``; empty is ``-``.
+        """
+
+
+class Reactor(Protocol):
+    """Readiness of one worker's sockets, and on the compiled side the answers that are replayed to them.
+
+    It watches descriptors and never closes one. Only ``wake`` may be called from another thread.
+    """
+
+    @property
+    def side(self) -> str:
+        """``compiled`` or ``pure``."""
+
+    @property
+    def replays(self) -> bool:
+        """Whether published answers are replayed, so that publishing is worth its while."""
+
+    @property
+    def log_is_full(self) -> bool:
+        """Whether the access log's buffer is due to be taken before its time."""
+
+    def configure(
+        self,
+        *,
+        limits: Limits,
+        methods: tuple[str, ...],
+        versions: tuple[str, ...],
+        cache_bytes: int,
+        log_format: str,
+        default_codings: int,
+    ) -> None:
+        """Take the settings that a hit depends on, and forget every published answer.
+
+        ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the
+        accepted-codings set of a request without Accept-Encoding.
+        """
+
+    def add_listener(self, fd: int, owner: object) -> None:
+        """Report ``ACCEPT`` for the listening socket ``fd``."""
+
+    def remove_listener(self, fd: int) -> None:
+        """Report it no longer."""
+
+    def add(self, fd: int, owner: object, peer: str) -> None:
+        """Watch the connection ``fd`` with interest ``IDLE``; ``peer`` is the address for access lines."""
+
+    def remove(self, fd: int) -> None:
+        """Forget the connection; its owner closes ``fd`` right after."""
+
+    def set_interest(self, fd: int, interest: int) -> None:
+        """Say what the connection waits for: ``IDLE``, ``INPUT``, ``OUTPUT`` or ``NOTHING``."""
+
+    def last_activity(self, fd: int) -> float:
+        """Return the ``time.monotonic()`` second of the last replayed answer or read on ``fd``."""
+
+    def wait(self, deadline: float) -> Sequence[Event]:
+        """Return what needs Python, at ``deadline`` (``time.monotonic()`` seconds) at the latest.
+
+        Returns early, perhaps with nothing, when woken or when the access log's buffer is full.
+        """
+
+    def wake(self) -> None:
+        """Make a ``wait`` in progress, or else the next one, return. Any thread, and signal handlers."""
+
+    def publish(
+        self,
+        path: str,
+        codings: int,
+        head: bytes,
+        not_modified_head: bytes,
+        body: bytes,
+        etag: str,
+        last_modified: str,
+        depends: tuple[tuple[str, Identity], ...],
+        content: object,
+    ) -> None:
+        """Replay this 200 from now on to GET and HEAD of ``path``, while ``depends`` holds.
+
+        ``codings`` is the number of the accepted-codings set that the answer is for, or ``ANY_CODINGS``.
+        ``content`` owns ``body`` and is kept as long as the answer is. Evicts others beyond the cache's size.
+        """
+
+    def learn_codings(self, accept_encoding: str, codings: int) -> None:
+        """Remember that this Accept-Encoding value means the accepted-codings set ``codings``."""
+
+    def drain(self) -> None:
+        """From now on say ``Connection: close`` with every replayed answer, and report ``DONE`` after it."""
+
+    def log(self, line: bytes) -> None:
+        """Append a line to the access log's buffer, where replayed answers put theirs too."""
+
+    def take_log(self) -> bytes:
+        """Return the buffer's lines and empty it."""
+
+    def counters(self) -> dict[str, int]:
+        """Return what was counted of replayed answers since the start: see ``docs/design.md``."""
+
+    def close(self) -> None:
+        """Release what the reactor itself holds."""
+
+
+class ReactorFactory(Protocol):
+    """Makes a reactor, which must be configured before use."""
+
+    side: str
+
+    def __call__(self) -> Reactor:
+        """Return a reactor that watches nothing yet."""
+
+
+class Backend(NamedTuple):
+    """One choice of sides."""
+
+    parser: Parser
+    reactor: ReactorFactory
+
+    def describe(self) -> str:
+        """Return which side of each runs, for ``--version`` and the log's first line."""
+        return f"parser {self.parser.side}, reactor {self.reactor.side}"
+
+
+def load(*, pure: bool | None = None, required: bool | None = None) -> Backend:
+    """Return the twins to run on; None leaves the choice to the environment.
+
+    Raises ``ImportError`` if a compiled twin is required and missing.
+    """
+    if pure is None:
+        pure = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
+    if required is None:
+        required = os.environ.get("FASTWS_REQUIRE_EXTENSIONS") == "1"
+    parser = _twin("_parser", pure=pure, required=required)
+    reactor = _twin("_reactor", pure=pure, required=required)
+    return Backend(cast(Parser, parser), cast(ReactorFactory, reactor.Reactor))
+
+
+def _twin(name: str, *, pure: bool, required: bool) -> Any:
+    if not pure:
+        try:
+            return importlib.import_module(f".{name}", __package__)
+        except ImportError:
+            if required:
+                raise
+    return importlib.import_module(f".{name}_py", __package__)
+
+
+def describe() -> str:
+    """Return which sides would run in this environment."""
+    return load().describe()

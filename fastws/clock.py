@@ -1,0 +1,46 @@
+"""The present as responses and access lines spell it, made once a second."""
+
+from __future__ import annotations
+
+import time
+
+from .httpdate import format_http_date
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class Clock:
+    """Caches the texts of the current second. One thread's own."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._date = b""
+        self._log_time = ""
+
+    def date_line(self) -> bytes:
+        """Return the Date field line with its CRLF (RFC 9110 section 6.6.1)."""
+        self._tick()
+        return self._date
+
+    def log_time(self) -> str:
+        """Return local time as access logs have it: ``23/Nov/2026:07:59:29 +0000``."""
+        self._tick()
+        return self._log_time
+
+    def _tick(self) -> None:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = f"Date: {format_http_date(second)}\r\n".encode()
+            self._log_time = format_log_time(second)
+
+
+def format_log_time(second: int) -> str:
+    """Return ``second`` since the epoch as local time of the common log format, independent of the locale."""
+    local = time.localtime(second)
+    sign, offset = ("-", -local.tm_gmtoff) if local.tm_gmtoff < 0 else ("+", local.tm_gmtoff)
+    return (
+        f"{local.tm_mday:02}/{_MONTHS[local.tm_mon - 1]}/{local.tm_year:04}:"
+        f"{local.tm_hour:02}:{local.tm_min:02}:{local.tm_sec:02} "
+        f"{sign}{offset // 3600:02}{offset % 3600 // 60:02}"
+    )

@@ -1,0 +1,348 @@
+"""One connection's states, in the order of the pipeline: head → body → send → head again, or linger → end.
+
+The reactor reads; what it read comes to ``on_read``. A connection writes until the socket takes no more and
+then waits for ``on_write``. Nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from . import framing
+from .errors import HTTPError
+from .events import IDLE, INPUT, OUTPUT, PartialSend
+from .messages import Request, Response
+from .transmit import FileShrankError, Transmission
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+LINGER_S = 2.0
+"""How long a closing connection waits for the client to read the last answer; nginx: lingering_timeout 5s."""
+
+LINGER_BYTES = 1 << 20
+"""How much a closing connection reads and throws away meanwhile."""
+
+FOREVER_S = 86400.0
+"""The deadline where the configuration sets none."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_END = b"\r\n"
+_KEEP_ALIVE_END = b"Connection: keep-alive\r\n\r\n"
+_CLOSE_END = b"Connection: close\r\n\r\n"
+
+
+class State(IntEnum):
+    """What the connection is doing."""
+
+    HEAD = 0  # between requests, or in a request head
+    BODY = 1
+    SENDING = 2
+    LINGERING = 3  # the last answer is sent; the client may still be sending
+    CLOSED = 4
+
+
+class Connection:
+    """One client's connection. It owns the socket; only its worker's thread touches it."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_grace_until",
+        "_is_last",
+        "_request",
+        "_response",
+        "_scanned",
+        "_since",
+        "_transmission",
+        "_worker",
+        "fd",
+        "peer",
+        "sock",
+        "state",
+        "tick",
+    )
+
+    def __init__(self, worker: Worker, sock: socket.socket, peer: str) -> None:
+        self._worker = worker
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.peer = peer
+        self.state = State.HEAD
+        self.tick = 0
+        self._buffer = b""
+        self._scanned = 0
+        self._since = time.monotonic()  # when the present state began
+        self._request: Request | None = None
+        self._response: Response | None = None
+        self._decoder: framing.LengthDecoder | framing.ChunkedDecoder | None = None
+        self._transmission: Transmission | None = None
+        self._is_last = False
+        self._grace_until = 0.0  # set while draining
+
+    # Events of the reactor
+
+    def on_read(self, data: bytes) -> None:
+        """Take bytes from the client; none: it will send no more."""
+        if self.state is State.LINGERING:
+            self._scanned += len(data)
+            if not data or self._scanned > LINGER_BYTES:
+                self.close()
+            return
+        if not data:
+            # A client that half-closes has had all its complete requests answered by now.
+            self.close()
+            return
+        if not self._buffer:
+            self._since = time.monotonic()
+        self._buffer = self._buffer + data if self._buffer else data
+        self._advance()
+
+    def on_write(self, _: None = None) -> None:
+        """Go on sending."""
+        if self.state is State.SENDING and self._send():
+            self._advance()
+
+    def on_reset(self, _: None = None) -> None:
+        """Give up: the client is gone."""
+        self.close()
+
+    def on_done(self, rest: bytes) -> None:
+        """End after an answer that the reactor replayed; ``rest`` came after the request and is not wanted."""
+        self._linger() if rest else self.close()
+
+    def on_partial(self, partial: PartialSend) -> None:
+        """Finish an answer that the reactor began to replay."""
+        worker = self._worker
+        self._request = worker.parser.parse_request(partial.request, 0, 0, worker.limits)
+        self._response = Response(partial.status, ())
+        self._buffer, self._scanned = partial.rest, 0
+        self._is_last = partial.close
+        self._transmission = Transmission(partial.head, (memoryview(partial.body)[partial.offset :],))
+        self._transmission.body_sent = partial.offset
+        self.state, self._since = State.SENDING, time.monotonic()
+        if self._send():
+            self._advance()
+
+    # The pipeline
+
+    def _advance(self) -> None:
+        """Go through as many requests as the buffer holds, until more bytes or more room is needed."""
+        while True:
+            if self.state is State.HEAD:
+                going = self._read_head()
+            elif self.state is State.BODY:
+                going = self._read_body()
+            else:
+                return
+            if not going:
+                return
+
+    def _read_head(self) -> bool:
+        worker = self._worker
+        buffer = self._buffer
+        if not buffer:
+            worker.reactor.set_interest(self.fd, IDLE)
+            return False
+        try:
+            request = worker.parser.parse_request(buffer, 0, self._scanned, worker.limits)
+            if request is None:
+                self._scanned = len(buffer)
+                self._wait_for_input(worker.request_timeout_s)
+                return False
+            self._request = request
+            self._buffer, self._scanned = buffer[request.size :], 0
+            length = framing.body_length(request)
+            if length == 0:
+                return self._respond(b"")
+            self._begin_body(request, length)
+        except HTTPError as error:
+            return self.refuse(error)
+        return True
+
+    def _begin_body(self, request: Request, length: int) -> None:
+        worker = self._worker
+        if length > worker.max_body_bytes:
+            raise HTTPError(413, f"The body is larger than {worker.max_body_bytes} bytes.", close=True)
+        if framing.expects_continue(request) and not self._buffer:
+            try:
+                self.sock.send(_CONTINUE)
+            except BlockingIOError:
+                pass  # the client reads nothing; it will find its own way
+            except OSError:
+                self.close()
+                return
+        if length == framing.CHUNKED:
+            self._decoder = framing.ChunkedDecoder(worker.max_body_bytes, worker.limits)
+        else:
+            self._decoder = framing.LengthDecoder(length)
+        self.state, self._since = State.BODY, time.monotonic()
+
+    def _read_body(self) -> bool:
+        decoder = self._decoder
+        assert decoder is not None
+        try:
+            taken = decoder.feed(self._buffer)
+        except HTTPError as error:
+            return self.refuse(error)
+        self._buffer = self._buffer[taken:]
+        if not decoder.is_complete:
+            self._wait_for_input(self._patience(decoder.received))
+            return False
+        self._decoder = None
+        return self._respond(b"".join(decoder.pieces))
+
+    def _respond(self, body: bytes) -> bool:
+        request = self._request
+        assert request is not None
+        worker = self._worker
+        response = worker.site.respond(request, body, self.peer)
+        is_last = response.close or worker.is_draining or not framing.is_persistent(request)
+        return self._start(response, is_last)
+
+    def refuse(self, error: HTTPError) -> bool:
+        """Answer a request that could not, or shall not, be read to its end; the connection ends after it."""
+        self._decoder = None
+        return self._start(self._worker.site.error(error), True)
+
+    def _start(self, response: Response, is_last: bool) -> bool:
+        worker = self._worker
+        request = self._request
+        if is_last:
+            end = _CLOSE_END
+        elif request is not None and request.version == "HTTP/1.0":
+            end = _KEEP_ALIVE_END
+        else:
+            end = _END
+        self._response, self._is_last = response, is_last
+        published = response.publication
+        try:
+            head = worker.parser.build_head(response.status, response.fields)
+        except ValueError:
+            self._worker.logger.exception("a response to %s has an impossible field", self.peer)
+            self.close()
+            return False
+        if published is not None and isinstance(response.body[0], bytes):
+            worker.publish(published, head, response.body[0])
+        self._transmission = Transmission(b"".join((head, worker.clock.date_line(), end)), response.body)
+        self.state, self._since = State.SENDING, time.monotonic()
+        return self._send()
+
+    def _send(self) -> bool:
+        transmission = self._transmission
+        assert transmission is not None
+        try:
+            if not transmission.send(self.sock):
+                self._worker.reactor.set_interest(self.fd, OUTPUT)
+                self._worker.timers.schedule(self, self._since + self._patience(transmission.body_sent))
+                return False
+        except FileShrankError:
+            self._worker.logger.warning("a file shrank while it was sent to %s; connection closed", self.peer)
+            self.close()
+            return False
+        except OSError:
+            self.close()
+            return False
+        return self._finish()
+
+    def _finish(self) -> bool:
+        """The response is sent: log it, and go on with the next request or end."""
+        self._record()
+        if self._is_last:
+            self._linger()
+            return False
+        self.state = State.HEAD
+        self._since = time.monotonic()
+        if not self._buffer:
+            self._worker.reactor.set_interest(self.fd, IDLE)
+            self._worker.timers.schedule(self, self._since + self._worker.keepalive_time_s)
+            return False
+        return True
+
+    def _record(self) -> None:
+        """Log the response in progress, if there is one, with what was really sent, and let go of it."""
+        response, transmission = self._response, self._transmission
+        if response is None or transmission is None:
+            return
+        self._worker.record(self, self._request, response, transmission.body_sent)
+        if response.file is not None:
+            response.file.close()
+        self._request = self._response = self._transmission = None
+
+    def _wait_for_input(self, patience_s: float) -> None:
+        self._worker.reactor.set_interest(self.fd, INPUT)
+        self._worker.timers.schedule(self, self._since + patience_s)
+
+    def _patience(self, transferred_bytes: int) -> float:
+        """Return the seconds that a transfer may have taken by now: a start, and then a minimum rate."""
+        rate = self._worker.min_rate_bytes_s
+        return self._worker.request_timeout_s + transferred_bytes / rate if rate else FOREVER_S
+
+    # The end
+
+    def on_timeout(self, now: float) -> None:
+        """Look at the clock: the deadline that was set has passed, or was meant for an earlier state."""
+        deadline = self._deadline()
+        if now < deadline:
+            self._worker.timers.schedule(self, deadline)
+        elif self.state is State.HEAD and not self._buffer:
+            reason = "the server is stopping" if self._grace_until else "KeepaliveTime"
+            self._worker.logger.info("%s: idle connection closed: %s", self.peer, reason)
+            self.close()
+        elif self.state in (State.HEAD, State.BODY):
+            part = "head" if self.state is State.HEAD else "body"
+            self.refuse(HTTPError(408, f"The request {part} took too long to arrive.", close=True))
+        else:
+            if self.state is State.SENDING:
+                self._worker.logger.info("%s: connection closed, the client reads too slowly", self.peer)
+            self.close()
+
+    def _deadline(self) -> float:
+        worker = self._worker
+        if self.state is State.LINGERING:
+            return self._since + LINGER_S
+        if self.state is State.SENDING:
+            assert self._transmission is not None
+            return self._since + self._patience(self._transmission.body_sent)
+        if self.state is State.BODY:
+            assert self._decoder is not None
+            return self._since + self._patience(self._decoder.received)
+        if self._buffer:
+            return self._since + worker.request_timeout_s
+        if self._grace_until:
+            return self._grace_until
+        return max(self._since, worker.reactor.last_activity(self.fd)) + worker.keepalive_time_s
+
+    def _linger(self) -> None:
+        """Tell the client that no more comes, and read on for a while.
+
+        Closing a socket with unread input resets the connection, and the reset may overtake the answer
+        (RFC 9112 section 9.6).
+        """
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self._buffer, self._scanned = b"", 0
+        self.state, self._since = State.LINGERING, time.monotonic()
+        self._worker.reactor.set_interest(self.fd, INPUT)
+        self._worker.timers.schedule(self, self._since + LINGER_S)
+
+    def drain(self, grace_s: float) -> None:
+        """The server is ending: a connection without a request has ``grace_s`` seconds to send a last one."""
+        if self.state is State.HEAD and not self._buffer:
+            self._grace_until = time.monotonic() + grace_s
+            self._worker.timers.schedule(self, self._grace_until)
+
+    def close(self) -> None:
+        """End the connection now, whatever it is doing; a second call does nothing."""
+        if self.state is State.CLOSED:
+            return
+        self._record()
+        self.state = State.CLOSED
+        self._worker.forget(self)
+        self.sock.close()

@@ -1,0 +1,139 @@
+"""Errors by name: each status has a handler that makes its response (RFC 9110 section 15).
+
+A handler decides which fields and whether the connection ends belong to its status; the page is made in
+``pages.py``. ``respond_to`` is the table's entrance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .errors import HTTPError
+from .messages import Fields, Response
+from .pages import error_page
+
+RETRY_AFTER_S = 5
+
+
+def error400(error: HTTPError) -> Response:
+    """Bad request: malformed, or a target that leaves the root."""
+    return _page(error, close=error.close)
+
+
+def error401(error: HTTPError) -> Response:
+    """Unauthorized; ``error.fields`` holds the challenge."""
+    return _page(error)
+
+
+def error403(error: HTTPError) -> Response:
+    """Forbidden: the file is there and may not be read."""
+    return _page(error)
+
+
+def error404(error: HTTPError) -> Response:
+    """Not found, or not to be seen."""
+    return _page(error)
+
+
+def error405(error: HTTPError) -> Response:
+    """Method not allowed for this file; ``error.fields`` holds Allow."""
+    return _page(error)
+
+
+def error406(error: HTTPError) -> Response:
+    """No acceptable form of the file."""
+    return _page(error)
+
+
+def error408(error: HTTPError) -> Response:
+    """The request took too long to arrive, so that where it ends is not known."""
+    return _page(error, close=True)
+
+
+def error412(error: HTTPError) -> Response:
+    """A precondition failed."""
+    return _page(error)
+
+
+def error413(error: HTTPError) -> Response:
+    """The body is too large to be read, so that where it ends is not known."""
+    return _page(error, close=True)
+
+
+def error414(error: HTTPError) -> Response:
+    """The request line is too long to be read."""
+    return _page(error, close=True)
+
+
+def error415(error: HTTPError) -> Response:
+    """The body is of a type that no form has."""
+    return _page(error)
+
+
+def error416(error: HTTPError) -> Response:
+    """No part of the range lies inside the file; ``error.fields`` holds Content-Range."""
+    return _page(error)
+
+
+def error417(error: HTTPError) -> Response:
+    """An expectation nobody knows; whether a body follows is not known."""
+    return _page(error, close=True)
+
+
+def error431(error: HTTPError) -> Response:
+    """The head is too large to be read."""
+    return _page(error, close=True)
+
+
+def error500(error: HTTPError) -> Response:
+    """The server's own failure. The page tells nothing of its inside; the error log does."""
+    page = HTTPError(500, "The server failed to answer this request. Its error log says why.")
+    return _page(page, close=error.close)._replace(detail=error.detail)
+
+
+def error501(error: HTTPError) -> Response:
+    """Not implemented: the method, the file's type or the transfer coding."""
+    return _page(error, close=error.close)
+
+
+def error503(error: HTTPError) -> Response:
+    """Overloaded or ending: try again."""
+    return _page(error, (("Retry-After", str(RETRY_AFTER_S)),), close=error.close)
+
+
+HANDLERS: dict[int, Callable[[HTTPError], Response]] = {
+    400: error400,
+    401: error401,
+    403: error403,
+    404: error404,
+    405: error405,
+    406: error406,
+    408: error408,
+    412: error412,
+    413: error413,
+    414: error414,
+    415: error415,
+    416: error416,
+    417: error417,
+    431: error431,
+    500: error500,
+    501: error501,
+    503: error503,
+}
+
+
+def respond_to(error: HTTPError) -> Response:
+    """Return the response for ``error``; a status without a handler is a failure of the server itself."""
+    return HANDLERS.get(error.status, error500)(error)
+
+
+def _page(error: HTTPError, fields: Fields = (), *, close: bool = False) -> Response:
+    body = error_page(error.status, error.detail)
+    fields = (
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        *error.fields,
+        *fields,
+    )
+    return Response(error.status, fields, (body,), close=close, detail=error.detail)

@@ -1,0 +1,51 @@
+"""Exceptions that say what the client, or the person at the terminal, is to be told."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class FastwsError(Exception):
+    """Base of every exception that fastws raises on purpose."""
+
+
+class HTTPError(FastwsError):
+    """A request that ends in an error response.
+
+    ``status`` is the status code to send, ``detail`` one sentence for the error page and the error log
+    (plain text, not yet escaped for HTML), ``fields`` further response fields (such as ``Allow``), and
+    ``close`` tells that the connection cannot be used after the response, because where the next
+    request begins is uncertain or the client is not to be trusted with it.
+    """
+
+    def __init__(
+        self, status: int, detail: str, *, fields: tuple[tuple[str, str], ...] = (), close: bool = False
+    ) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+        self.detail = detail
+        self.fields = fields
+        self.close = close
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong in a configuration: ``line`` is 0 for the command line or the file as a whole."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}" if self.line else f"{self.file}: {self.text}"
+
+
+class ConfigError(FastwsError):
+    """A configuration that cannot be used; ``problems`` lists everything found wrong, in file order."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class ListenError(FastwsError):
+    """A listening socket could not be had: the port is taken, the address is not ours, or it is not allowed."""

@@ -1,0 +1,47 @@
+"""What a reactor reports, and what a connection may wait for: the words between reactor and worker."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+ACCEPT = 0
+"""Event: a listener has connections waiting; data is None."""
+READ = 1
+"""Event: bytes came; data is bytes, empty at the end of the stream."""
+WRITE = 2
+"""Event: the socket takes bytes again; data is None."""
+RESET = 3
+"""Event: the connection is broken; data is None."""
+DONE = 4
+"""Event: the last answer was replayed and the client wanted no more; data is bytes that came after it."""
+PARTIAL = 5
+"""Event: a replayed answer did not fit the socket; data is a ``PartialSend``."""
+
+IDLE = 0
+"""Interest: between requests, where a hit may be answered; a ``READ`` otherwise."""
+INPUT = 1
+"""Interest: more bytes of a message that has begun."""
+OUTPUT = 2
+"""Interest: room to send."""
+NOTHING = 3
+"""Interest: none, until another is set."""
+
+
+class PartialSend(NamedTuple):
+    """An answer replayed as far as the socket took it; Python sends the rest and writes the access line.
+
+    ``request`` is the request head's bytes, ``head`` what remains of the response head, ``body`` the whole
+    body, of which ``offset`` bytes were sent. ``rest`` holds the bytes that came after the request.
+    """
+
+    request: bytes
+    status: int
+    head: bytes
+    body: bytes
+    offset: int
+    close: bool
+    rest: bytes
+
+
+Event = tuple[Any, int, Any]
+"""(owner, kind, data); owner is the object that was given to ``add`` or ``add_listener``."""

@@ -1,0 +1,243 @@
+"""Confined path → open file with its validators.
+
+Whether a file lies inside the document root is decided on the descriptor that was opened, never on a name
+that was looked at before: a name may mean another file a microsecond later.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+import weakref
+from hashlib import blake2b
+from typing import NamedTuple
+
+from .errors import HTTPError
+from .messages import Identity
+
+PROC_FD = "/proc/self/fd/"
+"""Where the kernel tells the path of a descriptor; Linux."""
+
+SETTLED_NS = 20_000_000
+"""A file younger than this may change again within the same tick of the clock, unseen by its times."""
+
+MEMO_SIZE = 16384
+"""Entity tags remembered; about 5 MB."""
+
+_OPEN_FLAGS = (
+    os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+)  # a FIFO must not block, nor a terminal adopt
+_ROOT_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+_NO_SUCH_FILE = "There is no such file."
+_STATUS_BY_ERRNO = {
+    errno.ENOENT: (404, _NO_SUCH_FILE),
+    errno.ENOTDIR: (404, _NO_SUCH_FILE),
+    errno.ELOOP: (404, _NO_SUCH_FILE),
+    errno.ENAMETOOLONG: (404, _NO_SUCH_FILE),
+    errno.ENXIO: (404, _NO_SUCH_FILE),  # a socket, or a device without its driver
+    errno.EINVAL: (404, _NO_SUCH_FILE),
+    errno.EACCES: (403, "The file may not be read."),
+    errno.EPERM: (403, "The file may not be read."),
+    errno.EMFILE: (503, "The server has too many files open."),
+    errno.ENFILE: (503, "The server has too many files open."),
+    errno.ENOMEM: (503, "The server is out of memory."),
+}
+
+
+def not_found() -> HTTPError:
+    """Return the error for a name that leads nowhere, or nowhere that may be seen."""
+    return HTTPError(404, _NO_SUCH_FILE)
+
+
+def error_from_errno(error: OSError, call: str) -> HTTPError:
+    """Return what a failed system call means to the client; 500 names the call, for the error log."""
+    status, detail = _STATUS_BY_ERRNO.get(error.errno or 0, (500, f"{call} failed: {error.strerror}"))
+    return HTTPError(status, detail)
+
+
+class OpenFile:
+    """An open regular file or directory. Its owner closes it."""
+
+    __slots__ = ("fd", "identity", "is_directory")
+
+    def __init__(self, fd: int, info: os.stat_result) -> None:
+        self.fd = fd
+        self.identity = identity_of(info)
+        self.is_directory = stat.S_ISDIR(info.st_mode)
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def identity_of(info: os.stat_result) -> Identity:
+    """Return what tells this state of the file from another."""
+    return Identity(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def is_settled(identity: Identity) -> bool:
+    """Tell whether a later change to the file is certain to change its identity too."""
+    newest = max(identity.mtime_ns, identity.ctime_ns)
+    return time.time_ns() - newest > SETTLED_NS
+
+
+class Root:
+    """The document root as one request finds it: a symbolic link may be swapped before the next.
+
+    A context manager; raises ``HTTPError`` 500 if the root is gone or unreadable.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, _ROOT_FLAGS)
+        except OSError as error:
+            raise HTTPError(500, f"The document root cannot be opened: {error.strerror}.") from None
+        self._real = _path_of(self._fd) or os.path.realpath(path)
+        self._prefix = self._real if self._real.endswith("/") else self._real + "/"
+
+    def __enter__(self) -> Root:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def open(self, relative: str) -> OpenFile:
+        """Open what ``relative`` (without a slash at its start; empty: the root) names.
+
+        Raises ``HTTPError``: 404 for nothing there, what is neither file nor directory, and what lies
+        outside the root; 403 for what may not be read.
+        """
+        try:
+            fd = os.open(relative or ".", _OPEN_FLAGS, dir_fd=self._fd)
+        except OSError as error:
+            raise error_from_errno(error, "open") from None
+        try:
+            info = os.fstat(fd)
+            if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+                raise not_found()
+            if not self._holds(fd, relative, info):
+                raise not_found()
+        except BaseException:
+            os.close(fd)
+            raise
+        return OpenFile(fd, info)
+
+    def _holds(self, fd: int, relative: str, info: os.stat_result) -> bool:
+        real = _path_of(fd)
+        if real is None:
+            return self._reaches(relative, info)
+        return real == self._real or real.startswith(self._prefix)
+
+    def _reaches(self, relative: str, info: os.stat_result) -> bool:
+        """Without /proc: resolve the name, then walk there from the root without following any link.
+
+        If the walk arrives at the very file that was opened, then that file lies inside.
+        """
+        real = os.path.realpath(os.path.join(self.path, relative))
+        if real != self._real and not real.startswith(self._prefix):
+            return False
+        here = os.dup(self._fd) if not hasattr(os, "O_PATH") else os.open(".", _ROOT_FLAGS, dir_fd=self._fd)
+        try:
+            for segment in real[len(self._prefix) :].split("/"):
+                below = os.open(segment or ".", _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=here)
+                os.close(here)
+                here = below
+            return os.path.samestat(os.fstat(here), info)
+        except OSError:
+            return False
+        finally:
+            os.close(here)
+
+
+def _path_of(fd: int) -> str | None:
+    try:
+        return os.readlink(f"{PROC_FD}{fd}")
+    except OSError:
+        return None
+
+
+class Content:
+    """The bytes of a small file and their entity tag, shared by everyone who holds them."""
+
+    __slots__ = ("__weakref__", "body", "etag", "identity", "is_settled")
+
+    def __init__(self, body: bytes, etag: str, identity: Identity, settled: bool) -> None:
+        self.body = body
+        self.etag = etag
+        self.identity = identity
+        self.is_settled = settled
+
+
+class Tagged(NamedTuple):
+    """An entity tag and the identity of the file state that it was made from."""
+
+    etag: str
+    identity: Identity
+
+
+class Contents:
+    """Entity tags of files, and the bytes of small ones while somebody holds them.
+
+    A strong tag: for files of up to ``max_file_bytes`` a hash of the content, so that it is the same on
+    every machine that serves the same bytes; for larger ones size and time of modification in ns.
+    """
+
+    def __init__(self, max_file_bytes: int) -> None:
+        self.max_file_bytes = max_file_bytes
+        self._etags: dict[Identity, str] = {}
+        self._held: weakref.WeakValueDictionary[Identity, Content] = weakref.WeakValueDictionary()
+
+    def is_small(self, file: OpenFile) -> bool:
+        """Whether the file's tag is made from its content."""
+        return file.identity.size <= self.max_file_bytes
+
+    def tag(self, file: OpenFile) -> Tagged:
+        """Return the entity tag of ``file``; reads it at most once as long as it does not change."""
+        identity = file.identity
+        if not self.is_small(file):
+            return Tagged(f'"{identity.size:x}-{identity.mtime_ns:x}"', identity)
+        etag = self._etags.get(identity)
+        if etag is not None:
+            return Tagged(etag, identity)
+        content = self.load(file)
+        return Tagged(content.etag, content.identity)
+
+    def load(self, file: OpenFile) -> Content:
+        """Return the content of a small ``file``, consistent in itself. Raises ``HTTPError``."""
+        held = self._held.get(file.identity)
+        if held is not None:
+            return held
+        content = _read(file)
+        if content.is_settled:
+            self._held[content.identity] = content
+            self._etags[content.identity] = content.etag
+            if len(self._etags) > MEMO_SIZE:
+                self._etags.pop(next(iter(self._etags)), None)
+        return content
+
+
+def _read(file: OpenFile, attempts: int = 3) -> Content:
+    """Read between two looks at the file's times, again if it changed meanwhile."""
+    identity = file.identity
+    for _ in range(attempts):
+        try:
+            body = os.pread(file.fd, identity.size + 1, 0)
+            after = identity_of(os.fstat(file.fd))
+        except OSError as error:
+            raise error_from_errno(error, "read") from None
+        if after == identity and len(body) == identity.size:
+            return Content(body, _hash(body), identity, is_settled(identity))
+        identity = after
+    # It is being written all the time: these bytes are right for now, and are not kept.
+    return Content(body, _hash(body), identity._replace(size=len(body)), False)
+
+
+def _hash(body: bytes) -> str:
+    return f'"{blake2b(body, digest_size=12).hexdigest()}"'

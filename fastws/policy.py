@@ -1,0 +1,55 @@
+"""What the configuration says about paths, made ready for quick answers: fields, redirects, hidden names."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+
+from .config import Config
+from .messages import Fields
+
+MEMO_SIZE = 4096
+"""Paths whose fields are remembered."""
+
+
+class Policy:
+    """The rules of one configuration that depend on the path alone."""
+
+    def __init__(self, config: Config) -> None:
+        self._headers = [(name, value, _pattern(glob)) for name, value, glob in config.headers]
+        self._cache_control = [(_pattern(glob), value) for glob, value in config.cache_control]
+        self._redirects = {source: (target, status) for source, target, status in config.redirects}
+        self._memo: dict[str, Fields] = {}
+
+    def fields(self, path: str) -> Fields:
+        """Return Cache-Control and the configured fields for the decoded ``path``."""
+        fields = self._memo.get(path)
+        if fields is None:
+            fields = self._memo[path] = (*self._cache_fields(path), *self._header_fields(path))
+            if len(self._memo) > MEMO_SIZE:
+                self._memo.pop(next(iter(self._memo)), None)
+        return fields
+
+    def _cache_fields(self, path: str) -> Fields:
+        value = next((value for pattern, value in self._cache_control if pattern.fullmatch(path)), "")
+        return (("Cache-Control", value),) if value else ()
+
+    def _header_fields(self, path: str) -> Iterable[tuple[str, str]]:
+        return [(name, value) for name, value, pattern in self._headers if pattern.fullmatch(path)]
+
+    def redirect(self, path: str) -> tuple[str, int] | None:
+        """Return where the configuration sends ``path``, and with which status."""
+        return self._redirects.get(path)
+
+
+def is_hidden(path: str) -> bool:
+    """Tell whether a segment of ``path`` is a dotfile; ``/.well-known/`` (RFC 8615) is none."""
+    if "/." not in path:
+        return False
+    visible = path.removeprefix("/.well-known/")
+    return "/." in visible or (visible != path and visible.startswith("."))
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(glob))

@@ -1,0 +1,343 @@
+"""Build the parts; start, reload, drain, stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import backend as backends
+from .accesslog import OFF, STANDARD_ERROR, ErrorLog, LogFile
+from .config import Config, Source
+from .errors import ConfigError, ListenError
+from .listener import address_of, listen_tcp, listen_unix
+from .site import Site
+from .version import __version__
+from .worker import Worker
+
+GRACE_S = 0.5
+"""How long an idle connection may still send a last request after the signal to stop."""
+
+
+class Server:
+    """A server of one configuration. A context manager that serves in threads of its own::
+
+        with Server(config) as server:
+            urllib.request.urlopen(server.url)
+
+    Raises ``ListenError`` if a port cannot be had, ``OSError`` if a log file cannot be opened.
+    """
+
+    def __init__(self, config: Config, *, backend: backends.Backend | None = None) -> None:
+        self.config = config
+        self._backend = backend or backends.load()
+        self.worker_count = config.worker_threads or default_worker_count(self._backend)
+        self._workers: list[Worker] = []
+        self._listeners: dict[tuple[str, int], socket.socket] = {}
+        self._is_stopping = False
+        self._lock = (
+            threading.Lock()
+        )  # start, reload, stop and the replacement of a worker exclude each other
+        _make_log_directories(config)
+        self.error_log = ErrorLog(config.error_log, config.log_level)
+        self.logger: logging.Logger = self.error_log.logger
+        self.access_log = LogFile(config.access_log, self.logger.error)
+        self._site = self._make_site(config)
+
+    def _make_site(self, config: Config) -> Site:
+        keeps_bodies = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
+        return Site(config, self.logger, keeps_bodies=keeps_bodies, hidden=_Hidden(self, config))
+
+    # Start
+
+    def start(self) -> None:
+        """Bind, listen and serve; returns at once."""
+        with self._lock:
+            try:
+                self._listeners = self._listen(self.config, {})
+            except ListenError:
+                self._close_logs()
+                raise
+            for index in range(self.worker_count):
+                self._workers.append(Worker(self, index, self._backend, self._site))
+            for worker in self._workers:
+                worker.start(list(self._listeners.values()))
+        self._log_start()
+
+    def _listen(
+        self, config: Config, kept: dict[tuple[str, int], socket.socket]
+    ) -> dict[tuple[str, int], socket.socket]:
+        """Return the listening sockets that ``config`` asks for; those of ``kept`` are not opened again."""
+        listeners: dict[tuple[str, int], socket.socket] = {}
+        wanted = [(config.host, port) for port in config.listen_ports]
+        wanted += [(f"unix:{path}", 0) for path in config.listen_unix]
+        try:
+            for host, port in wanted:
+                found = kept.get((host, port))
+                if found is None:
+                    is_unix = host.startswith("unix:")
+                    found = listen_unix(host[5:]) if is_unix else listen_tcp(host, port)
+                listeners[host, port] = found
+        except ListenError:
+            for key, listener in listeners.items():
+                if key not in kept:
+                    listener.close()
+            raise
+        return listeners
+
+    def _log_start(self) -> None:
+        config = self.config
+        self.logger.info("fastws %s starts: %s", __version__, self._backend.describe())
+        self.logger.info("listening on %s", ", ".join(self.addresses))
+        self.logger.info(
+            "serving %s with %s worker threads, KeepaliveTime %g s, RequestTimeout %g s",
+            config.document_root,
+            self.worker_count,
+            config.keepalive_time_s,
+            config.request_timeout_s,
+        )
+
+    # What users ask
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the server listens: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/path``."""
+        return [address_of(listener) for listener in self._listeners.values()]
+
+    @property
+    def port(self) -> int:
+        """The first TCP port, the one that was found if 0 was asked for."""
+        return next(
+            int(listener.getsockname()[1])
+            for listener in self._listeners.values()
+            if listener.family != socket.AF_UNIX
+        )
+
+    @property
+    def url(self) -> str:
+        """The URL of the first address."""
+        address = self.addresses[0]
+        return address if address.startswith("unix:") else f"http://{_reachable(address)}/"
+
+    def connection_count(self) -> int:
+        """Return the number of open connections."""
+        return sum(worker.load for worker in self._workers)
+
+    # For workers
+
+    def least_loaded(self, preferred: Worker) -> Worker:
+        """Return the worker with the fewest connections; ``preferred`` if it is as good as any."""
+        best, least = preferred, preferred.load
+        for worker in self._workers:
+            if worker.load < least:
+                best, least = worker, worker.load
+        return best
+
+    def replace(self, worker: Worker) -> None:
+        """Start a worker in the place of one that failed. Called by the thread that ends."""
+        with self._lock:
+            if self._is_stopping:
+                return
+            index = self._workers.index(worker)
+            self._workers[index] = Worker(self, index, self._backend, self._site)
+            self._workers[index].start(list(self._listeners.values()))
+
+    # Reload and stop
+
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Serve by the configuration that ``read`` returns, without losing a request; reopen the logs.
+
+        If it cannot be read, or a new port cannot be had, the old one stays and the errors are logged.
+        """
+        with self._lock:
+            self.access_log.reopen()
+            self.error_log.file.reopen()
+            try:
+                config = read()
+                listeners = self._listen(config, self._listeners)
+            except (ConfigError, ListenError) as error:
+                self.logger.error("the configuration was not reloaded:\n%s", error)
+                return
+            dropped = [sock for key, sock in self._listeners.items() if key not in listeners]
+            self.config, self._listeners = config, listeners
+            self._site = self._make_site(config)
+            self.error_log.set_level(config.log_level)
+            self._tell_all(lambda w: w.adopt(config, self._site, list(listeners.values())))
+            for listener in dropped:
+                listener.close()
+        self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Drain: accept no more, finish what is in flight, and end within ``timeout_s`` (None: DrainTimeout)."""
+        if timeout_s is None:
+            timeout_s = self.config.drain_timeout_s
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            if self._is_stopping:
+                return
+            self._is_stopping = True
+            grace_s = min(GRACE_S, timeout_s / 2)
+            self._tell_all(lambda worker: worker.drain(grace_s))
+            self._accept_rest()
+            for worker in self._workers:
+                worker.tell(Worker.finish)
+            for worker in self._workers:
+                if not worker.join(max(0.0, deadline - time.monotonic())):
+                    self.logger.warning("responses in flight were cut off after DrainTimeout")
+                    worker.tell(Worker.stop)
+                    worker.join()
+        self.logger.info("fastws stopped")
+        self._close_logs()
+
+    def _tell_all(self, task: Callable[[Worker], None]) -> None:
+        """Have every worker do ``task``, and wait until all have."""
+        done = [threading.Event() for _ in self._workers]
+
+        def acknowledged(event: threading.Event) -> Callable[[Worker], None]:
+            def do(worker: Worker) -> None:
+                try:
+                    task(worker)
+                finally:
+                    event.set()
+
+            return do
+
+        for worker, event in zip(self._workers, done, strict=True):
+            worker.tell(acknowledged(event))
+        for event in done:
+            event.wait(5)
+
+    def _accept_rest(self) -> None:
+        """Hand over what still waits in the listeners' queues, then close them."""
+        for listener in self._listeners.values():
+            while True:
+                try:
+                    sock, address = listener.accept()
+                except OSError:
+                    break
+                sock.setblocking(False)
+                peer = address[0] if isinstance(address, tuple) else "unix:"
+                self.least_loaded(self._workers[0]).hand_over(sock, peer)
+            if listener.family == socket.AF_UNIX:
+                os.unlink(listener.getsockname())
+            listener.close()
+
+    def _close_logs(self) -> None:
+        self.access_log.close()
+        self.error_log.close()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class _Hidden:
+    """The (device, inode) pairs of the server's own files, which are never served."""
+
+    def __init__(self, server: Server, config: Config) -> None:
+        self._server = server
+        paths = [config.config_path, *(path for _, path in config.basic_auth)]
+        self._paths = [path for path in paths if path]
+
+    def __call__(self) -> set[tuple[int, int]]:
+        numbers = {self._server.access_log.file_number(), self._server.error_log.file.file_number()}
+        for path in self._paths:
+            try:
+                info = os.stat(path)
+            except OSError:
+                continue
+            numbers.add((info.st_dev, info.st_ino))
+        numbers.discard(None)
+        return numbers  # type: ignore[return-value]
+
+
+def default_worker_count(backend: backends.Backend) -> int:
+    """Return how many threads to serve with: as many as processors where hits run without the GIL.
+
+    Two loops that both need the GIL are slower than one; see ``benchmarks/README.md``.
+    """
+    if backend.reactor.side == "pure":
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _make_log_directories(config: Config) -> None:
+    for path in (config.access_log, config.error_log):
+        if path not in (STANDARD_ERROR, OFF):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+
+
+def _reachable(address: str) -> str:
+    """Return ``address`` as a browser on this machine can use it."""
+    for anywhere, here in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
+        if address.startswith(anywhere):
+            return here + address[len(anywhere) :]
+    return address
+
+
+def serve(config: Config | str) -> int:
+    """Serve until SIGINT or SIGTERM, and return the exit status 0. The main thread's only.
+
+    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises ``ConfigError`` and ``ListenError``.
+    """
+    if isinstance(config, str):
+        return run(Source(config))
+    return _run_until_signal(Server(config), lambda: config)
+
+
+def run(source: Source) -> int:
+    """Serve by ``source`` until SIGINT or SIGTERM; SIGHUP reads it again. Returns the exit status 0.
+
+    Raises ``ConfigError`` and ``ListenError``.
+    """
+    return _run_until_signal(Server(source.read()), source.read)
+
+
+def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
+    received: list[int] = []
+    arrived = threading.Event()
+
+    def note(number: int, _: Any) -> None:
+        received.append(number)
+        arrived.set()
+
+    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        server.start()
+        _print_banner(server)
+        while True:
+            arrived.wait()
+            arrived.clear()
+            while received:
+                number = received.pop(0)
+                if number in (signal.SIGINT, signal.SIGTERM):
+                    server.stop()
+                    return 0
+                server.reload(read)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_banner(server: Server) -> None:
+    config = server.config
+    more = ", ".join(server.addresses[1:])
+    print(
+        f"fastws {__version__} serves {config.document_root} at {server.url}"
+        + (f" and {more}" if more else "")
+        + f" (access log: {config.access_log}, error log: {config.error_log}; Ctrl-C stops)",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -1,0 +1,62 @@
+"""Deadlines of many connections, by a wheel of coarse ticks: never a scan over all of them."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Generic, Protocol, TypeVar
+
+TICK_S = 0.1
+"""Deadlines are met at most this much late."""
+
+
+class Timed(Protocol):
+    """Something with a place on the wheel; ``tick`` is 0 when it has none."""
+
+    tick: int
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Timers(Generic[T]):
+    """Tells which of its members are due. Times are seconds of one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, set[T]] = {}
+        self._ticks: list[int] = []  # a heap of the buckets' keys
+
+    def schedule(self, member: T, deadline: float) -> None:
+        """Report ``member`` once, after ``deadline`` or before.
+
+        A member that was scheduled for earlier stays there: whoever is reported looks at the clock and
+        schedules itself again, so that a deadline put off a thousand times costs nothing a thousand times.
+        """
+        tick = int(deadline / TICK_S) + 1
+        if member.tick and member.tick <= tick:
+            return
+        self.cancel(member)
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = set()
+            heapq.heappush(self._ticks, tick)
+        bucket.add(member)
+        member.tick = tick
+
+    def cancel(self, member: T) -> None:
+        """Report ``member`` no more."""
+        if member.tick:
+            self._buckets[member.tick].discard(member)
+            member.tick = 0
+
+    def next_deadline(self) -> float | None:
+        """Return when the next bucket is due, None if there is none."""
+        return self._ticks[0] * TICK_S if self._ticks else None
+
+    def pop_due(self, now: float) -> list[T]:
+        """Return the members whose deadline has passed; they are no longer scheduled."""
+        due: list[T] = []
+        while self._ticks and self._ticks[0] * TICK_S <= now:
+            for member in self._buckets.pop(heapq.heappop(self._ticks)):
+                member.tick = 0
+                due.append(member)
+        return due

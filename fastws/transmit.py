@@ -1,0 +1,104 @@
+"""The pieces of one response on their way into a socket: ``sendmsg`` for bytes, ``sendfile`` for files."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+
+from .messages import FileSlice
+
+TURN_BYTES = 2 << 20
+"""What one connection may send of a file before others get their turn; nginx: sendfile_max_chunk 2m."""
+
+READ_BYTES = 262144
+"""A piece of the read/send loop, where the platform has no sendfile."""
+
+_MSG_MORE = getattr(socket, "MSG_MORE", 0)
+
+
+class FileShrankError(Exception):
+    """A file ended before the bytes that its response announced; the connection must end too."""
+
+
+class Transmission:
+    """One response being sent. ``body_sent`` counts the bytes after the head that the socket took."""
+
+    __slots__ = ("_head_left", "_pieces", "body_sent")
+
+    def __init__(self, head: bytes, body: Iterable[bytes | memoryview | FileSlice]) -> None:
+        self._pieces: list[bytes | memoryview | FileSlice] = [head, *body]
+        self._pieces.reverse()  # taken from the end
+        self._head_left = len(head)
+        self.body_sent = 0
+
+    def send(self, sock: socket.socket) -> bool:
+        """Send what the socket takes now, and tell whether that was all.
+
+        Raises ``OSError`` if the connection is broken, ``FileShrankError`` if a file is.
+        """
+        budget = TURN_BYTES
+        pieces = self._pieces
+        while pieces and budget > 0:
+            piece = pieces[-1]
+            try:
+                if isinstance(piece, FileSlice):
+                    sent = self._send_slice(sock, piece, budget)
+                else:
+                    sent = self._send_bytes(sock)
+            except BlockingIOError:
+                return False
+            budget -= sent
+        return not pieces
+
+    def _send_bytes(self, sock: socket.socket) -> int:
+        """Send the bytes before the next file slice in one call, so that they leave in one segment."""
+        pieces = self._pieces
+        start = len(pieces)
+        while start and not isinstance(pieces[start - 1], FileSlice):
+            start -= 1
+        gathered = [piece for piece in reversed(pieces[start:]) if not isinstance(piece, FileSlice)]
+        flags = _MSG_MORE if start else 0
+        sent = sock.send(gathered[0], flags) if len(gathered) == 1 else sock.sendmsg(gathered, (), flags)
+        self._count(sent)
+        left = sent
+        while len(pieces) > start:
+            piece = gathered.pop(0)
+            pieces.pop()
+            if left < len(piece):
+                pieces.append(memoryview(piece)[left:])
+                break
+            left -= len(piece)
+        return sent
+
+    def _send_slice(self, sock: socket.socket, piece: FileSlice, budget: int) -> int:
+        count = min(piece.length, budget)
+        if count:
+            sent = _send_file(sock, piece.file.fd, piece.offset, count)
+            if not sent:
+                raise FileShrankError
+        else:
+            sent = 0
+        self._count(sent)
+        if sent == piece.length:
+            self._pieces.pop()
+        else:
+            self._pieces[-1] = FileSlice(piece.file, piece.offset + sent, piece.length - sent)
+        return sent
+
+    def _count(self, sent: int) -> None:
+        of_head = min(sent, self._head_left)
+        self._head_left -= of_head
+        self.body_sent += sent - of_head
+
+
+def _sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
+    return os.sendfile(sock.fileno(), fd, offset, count)
+
+
+def _read_and_send(sock: socket.socket, fd: int, offset: int, count: int) -> int:
+    data = os.pread(fd, min(count, READ_BYTES), offset)
+    return sock.send(data) if data else 0
+
+
+_send_file = _sendfile if hasattr(os, "sendfile") else _read_and_send

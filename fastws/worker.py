@@ -1,0 +1,307 @@
+"""One thread of the pool: accept, wait, advance, expire. It owns its connections for life."""
+
+from __future__ import annotations
+
+import collections
+import errno
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .backend import Backend
+from .clock import Clock
+from .config import Config
+from .connection import Connection, State
+from .errors import HTTPError
+from .events import ACCEPT, DONE, PARTIAL, READ, RESET, WRITE
+from .messages import Limits, Publication, Request, Response
+from .negotiation import codings_number, preferred_codings
+from .timers import Timers
+
+if TYPE_CHECKING:
+    from .server import Server
+    from .site import Site
+
+ACCEPT_BATCH = 64
+"""Connections accepted in one turn, so that a flood of them does not starve those that are open."""
+
+ACCEPT_PAUSE_S = 0.1
+"""How long accepting rests when the process is out of descriptors."""
+
+FLUSH_S = 0.9
+"""How often the access log is written out; at least every second is promised."""
+
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_HANDLERS: dict[int, Callable[[Connection, Any], None]] = {
+    READ: Connection.on_read,
+    WRITE: Connection.on_write,
+    RESET: Connection.on_reset,
+    DONE: Connection.on_done,
+    PARTIAL: Connection.on_partial,
+}
+
+
+class Worker:
+    """A thread with its own reactor. Other threads use ``hand_over``, ``load``, ``tell`` and ``join``."""
+
+    def __init__(self, server: Server, index: int, backend: Backend, site: Site) -> None:
+        config = server.config
+        self._server = server
+        self.logger: logging.Logger = server.logger
+        self.parser = backend.parser
+        self.limits = Limits()
+        self.site = site
+        self.clock = Clock()
+        self.timers: Timers[Connection] = Timers()
+        self.reactor = backend.reactor()
+        self.is_draining = False
+        self._configure(config)
+        self._connections: set[Connection] = set()
+        self._arrivals: collections.deque[tuple[socket.socket, str]] = collections.deque()
+        self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
+        self._listeners: tuple[socket.socket, ...] = ()
+        self._resume_accept_at: float | None = None
+        self._flush_at = time.monotonic() + FLUSH_S
+        self._is_stopping = False
+        self._grace_s = 0.0
+        self._may_end = False
+        self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
+
+    def _configure(self, config: Config) -> None:
+        self.reactor.configure(
+            limits=self.limits,
+            methods=config.request_methods,
+            versions=config.http_types,
+            cache_bytes=config.cache_size_bytes // self._server.worker_count,
+            log_format="off" if config.access_log == "off" else config.access_log_format,
+            default_codings=codings_number(preferred_codings(None)),
+        )
+        self.keepalive_time_s = config.keepalive_time_s
+        self.request_timeout_s = config.request_timeout_s
+        self.max_body_bytes = config.max_body_bytes
+        self.min_rate_bytes_s = config.min_rate_bytes_s
+        self._max_connections = config.max_connections
+
+    # For other threads
+
+    def start(self, listeners: Sequence[socket.socket]) -> None:
+        """Begin to serve what ``listeners`` accept."""
+        self._listeners = tuple(listeners)
+        for listener in self._listeners:
+            self.reactor.add_listener(listener.fileno(), listener)
+        self._thread.start()
+
+    @property
+    def load(self) -> int:
+        """How many connections this worker has or is about to have."""
+        return len(self._connections) + len(self._arrivals)
+
+    def hand_over(self, sock: socket.socket, peer: str) -> None:
+        """Give this worker a connection that another one accepted."""
+        self._arrivals.append((sock, peer))
+        self.reactor.wake()
+
+    def tell(self, task: Callable[[Worker], None]) -> None:
+        """Have ``task`` done by this worker's thread, soon."""
+        self._tasks.append(task)
+        self.reactor.wake()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for the thread to end, and tell whether it has."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # The loop
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception:
+            self.logger.exception(
+                "this worker failed; its connections are closed and another takes its place"
+            )
+            self._end()
+            self._server.replace(self)
+        else:
+            self._end()
+
+    def _loop(self) -> None:
+        while not self._is_stopping:
+            for owner, kind, data in self.reactor.wait(self._next_deadline()):
+                if kind == ACCEPT:
+                    self._accept(owner)
+                else:
+                    self._handle(owner, kind, data)
+            while self._tasks:
+                self._tasks.popleft()(self)
+            while self._arrivals:
+                self._adopt(*self._arrivals.popleft())
+            self._keep_time(time.monotonic())
+            if self.is_draining and self._may_end and not self.load:
+                return
+
+    def _handle(self, connection: Connection, kind: int, data: Any) -> None:
+        if connection.state is State.CLOSED:
+            return  # by an event before this one in the same turn
+        try:
+            _HANDLERS[kind](connection, data)
+        except Exception:
+            self.logger.exception("unexpected exception; the connection to %s is closed", connection.peer)
+            connection.close()
+
+    def _next_deadline(self) -> float:
+        deadline = self._flush_at
+        for other in (self.timers.next_deadline(), self._resume_accept_at):
+            if other is not None and other < deadline:
+                deadline = other
+        return deadline
+
+    def _keep_time(self, now: float) -> None:
+        for connection in self.timers.pop_due(now):
+            connection.on_timeout(now)
+        if self._resume_accept_at is not None and now >= self._resume_accept_at:
+            self._resume_accept()
+        if now >= self._flush_at or self.reactor.log_is_full:
+            self._server.access_log.write(self.reactor.take_log())
+            self._flush_at = now + FLUSH_S
+
+    # Connections
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self._pause_accept(error)
+                    return
+                continue  # the client was gone before it was accepted
+            sock.setblocking(False)
+            peer = address[0] if isinstance(address, tuple) else "unix:"
+            worker = self._server.least_loaded(self)
+            if worker is self:
+                self._adopt(sock, peer)
+            else:
+                worker.hand_over(sock, peer)
+
+    def _adopt(self, sock: socket.socket, peer: str) -> None:
+        connection = Connection(self, sock, peer)
+        self._connections.add(connection)
+        self.reactor.add(connection.fd, connection, peer)
+        if self.is_draining:
+            connection.drain(self._grace_s)
+        if self._server.connection_count() > self._max_connections:
+            connection.refuse(HTTPError(503, "The server has too many connections open.", close=True))
+        else:
+            self.timers.schedule(connection, time.monotonic() + self.keepalive_time_s)
+
+    def _pause_accept(self, error: OSError) -> None:
+        """Rest for a moment: a listener stays readable, so that waiting for it would spin."""
+        if self._resume_accept_at is None:
+            self.logger.error("accepting rests: %s", error.strerror)
+            for listener in self._listeners:
+                self.reactor.remove_listener(listener.fileno())
+        self._resume_accept_at = time.monotonic() + ACCEPT_PAUSE_S
+
+    def _resume_accept(self) -> None:
+        self._resume_accept_at = None
+        for listener in self._listeners:
+            self.reactor.add_listener(listener.fileno(), listener)
+
+    def forget(self, connection: Connection) -> None:
+        """Take a connection that is being closed out of everything."""
+        self.timers.cancel(connection)
+        self.reactor.remove(connection.fd)
+        self._connections.discard(connection)
+
+    # What connections need of their worker
+
+    def publish(self, publication: Publication, head: bytes, body: bytes) -> None:
+        """Have an answer replayed by the reactor from now on."""
+        if publication.accept_encoding is not None:
+            self.reactor.learn_codings(publication.accept_encoding, publication.codings)
+        self.reactor.publish(
+            path=publication.path,
+            codings=publication.codings,
+            head=head,
+            not_modified_head=self.parser.build_head(304, publication.not_modified),
+            body=body,
+            etag=publication.etag,
+            last_modified=publication.last_modified,
+            depends=publication.depends,
+            content=publication.content,
+        )
+
+    def record(
+        self, connection: Connection, request: Request | None, response: Response, body_sent: int
+    ) -> None:
+        """Write the access line of a response that is over, and the reason of an error."""
+        if request is None:
+            line, fields = "", {}
+        else:
+            line, fields = f"{request.method} {request.target} {request.version}", request.fields
+        self.reactor.log(
+            self.parser.format_access_line(
+                connection.peer,
+                response.user,
+                self.clock.log_time(),
+                line,
+                response.status,
+                body_sent,
+                fields.get("referer", ""),
+                fields.get("user-agent", ""),
+            )
+        )
+        if response.detail:
+            level = logging.ERROR if response.status >= 500 and response.status != 501 else logging.INFO
+            self.logger.log(level, '%s: %s %s "%s"', connection.peer, response.status, response.detail, line)
+
+    # Reload and end: tasks for ``tell``
+
+    def adopt(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> None:
+        """Serve by another configuration from the next request on."""
+        self.site = site
+        self._configure(config)
+        if not self.is_draining:
+            self._watch(listeners)
+
+    def _watch(self, listeners: Sequence[socket.socket]) -> None:
+        if self._resume_accept_at is None:
+            for listener in self._listeners:
+                if listener not in listeners:
+                    self.reactor.remove_listener(listener.fileno())
+            for listener in listeners:
+                if listener not in self._listeners:
+                    self.reactor.add_listener(listener.fileno(), listener)
+        self._listeners = tuple(listeners)
+
+    def drain(self, grace_s: float) -> None:
+        """Accept no more, and end with the last connection; an idle one has ``grace_s`` for a last request."""
+        self.is_draining = True
+        self._watch(())
+        self.reactor.drain()
+        self._grace_s = grace_s
+        for connection in list(self._connections):
+            connection.drain(grace_s)
+
+    def finish(self) -> None:
+        """Nothing more will be handed over: end with the last connection."""
+        self._may_end = True
+
+    def stop(self) -> None:
+        """End now, whatever is in flight."""
+        self._is_stopping = True
+
+    def _end(self) -> None:
+        for connection in list(self._connections):
+            connection.close()
+        while self._arrivals:
+            self._arrivals.popleft()[0].close()
+        self._server.access_log.write(self.reactor.take_log())
+        self.reactor.close()
