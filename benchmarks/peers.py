@@ -119,6 +119,7 @@ AccessLog access.log
 ErrorLog error.log
 CacheSize $cache
 CacheMaxFile 1M
+Compression off
 """
 
 

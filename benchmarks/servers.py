@@ -18,7 +18,7 @@ from types import TracebackType
 from peers import FLOOR, HERE, Peer
 
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 15.0
 
 
 class StartError(Exception):
