@@ -39,7 +39,7 @@ def extensions() -> list[Extension]:
         Extension(
             f"fastws.{name}",
             [f"fastws/{name}.pyx"],
-            depends=["fastws/_scan.h"],
+            depends=["fastws/_scan.h", "fastws/_line.h"],
             extra_compile_args=flags,
             extra_link_args=os.environ.get("FASTWS_LDFLAGS", "").split(),
         )

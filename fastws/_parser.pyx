@@ -16,10 +16,16 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 
+from ._line cimport (
+    FASTWS_LINE_ESCAPED,
+    FASTWS_LINE_FIXED,
+    fastws_put_combined,
+    fastws_put_json,
+    fastws_text,
+)
 from ._scan cimport (
     FASTWS_INCOMPLETE,
     FASTWS_MAX_FIELDS,
-    fastws_escape_log,
     fastws_field,
     fastws_head,
     fastws_scan_head,
@@ -216,41 +222,30 @@ cdef char *_copy_field(char *out, object text) except NULL:
 
 
 def format_access_line(
-    str peer, str user, str time, str request_line, int status, long long size, str referer, str agent
+    str log_format, str peer, str user, str time, str request_line, int status, long long size, str referer,
+    str agent
 ):
     """See ``backend.Parser.format_access_line``."""
-    cdef Py_ssize_t room = (
-        len(peer) + len(time) + 4 * (len(user) + len(request_line) + len(referer) + len(agent)) + 64
-    )
-    cdef bytes line = PyBytes_FromStringAndSize(NULL, room)
+    cdef Py_ssize_t texts = len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
+    cdef bytes line = PyBytes_FromStringAndSize(NULL, FASTWS_LINE_ESCAPED * texts + FASTWS_LINE_FIXED)
     cdef char *start = PyBytes_AS_STRING(line)
-    cdef char *out = start
-    out = _put(out, peer)
-    out = _put(out, " - ")
-    out = _put_escaped(out, user)
-    out = _put(out, " [")
-    out = _put(out, time)
-    out = _put(out, '] "')
-    out = _put_escaped(out, request_line)
-    out = _put(out, f'" {status} {size} "')
-    out = _put_escaped(out, referer)
-    out = _put(out, '" "')
-    out = _put_escaped(out, agent)
-    out = _put(out, '"\n')
-    return line[: out - start]
+    cdef char *end
+    if log_format == "json":
+        end = fastws_put_json(start, _text(peer), _text(user), _text(time), _text(request_line), status, size,
+                              _text(referer), _text(agent))
+    else:
+        end = fastws_put_combined(start, _text(peer), _text(user), _text(time), _text(request_line), status,
+                                  size, _text(referer), _text(agent))
+    return line[: end - start]
 
 
-cdef char *_put(char *out, str text) except NULL:
+cdef fastws_text _text(str text) except *:
+    cdef fastws_text made
     if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
-        raise ValueError("an access line is ISO 8859-1")
-    memcpy(out, PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text))
-    return out + PyUnicode_GET_LENGTH(text)
-
-
-cdef char *_put_escaped(char *out, str text) except NULL:
-    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
-        raise ValueError("an access line is ISO 8859-1")
-    return out + fastws_escape_log(out, <const char *>PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text))
+        raise ValueError("an access line is made of ISO 8859-1 text")
+    made.data = <const char *>PyUnicode_DATA(text)
+    made.size = PyUnicode_GET_LENGTH(text)
+    return made
 
 
 def scan_benchmark(bytes data, int repeats):

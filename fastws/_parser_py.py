@@ -20,6 +20,8 @@ _HEAD = re.compile(
 )
 _STATUS_LINES = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"\n'
+_JSON = '{"time":"%s","peer":"%s","user":"%s","request":"%s","status":%s,"bytes":%s,"referer":"%s","agent":"%s"}\n'
 _UNSAFE_LOG = re.compile(r'[^\x20-\x7e]|["\\]')
 
 
@@ -70,16 +72,33 @@ def build_head(status: int, fields: Fields) -> bytes:
 
 
 def format_access_line(
-    peer: str, user: str, time: str, request_line: str, status: int, size: int, referer: str, agent: str
+    log_format: str,
+    peer: str,
+    user: str,
+    time: str,
+    request_line: str,
+    status: int,
+    size: int,
+    referer: str,
+    agent: str,
 ) -> bytes:
     """See ``backend.Parser.format_access_line``."""
-    return (
-        f'{peer} - {_escape(user)} [{time}] "{_escape(request_line)}" {status} {size} '
-        f'"{_escape(referer)}" "{_escape(agent)}"\n'
-    ).encode("latin-1")
+    if log_format == "json":
+        escape, template, first = _escape_json, _JSON, (time, peer, _escape_json(user))
+    else:
+        escape, template, first = _escape, _COMBINED, (peer, _escape(user), time)
+    line = template % (*first, escape(request_line), status, size, escape(referer), escape(agent))
+    return line.encode("latin-1")
 
 
 def _escape(text: str) -> str:
-    if not text:
-        return "-"
-    return _UNSAFE_LOG.sub(lambda match: f"\\x{ord(match.group()):02X}", text)
+    return _UNSAFE_LOG.sub(lambda match: f"\\x{ord(match.group()):02X}", text) or "-"
+
+
+def _escape_json(text: str) -> str:
+    return _UNSAFE_LOG.sub(_escape_json_character, text)
+
+
+def _escape_json_character(match: re.Match[str]) -> str:
+    character = match.group()
+    return "\\" + character if character in '"\\' else f"\\u{ord(character):04X}"

@@ -196,40 +196,4 @@ static inline long fastws_scan_head(const char *data, size_t len, uint32_t line_
     }
 }
 
-/* Copies n bytes into an access line: a quote, a backslash and whatever is not printable ASCII becomes \xHH,
- * so that no request can forge a line; nothing at all becomes "-". dst must have room for 4 n + 1 bytes.
- * Returns the number of bytes written. */
-static inline size_t fastws_escape_log(char *dst, const char *src, size_t n) {
-    static const char hex[] = "0123456789ABCDEF";
-    char *out = dst;
-    size_t i = 0;
-    if (n == 0) { *dst = '-'; return 1; }
-    while (i < n) {
-#if FASTWS_SSE2
-        if (n - i >= 16) {
-            __m128i x = _mm_loadu_si128((const __m128i *)(src + i));
-            __m128i bad = _mm_or_si128(_mm_cmplt_epi8(x, _mm_set1_epi8(0x20)), _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f)));
-            bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('"')));
-            bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
-            if (_mm_movemask_epi8(bad) == 0) {
-                _mm_storeu_si128((__m128i *)out, x);
-                out += 16;
-                i += 16;
-                continue;
-            }
-        }
-#endif
-        unsigned char c = (unsigned char)src[i++];
-        if (c < 0x20 || c > 0x7e || c == '"' || c == '\\') {
-            *out++ = '\\';
-            *out++ = 'x';
-            *out++ = hex[c >> 4];
-            *out++ = hex[c & 15];
-        } else {
-            *out++ = (char)c;
-        }
-    }
-    return (size_t)(out - dst);
-}
-
 #endif

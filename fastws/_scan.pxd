@@ -32,5 +32,3 @@ cdef extern from "_scan.h" nogil:
     # length of the head, FASTWS_INCOMPLETE or FASTWS_REFUSED
     long fastws_scan_head(const char *data, size_t length, uint32_t line_limit, size_t head_limit,
                           uint32_t field_limit, fastws_head *head)
-    # bytes written; dst needs room for 4 n + 1
-    size_t fastws_escape_log(char *dst, const char *src, size_t n)

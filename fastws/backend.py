@@ -40,6 +40,7 @@ class Parser(Protocol):
 
     def format_access_line(
         self,
+        log_format: str,
         peer: str,
         user: str,
         time: str,
@@ -49,10 +50,11 @@ class Parser(Protocol):
         referer: str,
         agent: str,
     ) -> bytes:
-        """Return one line of the NCSA combined log format with its line feed.
+        """Return one line of the access log with its line feed.
 
-        ``time`` is the text between the brackets, ``size`` counts body bytes really sent. What the client
-        chose is escaped: a quote, a backslash and whatever is not printable ASCII as ``\\xHH``; empty is ``-``.
+        ``log_format`` is ``combined`` (NCSA; what is empty is ``-``) or ``json`` (an object), ``time`` the
+        text as that format has it, ``size`` counts body bytes really sent. What the client chose is escaped:
+        a quote, a backslash and whatever is not printable ASCII. All texts are ISO 8859-1.
         """
 
 

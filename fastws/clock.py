@@ -12,10 +12,11 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 class Clock:
     """Caches the texts of the current second. One thread's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_format: str) -> None:
         self._second = -1
         self._date = b""
         self._log_time = ""
+        self._log_format = log_format
 
     def date_line(self) -> bytes:
         """Return the Date field line with its CRLF (RFC 9110 section 6.6.1)."""
@@ -23,7 +24,7 @@ class Clock:
         return self._date
 
     def log_time(self) -> str:
-        """Return local time as access logs have it: ``23/Nov/2026:07:59:29 +0000``."""
+        """Return local time as the access log's format has it."""
         self._tick()
         return self._log_time
 
@@ -32,15 +33,18 @@ class Clock:
         if second != self._second:
             self._second = second
             self._date = f"Date: {format_http_date(second)}\r\n".encode()
-            self._log_time = format_log_time(second)
+            self._log_time = format_log_time(second, self._log_format)
 
 
-def format_log_time(second: int) -> str:
-    """Return ``second`` since the epoch as local time of the common log format, independent of the locale."""
+def format_log_time(second: int, log_format: str) -> str:
+    """Return ``second`` since the epoch as local time, independent of the locale.
+
+    ``combined``: ``23/Nov/2026:07:59:29 +0000``; ``json``: ``2026-11-23T07:59:29+0000`` (ISO 8601).
+    """
     local = time.localtime(second)
     sign, offset = ("-", -local.tm_gmtoff) if local.tm_gmtoff < 0 else ("+", local.tm_gmtoff)
-    return (
-        f"{local.tm_mday:02}/{_MONTHS[local.tm_mon - 1]}/{local.tm_year:04}:"
-        f"{local.tm_hour:02}:{local.tm_min:02}:{local.tm_sec:02} "
-        f"{sign}{offset // 3600:02}{offset % 3600 // 60:02}"
-    )
+    zone = f"{sign}{offset // 3600:02}{offset % 3600 // 60:02}"
+    clock = f"{local.tm_hour:02}:{local.tm_min:02}:{local.tm_sec:02}"
+    if log_format == "json":
+        return f"{local.tm_year:04}-{local.tm_mon:02}-{local.tm_mday:02}T{clock}{zone}"
+    return f"{local.tm_mday:02}/{_MONTHS[local.tm_mon - 1]}/{local.tm_year:04}:{clock} {zone}"

@@ -38,13 +38,13 @@ def parse_target(target: str) -> Target:
     and a path that leaves the root, in whichever encoding.
     """
     path, mark, query = target.partition("?")
+    if "#" in target:
+        raise HTTPError(400, "A request target has no fragment.")
     if path.startswith("/") and _PLAIN.fullmatch(path):
         return Target(path, query if mark else None, None, True)
     authority = None
     if not path.startswith("/"):
         authority, path, mark, query = _split_absolute(target)
-    if "#" in path or "#" in query:
-        raise HTTPError(400, "A request target has no fragment.")
     normal = _normalise(_decode(path))
     return Target(normal, query if mark else None, authority, encode_path(normal) == path)
 

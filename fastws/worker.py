@@ -55,7 +55,6 @@ class Worker:
         self.parser = backend.parser
         self.limits = Limits()
         self.site = site
-        self.clock = Clock()
         self.timers: Timers[Connection] = Timers()
         self.reactor = backend.reactor()
         self.is_draining = False
@@ -72,6 +71,8 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
 
     def _configure(self, config: Config) -> None:
+        self._log_format = config.access_log_format
+        self.clock = Clock(config.access_log_format)
         self.reactor.configure(
             limits=self.limits,
             methods=config.request_methods,
@@ -248,6 +249,7 @@ class Worker:
             line, fields = f"{request.method} {request.target} {request.version}", request.fields
         self.reactor.log(
             self.parser.format_access_line(
+                self._log_format,
                 connection.peer,
                 response.user,
                 self.clock.log_time(),

@@ -1,0 +1,128 @@
+/* Access lines, written once for both compiled modules; _parser_py.py writes the same bytes. */
+#ifndef FASTWS_LINE_H
+#define FASTWS_LINE_H
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#if !defined(FASTWS_SCALAR) && (defined(__SSE2__) || defined(_M_X64))
+#define FASTWS_LINE_SSE2 1
+#include <emmintrin.h>
+#endif
+
+/* The longest form of one byte of text, \u00XX, and the room that everything else in a line takes. */
+#define FASTWS_LINE_ESCAPED 6
+#define FASTWS_LINE_FIXED 256
+
+typedef struct {
+    const char *data;
+    size_t size;
+} fastws_text;
+
+static inline char *fastws_put(char *out, const char *data, size_t size) {
+    memcpy(out, data, size);
+    return out + size;
+}
+
+#define FASTWS_PUT(out, literal) fastws_put(out, literal, sizeof(literal) - 1)
+
+/* Text that a client chose: a quote, a backslash and whatever is not printable ASCII is escaped, so that no
+ * request can forge a line or a member. */
+static inline char *fastws_put_escaped(char *out, fastws_text text, int json) {
+    static const char hex[] = "0123456789ABCDEF";
+    const char *in = text.data, *end = text.data + text.size;
+    while (in < end) {
+#if FASTWS_LINE_SSE2
+        if (end - in >= 16) {
+            __m128i x = _mm_loadu_si128((const __m128i *)in);
+            __m128i bad = _mm_cmplt_epi8(x, _mm_set1_epi8(0x20)); /* and, being negative, 0x80 and above */
+            bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f)));
+            bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('"')));
+            bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
+            if (_mm_movemask_epi8(bad) == 0) {
+                _mm_storeu_si128((__m128i *)out, x);
+                out += 16;
+                in += 16;
+                continue;
+            }
+        }
+#endif
+        unsigned char c = (unsigned char)*in++;
+        if (c >= 0x20 && c <= 0x7e && c != '"' && c != '\\') {
+            *out++ = (char)c;
+        } else if (json && (c == '"' || c == '\\')) {
+            *out++ = '\\';
+            *out++ = (char)c;
+        } else {
+            *out++ = '\\';
+            out = json ? FASTWS_PUT(out, "u00") : FASTWS_PUT(out, "x");
+            *out++ = hex[c >> 4];
+            *out++ = hex[c & 15];
+        }
+    }
+    return out;
+}
+
+static inline char *fastws_put_number(char *out, unsigned long long value) {
+    char digits[20];
+    int count = 0;
+    do {
+        digits[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    while (count) *out++ = digits[--count];
+    return out;
+}
+
+static inline char *fastws_put_or_dash(char *out, fastws_text text) {
+    return text.size ? fastws_put_escaped(out, text, 0) : FASTWS_PUT(out, "-");
+}
+
+/* The NCSA combined format. out needs room for FASTWS_LINE_ESCAPED times all texts and FASTWS_LINE_FIXED.
+ * Returns the end of the line. */
+static inline char *fastws_put_combined(char *out, fastws_text peer, fastws_text user, fastws_text time,
+                                        fastws_text request, int status, unsigned long long size,
+                                        fastws_text referer, fastws_text agent) {
+    out = fastws_put(out, peer.data, peer.size);
+    out = FASTWS_PUT(out, " - ");
+    out = fastws_put_or_dash(out, user);
+    out = FASTWS_PUT(out, " [");
+    out = fastws_put(out, time.data, time.size);
+    out = FASTWS_PUT(out, "] \"");
+    out = fastws_put_or_dash(out, request);
+    out = FASTWS_PUT(out, "\" ");
+    out = fastws_put_number(out, (unsigned long long)status);
+    out = FASTWS_PUT(out, " ");
+    out = fastws_put_number(out, size);
+    out = FASTWS_PUT(out, " \"");
+    out = fastws_put_or_dash(out, referer);
+    out = FASTWS_PUT(out, "\" \"");
+    out = fastws_put_or_dash(out, agent);
+    return FASTWS_PUT(out, "\"\n");
+}
+
+/* One JSON object; what is missing is an empty string. */
+static inline char *fastws_put_json(char *out, fastws_text peer, fastws_text user, fastws_text time,
+                                    fastws_text request, int status, unsigned long long size,
+                                    fastws_text referer, fastws_text agent) {
+    out = FASTWS_PUT(out, "{\"time\":\"");
+    out = fastws_put(out, time.data, time.size);
+    out = FASTWS_PUT(out, "\",\"peer\":\"");
+    out = fastws_put(out, peer.data, peer.size);
+    out = FASTWS_PUT(out, "\",\"user\":\"");
+    out = fastws_put_escaped(out, user, 1);
+    out = FASTWS_PUT(out, "\",\"request\":\"");
+    out = fastws_put_escaped(out, request, 1);
+    out = FASTWS_PUT(out, "\",\"status\":");
+    out = fastws_put_number(out, (unsigned long long)status);
+    out = FASTWS_PUT(out, ",\"bytes\":");
+    out = fastws_put_number(out, size);
+    out = FASTWS_PUT(out, ",\"referer\":\"");
+    out = fastws_put_escaped(out, referer, 1);
+    out = FASTWS_PUT(out, "\",\"agent\":\"");
+    out = fastws_put_escaped(out, agent, 1);
+    return FASTWS_PUT(out, "\"}\n");
+}
+
+#endif
