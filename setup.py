@@ -1,52 +1,43 @@
 """Builds the compiled twins where that is possible; without a compiler the pure ones are the server."""
 
 import os
+import sys
 
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 
 REQUIRED = os.environ.get("FASTWS_REQUIRE_EXTENSIONS") == "1"
 PURE = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
-COMPILED_MODULES = ("_parser", "_reactor")
+COMPILED_MODULES = sorted(name[:-4] for name in os.listdir("fastws") if name.endswith(".pyx"))
+HEADERS = sorted(f"fastws/{name}" for name in os.listdir("fastws") if name.endswith((".h", ".pxd")))
 
 if REQUIRED and PURE:
-    raise SystemExit("FASTWS_REQUIRE_EXTENSIONS=1 and FASTWS_NO_EXTENSIONS=1 exclude each other")
-
-
-class OptionalBuildExt(build_ext):
-    """Each extension may fail for itself: a platform without epoll still gets the compiled parser."""
-
-    def build_extension(self, ext: Extension) -> None:
-        try:
-            super().build_extension(ext)
-        except Exception as error:
-            if REQUIRED:
-                raise
-            self.warn(f"{ext.name} was not compiled ({error}); its pure twin will run in its place")
+    sys.exit("FASTWS_REQUIRE_EXTENSIONS=1 and FASTWS_NO_EXTENSIONS=1 exclude each other")
 
 
 def extensions() -> list[Extension]:
-    if PURE:
-        return []
+    """Each may fail for itself: a platform without epoll still gets the compiled parser."""
     try:
         from Cython.Build import cythonize
     except ImportError:
         if REQUIRED:
             raise
         return []
-    flags = ["-O3", "-fno-strict-aliasing"] + os.environ.get("FASTWS_CFLAGS", "").split()
     modules = [
         Extension(
             f"fastws.{name}",
             [f"fastws/{name}.pyx"],
-            depends=["fastws/_scan.h", "fastws/_line.h"],
-            extra_compile_args=flags,
+            depends=HEADERS,
+            include_dirs=["fastws"],  # the generated C lies elsewhere
+            extra_compile_args=["-O3", "-fno-strict-aliasing", *os.environ.get("FASTWS_CFLAGS", "").split()],
             extra_link_args=os.environ.get("FASTWS_LDFLAGS", "").split(),
         )
         for name in COMPILED_MODULES
-        if os.path.exists(f"fastws/{name}.pyx")
     ]
-    return cythonize(modules)
+    modules = cythonize(modules, build_dir="build/cython")
+    for module in modules:
+        module.optional = not REQUIRED  # cythonize drops it from what it is given
+    return modules
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuildExt})
+# Without ext_modules, not even an empty list of them, the wheel is for every platform: py3-none-any.
+setup(**({} if PURE else {"ext_modules": extensions()}))
