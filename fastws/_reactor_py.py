@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from .events import ACCEPT, IDLE, INPUT, NOTHING, OUTPUT, READ, RESET, WRITE, Event
+from .events import ACCEPT, IDLE, INPUT, OUTPUT, READ, RESET, WRITE, Event
 from .messages import Identity, Limits
 
 RECEIVE_BYTES = 65536
@@ -83,21 +83,14 @@ class Reactor:
 
     def remove(self, fd: int) -> None:
         """See ``backend.Reactor.remove``."""
-        watched = self._watched.pop(fd)
-        if watched.interest != NOTHING:
-            self._selector.unregister(fd)
+        del self._watched[fd]
+        self._selector.unregister(fd)
 
     def set_interest(self, fd: int, interest: int) -> None:
         """See ``backend.Reactor.set_interest``."""
         watched = self._watched[fd]
         before, watched.interest = watched.interest, interest
-        if _MASKS.get(before) == _MASKS.get(interest):
-            return
-        if interest == NOTHING:
-            self._selector.unregister(fd)
-        elif before == NOTHING:
-            self._selector.register(fd, _MASKS[interest], watched)
-        else:
+        if _MASKS[before] != _MASKS[interest]:
             self._selector.modify(fd, _MASKS[interest], watched)
 
     def last_activity(self, fd: int) -> float:
@@ -179,7 +172,7 @@ class Reactor:
         lines, self._lines, self._line_bytes = self._lines, [], 0
         return b"".join(lines)
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int | float]:
         """See ``backend.Reactor.counters``."""
         return {}
 

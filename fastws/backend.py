@@ -105,7 +105,7 @@ class Reactor(Protocol):
         """Forget the connection; its owner closes ``fd`` right after."""
 
     def set_interest(self, fd: int, interest: int) -> None:
-        """Say what the connection waits for: ``IDLE``, ``INPUT``, ``OUTPUT`` or ``NOTHING``."""
+        """Say what the connection waits for: ``IDLE``, ``INPUT`` or ``OUTPUT``."""
 
     def last_activity(self, fd: int) -> float:
         """Return the ``time.monotonic()`` second of the last replayed answer or read on ``fd``."""
@@ -149,7 +149,7 @@ class Reactor(Protocol):
     def take_log(self) -> bytes:
         """Return the buffer's lines and empty it."""
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int | float]:
         """Return what was counted of replayed answers since the start: see ``docs/design.md``."""
 
     def close(self) -> None:

@@ -23,8 +23,6 @@ INPUT = 1
 """Interest: more bytes of a message that has begun."""
 OUTPUT = 2
 """Interest: room to send."""
-NOTHING = 3
-"""Interest: none, until another is set."""
 
 
 class PartialSend(NamedTuple):

@@ -1,0 +1,120 @@
+# Declarations for _reactor.pyx: the system's interfaces that Cython does not ship, and the reactor's records.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    enum:
+        EPOLL_CLOEXEC
+        EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD
+        EPOLLIN, EPOLLOUT, EPOLLEXCLUSIVE
+    int epoll_create1(int flags)
+    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
+    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout_ms)
+
+cdef extern from "sys/eventfd.h" nogil:
+    enum:
+        EFD_CLOEXEC, EFD_NONBLOCK
+    int eventfd(unsigned int initial, int flags)
+
+cdef extern from "sys/uio.h" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "sys/socket.h" nogil:
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    enum:
+        MSG_DONTWAIT, MSG_NOSIGNAL
+    ssize_t recv(int fd, void *buffer, size_t size, int flags)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+
+cdef extern from "sys/stat.h" nogil:
+    struct stat_t "stat":
+        uint64_t st_dev, st_ino, st_size
+
+cdef extern from *:
+    """
+    #include <sys/stat.h>
+    #define FASTWS_MTIME_NS(s) ((s).st_mtim.tv_sec * 1000000000LL + (s).st_mtim.tv_nsec)
+    #define FASTWS_CTIME_NS(s) ((s).st_ctim.tv_sec * 1000000000LL + (s).st_ctim.tv_nsec)
+    """
+    long long FASTWS_MTIME_NS(stat_t status) nogil
+    long long FASTWS_CTIME_NS(stat_t status) nogil
+
+
+# A file or directory that an answer depends on, in the state in which it did.
+cdef struct Dependency:
+    const char *path
+    uint64_t device, inode, size
+    long long mtime_ns, ctime_ns
+
+cdef enum:
+    MAX_DEPENDS = 4
+
+# One published answer. The pointers lead into bytes objects that ``owner`` holds.
+cdef struct Entry:
+    Entry *next                # in its bucket
+    Entry *next_dead
+    PyObject *owner            # a tuple; referenced by the entry, released with the GIL
+    PyObject *body_object      # in owner
+    const char *path
+    const char *head
+    const char *not_modified
+    const char *body
+    const char *etag
+    const char *last_modified
+    size_t body_len
+    size_t cost                # what it counts for in the cache, bytes
+    size_t place               # in the ring
+    uint64_t hash
+    uint64_t checked_turn      # the turn of the last look at its dependencies
+    uint32_t path_len, head_len, not_modified_len, etag_len, last_modified_len
+    int codings
+    int depend_count
+    bint is_dead               # a dependency has changed; it is never used again
+    bint is_used               # since the clock's hand last passed
+    Dependency depends[4]
+
+# What the reactor knows of one descriptor.
+cdef struct Watched:
+    PyObject *owner            # borrowed: who added it keeps it until remove()
+    double active              # monotonic seconds of the last read
+    uint32_t generation        # tells the descriptor's present use from earlier ones
+    int role
+    int interest
+    uint32_t peer_len
+    char peer[48]              # the longest IPv6 address has 45 characters
+
+# One answer gathered for the next sendmsg.
+cdef struct Queued:
+    Entry *entry
+    const char *request        # the request head
+    const char *referer
+    const char *agent
+    const char *line           # the request line
+    uint32_t request_len, referer_len, agent_len, line_len
+    int status
+    bint closes
+    const char *head           # of the response
+    const char *tail           # Date, Connection and the empty line
+    uint32_t head_len, tail_len
+    size_t body_len            # 0 for HEAD and 304
+
+# One event for Python, found while the GIL was released.
+cdef struct Found:
+    int fd
+    int kind
+    uint32_t generation
+    const char *data           # READ, DONE: what was read; PARTIAL: what came after the request; in the arena
+    size_t data_len
+    Queued partial             # PARTIAL: the answer that was sent in part
+    size_t sent                # PARTIAL: how much of it
