@@ -81,20 +81,22 @@ def identity_of(info: os.stat_result) -> Identity:
     return Identity(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def is_settled(identity: Identity) -> bool:
-    """Tell whether a later change to the file is certain to change its identity too."""
+def is_settled(identity: Identity, at_ns: int | None = None) -> bool:
+    """Tell whether a change to the file after ``at_ns`` (None: now) is certain to change its identity too."""
     newest = max(identity.mtime_ns, identity.ctime_ns)
-    return time.time_ns() - newest > SETTLED_NS
+    return (time.time_ns() if at_ns is None else at_ns) - newest > SETTLED_NS
 
 
 class Root:
     """The document root as one request finds it: a symbolic link may be swapped before the next.
 
-    A context manager; raises ``HTTPError`` 500 if the root is gone or unreadable.
+    A context manager that closes the files it opened, but for those that were to be kept; raises
+    ``HTTPError`` 500 if the root is gone or unreadable.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._opened: list[OpenFile] = []
         try:
             self._fd = os.open(path, _ROOT_FLAGS)
         except OSError as error:
@@ -107,6 +109,12 @@ class Root:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+        for file in self._opened:
+            file.close()
+
+    def keep(self, file: object) -> None:
+        """Leave ``file`` open: somebody else closes it."""
+        self._opened = [opened for opened in self._opened if opened is not file]
 
     def open(self, relative: str) -> OpenFile:
         """Open what ``relative`` (without a slash at its start; empty: the root) names.
@@ -127,7 +135,9 @@ class Root:
         except BaseException:
             os.close(fd)
             raise
-        return OpenFile(fd, info)
+        file = OpenFile(fd, info)
+        self._opened.append(file)
+        return file
 
     def _holds(self, fd: int, relative: str, info: os.stat_result) -> bool:
         real = _path_of(fd)
@@ -233,11 +243,12 @@ def _read(file: OpenFile, attempts: int = 3) -> Content:
         except OSError as error:
             raise error_from_errno(error, "read") from None
         if after == identity and len(body) == identity.size:
-            return Content(body, _hash(body), identity, is_settled(identity))
+            return Content(body, entity_tag(body), identity, is_settled(identity))
         identity = after
     # It is being written all the time: these bytes are right for now, and are not kept.
-    return Content(body, _hash(body), identity._replace(size=len(body)), False)
+    return Content(body, entity_tag(body), identity._replace(size=len(body)), False)
 
 
-def _hash(body: bytes) -> str:
+def entity_tag(body: bytes) -> str:
+    """Return the strong entity tag of these bytes, with its quotes: a hash, the same on every machine."""
     return f'"{blake2b(body, digest_size=12).hexdigest()}"'

@@ -155,17 +155,13 @@ class Site:
     def _serve(self, request: Request, target: Target, body: bytes) -> Response:
         with Root(self.config.document_root) as root:
             located = self._locate(root, target.path)
-        if located is None:
-            location = encode_path(target.path + "/")
-            return self._moved(301, location if target.query is None else f"{location}?{target.query}")
-        file = located.file
-        response = None
-        try:
+            if located is None:
+                location = encode_path(target.path + "/")
+                return self._moved(301, location if target.query is None else f"{location}?{target.query}")
             response = self._answer(request, target, body, located)
-        finally:
-            if response is None or response.file is not file:
-                file.close()
-        return response
+            if response.file is not None:
+                root.keep(response.file)
+            return response
 
     def _locate(self, root: Root, path: str) -> Located | None:
         """Return the file that ``path`` leads to, None for a directory without its slash."""
