@@ -1,0 +1,21 @@
+# Thin on purpose: each target is one command. PYTHON is the virtual environment that the README makes.
+PYTHON ?= .venv/bin/python
+
+.PHONY: run test test-pure lint bench
+
+run:
+	$(PYTHON) -m fastws
+
+test:
+	$(PYTHON) -m pytest
+
+test-pure:
+	FASTWS_NO_EXTENSIONS=1 $(PYTHON) -m pytest -m 'not long and not browser and not build'
+
+lint:
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+bench:
+	$(PYTHON) benchmarks/run.py
