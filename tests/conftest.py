@@ -1,8 +1,13 @@
-"""One fixture that runs a test on both sides of the seam, and fails when the compiled side is missing."""
+"""Fixtures that run a test on both sides of the seam, and fail when the compiled side is missing.
+
+A test that serves runs once more on the pure side with epoll, sendfile and /proc hidden (``bare``), as on a
+platform that has none of them.
+"""
 
 from __future__ import annotations
 
 import os
+import selectors
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,19 +15,35 @@ from typing import Any
 
 import pytest
 
-from fastws import Server, backend, load
+from fastws import Server, backend, files, load, transmit
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
 
 
-@pytest.fixture(params=["compiled", "pure"])
-def side(request: pytest.FixtureRequest) -> backend.Backend:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "side" in metafunc.fixturenames:
+        bare = ["bare"] if "serve" in metafunc.fixturenames else []
+        metafunc.parametrize("side", ["compiled", "pure", *bare], indirect=True)
+
+
+@pytest.fixture
+def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> backend.Backend:
     """Each backend in turn; a missing compiled side is a failure unless the environment says it was meant."""
-    if request.param == "pure":
+    if request.param == "bare":
+        _hide_the_platform(monkeypatch)
+    if request.param != "compiled":
         return backend.load(pure=True)
     if PURE_ONLY:
         pytest.skip("FASTWS_NO_EXTENSIONS=1: the compiled side was left out on purpose")
     return backend.load(pure=False, required=True)
+
+
+def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    # poll rather than select, which knows no descriptor above 1023, and these tests open more.
+    plain = getattr(selectors, "PollSelector", selectors.SelectSelector)
+    monkeypatch.setattr(selectors, "DefaultSelector", plain)
+    monkeypatch.setattr(transmit, "_send_file", transmit._read_and_send)
+    monkeypatch.setattr(files, "PROC_FD", "/nonexistent/")
 
 
 @pytest.fixture
@@ -41,7 +62,7 @@ def serve(side: backend.Backend, tmp_path: Path) -> Iterator[Callable[..., Serve
                 *lines,
             ]
             path.write_text("\n".join(text) + "\n")
-            config = load(str(path)).with_overrides(listen_ports=(0,), **overrides)
+            config = load(str(path)).with_overrides(**{"listen_ports": (0,)} | overrides)
             return stack.enter_context(Server(config, backend=side))
 
         yield start
