@@ -3,6 +3,8 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+from ._table cimport Entry
+
 
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:
@@ -36,53 +38,6 @@ cdef extern from "sys/socket.h" nogil:
         MSG_DONTWAIT, MSG_NOSIGNAL
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
-
-cdef extern from "sys/stat.h" nogil:
-    struct stat_t "stat":
-        uint64_t st_dev, st_ino, st_size
-
-cdef extern from *:
-    """
-    #include <sys/stat.h>
-    #define FASTWS_MTIME_NS(s) ((s).st_mtim.tv_sec * 1000000000LL + (s).st_mtim.tv_nsec)
-    #define FASTWS_CTIME_NS(s) ((s).st_ctim.tv_sec * 1000000000LL + (s).st_ctim.tv_nsec)
-    """
-    long long FASTWS_MTIME_NS(stat_t status) nogil
-    long long FASTWS_CTIME_NS(stat_t status) nogil
-
-
-# A file or directory that an answer depends on, in the state in which it did.
-cdef struct Dependency:
-    const char *path
-    uint64_t device, inode, size
-    long long mtime_ns, ctime_ns
-
-cdef enum:
-    MAX_DEPENDS = 4
-
-# One published answer. The pointers lead into bytes objects that ``owner`` holds.
-cdef struct Entry:
-    Entry *next                # in its bucket
-    Entry *next_dead
-    PyObject *owner            # a tuple; referenced by the entry, released with the GIL
-    PyObject *body_object      # in owner
-    const char *path
-    const char *head
-    const char *not_modified
-    const char *body
-    const char *etag
-    const char *last_modified
-    size_t body_len
-    size_t cost                # what it counts for in the cache, bytes
-    size_t place               # in the ring
-    uint64_t hash
-    uint64_t checked_turn      # the turn of the last look at its dependencies
-    uint32_t path_len, head_len, not_modified_len, etag_len, last_modified_len
-    int codings
-    int depend_count
-    bint is_dead               # a dependency has changed; it is never used again
-    bint is_used               # since the clock's hand last passed
-    Dependency depends[4]
 
 # What the reactor knows of one descriptor.
 cdef struct Watched:

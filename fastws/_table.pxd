@@ -1,0 +1,74 @@
+# The response table's records, for the reactor that looks answers up in it.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef extern from "sys/stat.h" nogil:
+    struct stat_t "stat":
+        uint64_t st_dev, st_ino
+        long long st_size
+    int stat(const char *path, stat_t *status)
+
+cdef extern from *:
+    """
+    #include <sys/stat.h>
+    #define FASTWS_MTIME_NS(s) ((s).st_mtim.tv_sec * 1000000000LL + (s).st_mtim.tv_nsec)
+    #define FASTWS_CTIME_NS(s) ((s).st_ctim.tv_sec * 1000000000LL + (s).st_ctim.tv_nsec)
+    """
+    long long FASTWS_MTIME_NS(stat_t status) nogil
+    long long FASTWS_CTIME_NS(stat_t status) nogil
+
+
+# A file or directory that an answer depends on, in the state in which it did.
+cdef struct Dependency:
+    const char *path
+    uint64_t device, inode
+    long long size, mtime_ns, ctime_ns
+
+cdef enum:
+    MAX_DEPENDS = 4
+
+# One published answer. The pointers lead into bytes objects that ``owner`` holds.
+cdef struct Entry:
+    Entry *next                # in its bucket
+    Entry *next_dead
+    PyObject *owner            # a tuple; referenced by the entry, released with the GIL
+    PyObject *body_object      # in owner
+    const char *path
+    const char *head
+    const char *not_modified
+    const char *body
+    const char *etag
+    const char *last_modified
+    size_t body_len
+    size_t cost                # what it counts for in the cache, bytes
+    size_t place               # in the ring
+    uint64_t hash
+    uint64_t checked_turn      # the turn of the last look at its dependencies
+    uint32_t path_len, head_len, not_modified_len, etag_len, last_modified_len
+    int codings
+    int depend_count
+    bint is_dead               # a dependency has changed; it is never used again
+    bint is_used               # since the clock's hand last passed
+    Dependency depends[4]
+
+
+cdef class Table:
+    cdef Entry **_buckets
+    cdef Entry **_ring         # every entry once, in no order: the CLOCK's face
+    cdef Entry *_dead          # found stale, to be freed with the GIL
+    cdef size_t _bucket_count, _entry_count, _ring_room, _hand, _cost, _cost_max
+    cdef uint64_t _stale, _evicted
+
+    cdef Entry *look_up(self, const char *path, uint32_t size, int codings) noexcept nogil
+    cdef bint is_fresh(self, Entry *entry, uint64_t turn) noexcept nogil
+    cdef int publish(self, str path, int codings, bytes head, bytes not_modified_head, bytes body, str etag,
+                     str last_modified, tuple depends, object content) except -1
+    cdef void bury(self) noexcept
+    cdef void clear(self, size_t cost_max) noexcept
+    cdef dict counters(self)
+    cdef void _link(self, Entry *entry) noexcept
+    cdef void _unlink(self, Entry *entry) noexcept
+    cdef void _evict(self) noexcept
+    cdef bint _reserve(self) noexcept
