@@ -66,6 +66,19 @@ class Wire:
         """Close the socket."""
         self._socket.close()
 
+    def is_open(self) -> bool:
+        """Tell whether the server has neither closed the connection nor sent more than was read."""
+        self._socket.setblocking(False)  # with a timeout, recv would first wait for it
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            self._socket.settimeout(TIMEOUT_S)
+        return False
+
     def _receive(self) -> None:
         data = self._socket.recv(1 << 20)
         if not data:
@@ -126,10 +139,18 @@ class IdleConnections:
                 wire = Wire(port)
                 self._wires.append(wire)
                 wire.send(load.request())
-                wire.read()
+                status = wire.read().status
+                if status != load.status:
+                    raise LoadError(f"status {status} on idle connection {len(self._wires)}")
         except BaseException:
             self.close()
             raise
+
+    def check(self) -> None:
+        """Raise LoadError unless the server has kept them all open."""
+        closed = sum(not wire.is_open() for wire in self._wires)
+        if closed:
+            raise LoadError(f"the server closed {closed} of {len(self._wires)} idle connections")
 
     def close(self) -> None:
         """Close them all."""

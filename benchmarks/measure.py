@@ -90,6 +90,7 @@ class Contestant:
         if case.idle:
             before = server.private_bytes()
             self._idle = IdleConnections(server.port, case.idle, case.load)
+            self._idle.check()
             self.idle_bytes = (server.private_bytes() - before) / case.idle
 
     def stop(self) -> None:
@@ -112,6 +113,8 @@ class Contestant:
         core_before, before = _core_busy_ns(cores[0]), cpu_ns(pids)
         figures = run_wrk(self._server.port, self.case.load, seconds, self.case.wrk_cores)
         spent, core_spent = cpu_ns(pids) - before, _core_busy_ns(cores[0]) - core_before
+        if self._idle is not None:
+            self._idle.check()
         requests = figures["bytes"] / self._length if self._length else figures["requests"]
         duration_s = figures["duration_us"] / 1e6
         alone = cores != self.case.wrk_cores

@@ -86,7 +86,7 @@ server.errorlog = "$dir/error.log"
 accesslog.filename = "$dir/access.log"
 mimetype.assign = (".html" => "text/html")
 server.max-fds = 20000
-server.max-connections = 12000
+server.max-connections = 10000
 server.listen-backlog = 4096
 server.max-keep-alive-requests = 1000000000
 server.max-keep-alive-idle = 300

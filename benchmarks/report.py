@@ -82,7 +82,7 @@ def print_row(record: dict[str, Any]) -> None:
             line += f"  {case['ratio']:.2f} x {baseline}"
         if case["requests_per_s"]:
             line += f"  {case['requests_per_s']:,.0f}/s"
-        if not case["access_log"] and label != "floor":
+        if not case["access_log"] and not label.startswith("floor"):
             line += "  (writes no access log)"
         if "idle_bytes" in case:
             line += f"  {case['idle_bytes']:,.0f} bytes an idle connection"

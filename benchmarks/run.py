@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -60,10 +61,21 @@ def _measure(row: Row, root: Path, directory: Path, arguments: argparse.Namespac
     wanted = [case for case in row.cases if not arguments.peers or case.peer in arguments.peers]
     missing = {case.label: reason for case in wanted if (reason := why_missing(PEERS[case.peer])) is not None}
     cases = [case for case in wanted if case.label not in missing]
-    result = measure_row(
-        row, cases, root, directory, rounds=arguments.rounds, seconds=arguments.seconds, say=_say
-    )
-    result.skipped = missing | result.skipped
+    result = RowResult(row, skipped=missing)
+    peers = dict.fromkeys(case.peer for case in cases)
+    for group in [{peer} for peer in peers] if row.peer_by_peer else [set(peers)]:
+        part = measure_row(
+            row,
+            [case for case in cases if case.peer in group],
+            root,
+            directory,
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
+            say=_say,
+        )
+        result.samples |= part.samples
+        result.skipped |= part.skipped
+        result.extra |= part.extra
     return result
 
 
@@ -89,6 +101,7 @@ def main() -> int:
     reason = build_floor()
     if reason is not None:
         print(f"no floor: {reason}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and files are cleaned up on the way
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for the idle connections, here and in servers
     rows = [
