@@ -9,7 +9,7 @@ import shutil
 import sys
 import xml.etree.ElementTree as ET
 
-PROGRAMS = ("chromium", "chromedriver", "nginx", "wrk", "goaccess", "slowhttptest")
+PROGRAMS = ("chromium", "chromedriver", "nginx", "wrk", "goaccess", "slowhttptest", "caddy")
 
 
 def skipped(report: str) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""The servers of the README's feature table, each as it comes: told what to serve and where, nothing more."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rawhttp import wait_until
+
+from fastws import Server, defaults
+
+Start = Callable[[Path, int, Path], list[str]]
+
+
+def _http_server(root: Path, port: int, _: Path) -> list[str]:
+    return [sys.executable, "-m", "http.server", "-b", "127.0.0.1", "-d", str(root), str(port)]
+
+
+def _whitenoise(root: Path, port: int, _: Path) -> list[str]:
+    not_found = "lambda e, s: s('404 Not Found', [('Content-Length', '0')]) and [] or []"
+    code = (
+        f"import waitress, whitenoise; app = whitenoise.WhiteNoise({not_found}, root={str(root)!r});"
+        f" waitress.serve(app, host='127.0.0.1', port={port})"
+    )
+    return [sys.executable, "-c", code]
+
+
+def _nginx(root: Path, port: int, own: Path) -> list[str]:
+    user = "user root;" if os.geteuid() == 0 else ""  # its workers must be able to read a test's directory
+    text = (
+        f"daemon off; {user} pid {own}/pid; error_log {own}/error.log; events {{}}"
+        f" http {{ include /etc/nginx/mime.types; access_log off; client_body_temp_path {own}/body;"
+        f" proxy_temp_path {own}/proxy; fastcgi_temp_path {own}/fastcgi; uwsgi_temp_path {own}/uwsgi;"
+        f" scgi_temp_path {own}/scgi; server {{ listen 127.0.0.1:{port}; root {root}; }} }}"
+    )
+    (own / "nginx.conf").write_text(text)
+    return ["nginx", "-c", f"{own}/nginx.conf"]
+
+
+def _caddy(root: Path, port: int, _: Path) -> list[str]:
+    return ["caddy", "file-server", "--root", str(root), "--listen", f"127.0.0.1:{port}"]
+
+
+SERVERS: dict[str, Start | None] = {
+    "fastws": None,
+    "http.server": _http_server,
+    "whitenoise": _whitenoise,
+    "nginx": _nginx,
+    "Caddy": _caddy,
+}
+
+
+def missing(name: str) -> str:
+    """What keeps the server called ``name`` from being started, or ''."""
+    if name == "whitenoise":
+        absent = [module for module in ("whitenoise", "waitress") if importlib.util.find_spec(module) is None]
+    else:
+        absent = [program for program in ("nginx", "caddy") if program == name.lower() and not which(program)]
+    return f"not installed: {', '.join(absent)}" if absent else ""
+
+
+def which(program: str) -> str | None:
+    """Where ``program`` is; Debian keeps servers out of an ordinary user's path."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for servers that cannot be asked which one they took."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def serving(name: str, root: Path, own: Path) -> Iterator[int]:
+    """The port on which the server called ``name`` serves ``root``; ``own`` is a directory for its files."""
+    start = SERVERS[name]
+    if start is None:
+        config = defaults(str(root)).with_overrides(
+            listen_ports=(0,), access_log=str(own / "access.txt"), error_log=str(own / "error.txt")
+        )
+        with Server(config) as server:
+            yield server.port
+        return
+    port = free_port()
+    command = start(root, port, own)
+    program = which(command[0]) or command[0]
+    home = os.environ | {"HOME": str(own), "XDG_DATA_HOME": str(own), "XDG_CONFIG_HOME": str(own)}
+    with (
+        open(own / "output.txt", "wb") as output,
+        subprocess.Popen([program, *command[1:]], cwd=own, env=home, stdout=output, stderr=output) as process,
+    ):
+        try:
+            wait_until(lambda: _accepts(port) or process.poll() is not None, f"{name} listens")
+            assert process.poll() is None, (own / "output.txt").read_text()
+            yield port
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True

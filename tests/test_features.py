@@ -1,0 +1,170 @@
+"""The README's feature table: every cell is looked at, whichever server it praises."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import others
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGE = b"<p>" + bytes(range(97, 123)) * 20 + b"</p>\n"
+TIMEOUT_S = 10
+
+
+class Site(NamedTuple):
+    """A served directory."""
+
+    port: int
+    root: Path
+
+    def get(self, path: str = "/page.html", **fields: str) -> tuple[http.client.HTTPResponse, bytes]:
+        """The answer to a GET with ``fields`` (underscores stand for hyphens), over a new connection."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", path, headers={n.replace("_", "-"): v for n, v in fields.items()})
+            answer = connection.getresponse()
+            return answer, answer.read()
+        finally:
+            connection.close()
+
+    def exchange(self, data: bytes) -> bytes:
+        """What comes back for the bytes ``data`` until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S) as client:
+            client.sendall(data)
+            return client.makefile("rb").read()
+
+
+def keeps_connections(site: Site) -> bool:
+    answer, _ = site.get()
+    return not answer.will_close
+
+
+def sends_one_range(site: Site) -> bool:
+    answer, body = site.get(Range="bytes=3-5")
+    return (answer.status, body) == (206, PAGE[3:6])
+
+
+def sends_several_ranges(site: Site) -> bool:
+    answer, body = site.get(Range="bytes=0-2,10-12")
+    kind = answer.getheader("Content-Type", "")
+    return answer.status == 206 and kind.startswith("multipart/byteranges") and PAGE[10:13] in body
+
+
+def answers_304_to_an_etag(site: Site) -> bool:
+    tag = site.get()[0].getheader("ETag")
+    return tag is not None and site.get(If_None_Match=tag)[0].status == 304
+
+
+def makes_the_etag_of_the_bytes(site: Site) -> bool:
+    tags = [site.get(path)[0].getheader("ETag") for path in ("/page.html", "/copy.html")]
+    return tags[0] is not None and tags[0] == tags[1]
+
+
+def shows_every_edit_to_who_revalidates(site: Site) -> bool:
+    """Edits of the same length in quick succession, each asked for with the validators of the one before."""
+    seen = []
+    for number in range(5):
+        before, _ = site.get()
+        validators = {"If_None_Match": "ETag", "If_Modified_Since": "Last-Modified"}
+        known = {field: value for field, name in validators.items() if (value := before.getheader(name))}
+        text = b"<p>edit %d</p>" % number
+        (site.root / "page.html").write_bytes(text)
+        seen.append(site.get(**known)[1] == text)
+    return all(seen)
+
+
+def lists_directories(site: Site) -> bool:
+    answer, body = site.get("/")
+    return answer.status == 200 and b"page.html" in body
+
+
+def hides_dotfiles(site: Site) -> bool:
+    return site.get("/.secret.html")[0].status == 404
+
+
+def stays_inside_the_root(site: Site) -> bool:
+    return site.get("/outside.html")[0].status in (403, 404)
+
+
+def forbids_sniffing(site: Site) -> bool:
+    return site.get()[0].getheader("X-Content-Type-Options") == "nosniff"
+
+
+def refuses_two_framings(site: Site) -> bool:
+    fields = b"Host: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+    answer = site.exchange(b"GET /page.html HTTP/1.1\r\n" + fields + b"\r\n0\r\n\r\n")
+    return b" 400 " in answer.split(b"\r\n")[0]
+
+
+ROWS: dict[str, Callable[[Site], bool]] = {
+    "Connections stay open": keeps_connections,
+    "One byte range of a file": sends_one_range,
+    "Several byte ranges in one answer": sends_several_ranges,
+    "304 to a client that has the ETag": answers_304_to_an_etag,
+    "Same bytes, same ETag, whatever the file's time": makes_the_etag_of_the_bytes,
+    "A dotfile is not served": hides_dotfiles,
+    "A symbolic link that leaves the root is not followed": stays_inside_the_root,
+    "Browsers are told not to guess types (`nosniff`)": forbids_sniffing,
+    "A request with two framings is refused": refuses_two_framings,
+    "A directory without an index is listed": lists_directories,
+    "A client that revalidates sees every edit, even two a second": shows_every_edit_to_who_revalidates,
+}
+"""In the order in which they are looked at: the one that edits the page is the last."""
+
+
+def table() -> list[list[str]]:
+    """The cells of the README's feature table, heading first."""
+    text = (REPOSITORY / "README.md").read_text()
+    lines = re.findall(r"^\|(.*)\|$", text.partition("## Features")[2].partition("\n## ")[0], re.MULTILINE)
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+    return [rows[0], *rows[2:]]
+
+
+def claims(server: str) -> dict[str, str]:
+    """What the table says of ``server``, by row."""
+    heading, *rows = table()
+    return {row[0]: row[heading.index(server)] for row in rows}
+
+
+@pytest.fixture
+def site(server: str, tmp_path: Path) -> Iterator[Site]:
+    """A directory with a page, a dotfile and a way out, served by ``server``."""
+    if reason := others.missing(server):
+        pytest.skip(reason)
+    root, own = tmp_path / "root", tmp_path / "own"
+    root.mkdir()
+    own.mkdir()
+    (root / "page.html").write_bytes(PAGE)
+    (root / ".secret.html").write_bytes(PAGE)
+    (root / "copy.html").write_bytes(PAGE)
+    os.utime(root / "copy.html", (1_600_000_000, 1_600_000_000))
+    (tmp_path / "outside.html").write_bytes(PAGE)
+    (root / "outside.html").symlink_to(tmp_path / "outside.html")
+    with others.serving(server, root, own) as port:
+        yield Site(port, root)
+
+
+def test_table_has_a_row_for_each_check_and_a_column_for_each_server() -> None:
+    heading, *rows = table()
+    assert heading[1:] == list(others.SERVERS)
+    assert [row[0] for row in rows] == list(ROWS)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param(name, marks=pytest.mark.peer if name in ("nginx", "Caddy") else ())
+        for name in others.SERVERS
+    ],
+)
+def test_table_says_what_the_server_does(server: str, site: Site) -> None:
+    said = claims(server)
+    seen = {row: "yes" if check(site) else "no" for row, check in ROWS.items() if row in said}
+    assert seen == said
