@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .config import Config
 from .errors import HTTPError
+from .files import Contents, Root, not_found
+from .mediatypes import content_type
 from .messages import Fields, Response
 from .pages import error_page
 
@@ -125,6 +128,22 @@ HANDLERS: dict[int, Callable[[HTTPError], Response]] = {
 def respond_to(error: HTTPError) -> Response:
     """Return the response for ``error``; a status without a handler is a failure of the server itself."""
     return HANDLERS.get(error.status, error500)(error)
+
+
+def with_page(response: Response, path: str, config: Config, contents: Contents) -> Response:
+    """Return ``response`` with the configured page at ``path`` as its body.
+
+    Raises ``HTTPError`` if that cannot be had.
+    """
+    with Root(config.document_root) as root:
+        file = root.open(path[1:])
+        if file.is_directory or not contents.is_small(file):
+            raise not_found()
+        body = contents.load(file).body
+    kind = content_type(path, config.content_types, None) or "text/html; charset=utf-8"
+    own = {"Content-Type": kind, "Content-Length": str(len(body))}
+    fields = tuple([(name, own.get(name, value)) for name, value in response.fields])
+    return response._replace(fields=fields, body=(body,))
 
 
 def _page(error: HTTPError, fields: Fields = (), *, close: bool = False) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
 
 from .config import Config
 from .messages import Fields
@@ -14,11 +13,11 @@ MEMO_SIZE = 4096
 
 
 class Policy:
-    """The rules of one configuration that depend on the path alone."""
+    """The rules of one configuration that depend on the path alone. Any thread may ask."""
 
     def __init__(self, config: Config) -> None:
-        self._headers = [(name, value, _pattern(glob)) for name, value, glob in config.headers]
-        self._cache_control = [(_pattern(glob), value) for glob, value in config.cache_control]
+        self._headers = [((name, value), glob_pattern(glob)) for name, value, glob in config.headers]
+        self._cache_control = [(glob_pattern(glob), value) for glob, value in config.cache_control]
         self._redirects = {source: (target, status) for source, target, status in config.redirects}
         self._memo: dict[str, Fields] = {}
 
@@ -26,17 +25,21 @@ class Policy:
         """Return Cache-Control and the configured fields for the decoded ``path``."""
         fields = self._memo.get(path)
         if fields is None:
-            fields = self._memo[path] = (*self._cache_fields(path), *self._header_fields(path))
-            if len(self._memo) > MEMO_SIZE:
-                self._memo.pop(next(iter(self._memo)), None)
+            fields = (*self._cache_fields(path), *self.header_fields(path))
+            if len(self._memo) >= MEMO_SIZE:
+                self._memo.clear()  # one step, whatever other threads are doing
+            self._memo[path] = fields
         return fields
 
     def _cache_fields(self, path: str) -> Fields:
         value = next((value for pattern, value in self._cache_control if pattern.fullmatch(path)), "")
         return (("Cache-Control", value),) if value else ()
 
-    def _header_fields(self, path: str) -> Iterable[tuple[str, str]]:
-        return [(name, value) for name, value, pattern in self._headers if pattern.fullmatch(path)]
+    def header_fields(self, path: str) -> Fields:
+        """Return the configured fields without Cache-Control, for answers that set their own."""
+        if not self._headers:
+            return ()
+        return tuple([field for field, pattern in self._headers if pattern.fullmatch(path)])
 
     def redirect(self, path: str) -> tuple[str, int] | None:
         """Return where the configuration sends ``path``, and with which status."""
@@ -51,5 +54,6 @@ def is_hidden(path: str) -> bool:
     return "/." in visible or (visible != path and visible.startswith("."))
 
 
-def _pattern(glob: str) -> re.Pattern[str]:
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """Return the pattern of whole decoded paths that ``glob`` stands for; ``*`` matches a slash too."""
     return re.compile(fnmatch.translate(glob))

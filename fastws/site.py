@@ -11,45 +11,40 @@ import time
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from . import conditional, errorhandlers, forms, pages, ranges
+from . import conditional, errorhandlers, forms, listing, pages, publication
+from . import representation as rep
+from .auth import Auth
 from .config import Config
 from .errors import HTTPError
-from .files import Contents, OpenFile, Root, identity_of, is_settled, not_found
+from .files import Contents, Root, not_found
 from .framing import check_host
-from .httpdate import format_http_date
+from .locate import Located, Locator
 from .mediatypes import content_type
-from .messages import ANY_CODINGS, Fields, FileSlice, Identity, Publication, Request, Response
+from .messages import Fields, FileSlice, Request, Response
 from .policy import Policy, is_hidden
+from .status import Status, StatusSource
 from .target import Target, encode_path, parse_target
+from .variants import SIDECARS, Choice, Variants
 
 _READ_METHODS = ("GET", "HEAD")
-_NOT_IN_304 = frozenset({"Content-Type", "Content-Length", "Accept-Ranges"})
 
 
-class Located(NamedTuple):
-    """The file that a path leads to. ``directory`` is the one whose names decided it, empty if none did."""
+class _Exchange(NamedTuple):
+    """A request that is being answered; ``user`` is who asks, '' where anybody may; ``now_ns`` when it began."""
 
-    file: OpenFile
-    relative: str
-    directory: str = ""
-
-
-class Representation(NamedTuple):
-    """What could be sent of a file: its validators and its bytes, in memory or in the file."""
-
-    body: bytes | None
-    size: int
-    etag: str
-    identity: Identity
-    last_modified: int | None
-    content: object
+    request: Request
+    target: Target
+    body: bytes
+    user: str
+    now_ns: int
 
 
 class Site:
     """Answers requests by one configuration.
 
     ``keeps_bodies`` tells that answers are replayed, so that small files are worth being read into memory;
-    ``hidden`` returns the (device, inode) pairs of files that are never served.
+    ``hidden`` returns the (device, inode) pairs of files that are never served; ``status`` knows what
+    StatusPath shows. Raises ``ConfigError`` if BasicAuth cannot be had.
     """
 
     def __init__(
@@ -59,74 +54,59 @@ class Site:
         *,
         keeps_bodies: bool,
         hidden: Callable[[], Collection[tuple[int, int]]],
+        status: StatusSource | None = None,
     ) -> None:
         self.config = config
         self._log = logger
         self._keeps_bodies = keeps_bodies
         self._hidden = hidden
+        self._auth = Auth(config, logger)
         self._policy = Policy(config)
         self._contents = Contents(config.cache_max_file_bytes)
+        self._variants = Variants(config, logger, self._contents, keeps_bodies=keeps_bodies, hidden=hidden)
+        self._locator = Locator(config, self._variants, hidden)
+        self._status = Status(config, status, self._variants)
         nosniff = ("X-Content-Type-Options", "nosniff")
         self._common: Fields = (nosniff,)
         if config.server_header != "off":
             self._common = (("Server", config.server_header), nosniff)
+
+    def close(self) -> None:
+        """End what runs in the background; the site still answers."""
+        self._variants.close()
 
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Response:
         """Return the answer to ``request``; never raises.
 
         1. the version, the method and the Host field are acceptable (400, 501)
         2. the target is a path inside the root (400)
-        3. the configuration does not send it elsewhere (3xx)
-        4. the path is not hidden (404)
-        5. the path leads to a file (301 to a directory's slash; 403, 404, 500)
-        6. the file has a content type (501) and the method suits it (405); a form is filled in
-        7. the preconditions hold (304, 412)
-        8. the range, if any, is satisfiable (206, 416)
-        9. all of the file (200)
+        3. it is not one of the server's own pages below StatusPath (200, 503)
+        4. the configuration does not send it elsewhere (3xx)
+        5. the path is not hidden (404), and the client may see it (401)
+        6. the path leads to a file (301 to a directory's slash; 403, 404, 500) or to a listing (200)
+        7. the file has a content type (501) and the method suits it (405); a form is filled in
+        8. it is there in a form that the client accepts (406)
+        9. the preconditions hold (304, 412)
+        10. the range, if any, is satisfiable (206, 416)
+        11. all of the file (200)
         """
+        now_ns = time.time_ns()
+        path = None
         try:
             self._check(request)
             target = parse_target(request.target)
-            response = self._redirect(target)
-            if response is None:
-                if is_hidden(target.path):
-                    raise not_found()
-                response = self._serve(request, target, body)
+            path = target.path
+            response = self._status.respond(request, path, peer)
+            if response is not None:
+                response = response._replace(fields=(*self._common, *response.fields))
+            else:
+                response = self._redirect(path) or self._serve(request, target, body, now_ns)
         except HTTPError as error:
-            response = self.error(error)
+            response = self.error(error, path)
         except Exception:
             self._log.exception("unexpected exception while answering %s %s", request.method, request.target)
-            response = self.error(HTTPError(500, "unexpected exception"))
+            response = self.error(HTTPError(500, "unexpected exception"), path)
         return response._replace(body=()) if request.method == "HEAD" else response
-
-    def error(self, error: HTTPError) -> Response:
-        """Return the response for ``error``, as configured."""
-        response = errorhandlers.respond_to(error)
-        fields = (*self._common, *response.fields)
-        path = self.config.error_pages.get(response.status)
-        if path is None:
-            return response._replace(fields=fields)
-        return self._error_page(response, fields, path)
-
-    def _error_page(self, response: Response, fields: Fields, path: str) -> Response:
-        """Put the configured page in the place of the built-in one, if it can be had."""
-        try:
-            with Root(self.config.document_root) as root:
-                file = root.open(path[1:])
-            try:
-                if file.is_directory or not self._contents.is_small(file):
-                    raise not_found()
-                body = self._contents.load(file).body
-            finally:
-                file.close()
-        except HTTPError as error:
-            self._log.error("the page %s for %s cannot be sent: %s", path, response.status, error.detail)
-            return response._replace(fields=fields)
-        kind = content_type(path, self.config.content_types, None) or "text/html; charset=utf-8"
-        own = {"Content-Type": kind, "Content-Length": str(len(body))}
-        return response._replace(
-            fields=tuple((name, own.get(name, value)) for name, value in fields), body=(body,)
-        )
 
     def _check(self, request: Request) -> None:
         if request.version not in self.config.http_types:
@@ -135,232 +115,144 @@ class Site:
             raise HTTPError(501, f"The method {request.method} is not implemented.")
         check_host(request)
 
-    def _redirect(self, target: Target) -> Response | None:
-        found = self._policy.redirect(target.path)
-        if found is None:
-            return None
-        location, status = found
-        return self._moved(status, location)
+    # Errors and redirects
 
-    def _moved(self, status: int, location: str) -> Response:
+    def error(self, error: HTTPError, path: str | None = None) -> Response:
+        """Return the response for ``error``, as configured for the decoded ``path`` if that is known."""
+        response = errorhandlers.respond_to(error)
+        configured = () if path is None else self._policy.header_fields(path)
+        response = response._replace(fields=(*self._common, *response.fields, *configured))
+        page = self.config.error_pages.get(response.status)
+        if page is None:
+            return response
+        try:
+            return errorhandlers.with_page(response, page, self.config, self._contents)
+        except HTTPError as failure:
+            self._log.error("the page %s for %s cannot be sent: %s", page, response.status, failure.detail)
+            return response
+
+    def _redirect(self, path: str) -> Response | None:
+        found = self._policy.redirect(path)
+        return None if found is None else self._moved(path, *found)
+
+    def _moved(self, path: str, location: str, status: int) -> Response:
         body = pages.redirect_page(status, location)
         fields = (
             *self._common,
             ("Location", location),
             ("Content-Type", "text/html; charset=utf-8"),
             ("Content-Length", str(len(body))),
+            *self._policy.header_fields(path),
         )
         return Response(status, fields, (body,))
 
-    def _serve(self, request: Request, target: Target, body: bytes) -> Response:
+    # Files
+
+    def _serve(self, request: Request, target: Target, body: bytes, now_ns: int) -> Response:
+        path = target.path
+        if is_hidden(path):
+            raise not_found()
+        user = self._authorize(request, path)
         with Root(self.config.document_root) as root:
-            located = self._locate(root, target.path)
+            located = self._locator.locate(root, path)
             if located is None:
-                location = encode_path(target.path + "/")
-                return self._moved(301, location if target.query is None else f"{location}?{target.query}")
-            response = self._answer(request, target, body, located)
+                location = encode_path(path + "/")
+                query = "" if target.query is None else f"?{target.query}"
+                return self._moved(path, location + query, 301)
+            if located.relative != path[1:]:
+                # Under another name (an index, a clean URL) the file is no less protected.
+                user = self._authorize(request, "/" + located.relative) or user
+            exchange = _Exchange(request, target, body, user, now_ns)
+            if located.is_directory:
+                response = self._list(exchange, root, located)
+            else:
+                response = self._answer(exchange, root, located)
             if response.file is not None:
                 root.keep(response.file)
-            return response
+        return response._replace(user=user)
 
-    def _locate(self, root: Root, path: str) -> Located | None:
-        """Return the file that ``path`` leads to, None for a directory without its slash."""
-        relative = path[1:]
-        if path.endswith("/"):
-            return self._locate_index(root, relative)
-        try:
-            file = root.open(relative)
-        except HTTPError as error:
-            located = self._locate_instead(root, path, error)
-        else:
-            if file.is_directory:
-                file.close()
-                return None
-            located = Located(file, relative)
-        return self._check_visible(located)
+    def _authorize(self, request: Request, path: str) -> str:
+        """Return who asks, '' where anybody may; a sidecar is as protected as the file it stands for."""
+        credentials = request.fields.get("authorization")
+        user = self._auth.authorize(path, credentials)
+        stem, suffix = os.path.splitext(path)
+        if suffix in SIDECARS.values():
+            user = self._auth.authorize(stem, credentials) or user
+        return user
 
-    def _locate_index(self, root: Root, relative: str) -> Located:
-        for position, name in enumerate(self.config.directory_index):
-            try:
-                file = root.open(relative + name)
-            except HTTPError as error:
-                if error.status != 404:
-                    raise
-                continue
-            if not file.is_directory:
-                # The first name decides by itself; a later one, because those before it are missing.
-                return self._check_visible(
-                    Located(file, relative + name, relative or "." if position else "")
-                )
-            file.close()
-        return self._locate_instead(root, "/" + relative, not_found())
+    def _list(self, exchange: _Exchange, root: Root, located: Located) -> Response:
+        request, target = exchange.request, exchange.target
+        if request.method not in _READ_METHODS:
+            raise self._method_not_allowed("A directory takes no form.")
+        assert located.file is not None
+        entries = listing.list_directory(root, located.relative, located.file, self._hidden())
+        fields, page = listing.render(request, target.path, target.query, entries)
+        return Response(200, (*self._common, *fields, *self._policy.fields(target.path)), (page,))
 
-    def _locate_instead(self, root: Root, path: str, error: HTTPError) -> Located:
-        """Return what the configuration serves where nothing is found; else raise ``error``."""
-        if error.status != 404:
-            raise error
-        relative = path[1:]
-        if self.config.clean_urls and relative and not relative.endswith("/"):
-            try:
-                file = root.open(relative + ".html")
-            except HTTPError:
-                pass
-            else:
-                if not file.is_directory:
-                    return Located(file, relative + ".html", os.path.dirname(relative) or ".")
-                file.close()
-        if self.config.fallback:
-            file = root.open(self.config.fallback[1:])
-            if not file.is_directory:
-                return Located(file, self.config.fallback[1:], "?")
-            file.close()
-        raise error
-
-    def _check_visible(self, located: Located) -> Located:
-        identity = located.file.identity
-        if (identity.device, identity.inode) in self._hidden():
-            located.file.close()
-            raise not_found()
-        return located
-
-    def _answer(self, request: Request, target: Target, body: bytes, located: Located) -> Response:
+    def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Response:
         kind = content_type(located.relative, self.config.content_types, self.config.default_type)
         if kind is None:
             extension = os.path.splitext(located.relative)[1]
             raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
-        if request.method not in _READ_METHODS:
-            return self._submit(request, kind, body, located)
-        whole = self._represent(located.file)
-        now = time.time()
-        whole = whole._replace(
-            last_modified=conditional.plausible_last_modified(whole.identity.mtime_ns / 1e9, now)
+        if exchange.request.method not in _READ_METHODS:
+            return self._submit(exchange, kind, located)
+        vary = rep.VARY_CODINGS if self._variants.are_negotiable(kind) else ()
+        try:
+            choice = self._variants.choose(
+                root, located.relative, located.file, kind, exchange.request, exchange.now_ns
+            )
+            return self._send(exchange, kind, vary, choice, located)
+        except HTTPError as error:
+            error.fields = (*error.fields, *vary)
+            raise
+
+    def _send(
+        self, exchange: _Exchange, kind: str, vary: Fields, choice: Choice, located: Located
+    ) -> Response:
+        """Return what of the chosen form the request asks for."""
+        request, chosen = exchange.request, choice.chosen
+        fields = (
+            *self._common,
+            *rep.content_fields(kind, chosen),
+            *vary,
+            *self._policy.fields(exchange.target.path),
         )
-        fields = self._fields(target.path, kind, whole)
-        outcome = conditional.evaluate(request.method, request.fields, whole.etag, whole.last_modified, now)
+        outcome = conditional.evaluate(
+            request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
+        )
         if outcome is conditional.Outcome.NOT_MODIFIED:
-            return Response(304, _without_content(fields))
+            return Response(304, rep.not_modified_fields(fields))
         if outcome is conditional.Outcome.PRECONDITION_FAILED:
             raise HTTPError(412, "The file is not in the state that the request asks for.")
-        if request.method == "GET" and "range" in request.fields:
-            partial = self._partial(request, kind, fields, whole, located.file)
-            if partial is not None:
-                return partial
-        return self._whole(request, target, fields, whole, located)
-
-    def _represent(self, file: OpenFile) -> Representation:
-        if self._keeps_bodies and self._contents.is_small(file):
-            content = self._contents.load(file)
-            return Representation(
-                content.body, len(content.body), content.etag, content.identity, None, content
+        if request.method == "GET" and "range" in request.fields and chosen.is_identity:
+            response = rep.partial(request.fields, kind, fields, chosen)
+            if response is not None:
+                return response
+        response = rep.whole(fields, chosen)
+        if request.method == "GET" and self._keeps_bodies and not exchange.user:
+            published = publication.build(
+                self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
             )
-        etag, identity = self._contents.tag(file)
-        return Representation(None, identity.size, etag, identity, None, None)
+            response = response._replace(publication=published)
+        return response
 
-    def _fields(self, path: str, kind: str, whole: Representation) -> Fields:
-        date = whole.last_modified
-        modified = () if date is None else (("Last-Modified", format_http_date(date)),)
-        return (
-            *self._common,
-            ("Content-Type", kind),
-            ("Content-Length", str(whole.size)),
-            *modified,
-            ("ETag", whole.etag),
-            ("Accept-Ranges", "bytes"),
-            *self._policy.fields(path),
-        )
+    # Forms
 
-    def _whole(
-        self, request: Request, target: Target, fields: Fields, whole: Representation, located: Located
-    ) -> Response:
-        if whole.body is None:
-            piece = FileSlice(located.file, 0, whole.size)
-            return Response(200, fields, (piece,) if request.method == "GET" else (), located.file)
-        publication = None
-        if request.method == "GET" and target.is_canonical:
-            publication = self._publication(target, fields, whole, located)
-        return Response(200, fields, (whole.body,), publication=publication)
-
-    def _publication(
-        self, target: Target, fields: Fields, whole: Representation, located: Located
-    ) -> Publication | None:
-        """Return what the answer depended on, None if that may change unseen."""
-        if not is_settled(whole.identity) or located.directory == "?":
-            return None
-        root = self.config.document_root
-        depends = [(os.path.join(root, located.relative), whole.identity)]
-        if located.directory:
-            directory = os.path.join(root, located.directory)
-            identity = identity_of(os.stat(directory))
-            if not is_settled(identity):
-                return None
-            depends.append((directory, identity))
-        date = whole.last_modified
-        return Publication(
-            path=target.path if target.path.isascii() else encode_path(target.path),
-            codings=ANY_CODINGS,
-            accept_encoding=None,
-            depends=tuple(depends),
-            not_modified=_without_content(fields),
-            etag=whole.etag,
-            last_modified="" if date is None else format_http_date(date),
-            content=whole.content,
-        )
-
-    def _partial(
-        self, request: Request, kind: str, fields: Fields, whole: Representation, file: OpenFile
-    ) -> Response | None:
-        """Return the answer to a Range field (RFC 9110 section 14.2), None where all is to be sent."""
-        condition = request.fields.get("if-range")
-        if condition is not None and not conditional.if_range_holds(
-            condition, whole.etag, whole.last_modified
-        ):
-            return None
-        parts = ranges.parse_ranges(request.fields["range"], whole.size)
-        if parts is None:
-            return None
-        if len(parts) == 1:
-            size = parts[0].length
-            fields = (*fields, ("Content-Range", ranges.content_range(parts[0], whole.size)))
-            pieces = [_slice(whole, file, parts[0])]
-        else:
-            boundary = ranges.new_boundary()
-            size = ranges.multipart_length(boundary, kind, parts, whole.size)
-            pieces = [
-                piece
-                for part in parts
-                for piece in (
-                    ranges.part_head(boundary, kind, part, whole.size),
-                    _slice(whole, file, part),
-                )
-            ]
-            pieces.append(ranges.closing_delimiter(boundary))
-            kind = ranges.multipart_type(boundary)
-        values = {"Content-Length": str(size), "Content-Type": kind}
-        fields = tuple((name, values.get(name, value)) for name, value in fields)
-        return Response(206, fields, tuple(pieces), file if whole.body is None else None)
-
-    def _submit(self, request: Request, kind: str, body: bytes, located: Located) -> Response:
+    def _submit(self, exchange: _Exchange, kind: str, located: Located) -> Response:
         """Answer a POST: the page with the submitted fields in it."""
-        if request.method != "POST" or not kind.startswith("text/html"):
-            allowed = [name for name in _READ_METHODS if name in self.config.request_methods]
-            raise HTTPError(405, "Only HTML pages take a form.", fields=(("Allow", ", ".join(allowed)),))
-        fields: Fields = (*self._common, ("Content-Type", kind))
-        if not self._contents.is_small(located.file):
-            piece = FileSlice(located.file, 0, located.file.identity.size)
-            size = ("Content-Length", str(piece.length))
-            return Response(200, (*fields, size), (piece,), located.file)
+        request, body, file = exchange.request, exchange.body, located.file
+        if request.method != "POST" or not kind.startswith("text/html") or file is None:
+            raise self._method_not_allowed("Only HTML pages take a form.")
+        configured = self._policy.header_fields(exchange.target.path)
+        fields: Fields = (*self._common, ("Content-Type", kind), *configured)
+        if not self._contents.is_small(file):
+            piece = FileSlice(file, 0, file.identity.size)
+            return Response(200, (*fields, ("Content-Length", str(piece.length))), (piece,), file)
         submitted = forms.parse_form(request.fields.get("content-type", ""), body) if body else []
-        page = forms.fill_pre(self._contents.load(located.file).body, submitted)
+        page = forms.fill_pre(self._contents.load(file).body, submitted)
         fields = (*fields, ("Content-Length", str(len(page))), ("Cache-Control", "no-store"))
         return Response(200, fields, (page,))
 
-
-def _slice(whole: Representation, file: OpenFile, part: ranges.ByteRange) -> bytes | FileSlice:
-    if whole.body is None:
-        return FileSlice(file, part.first, part.length)
-    return whole.body[part.first : part.first + part.length]
-
-
-def _without_content(fields: Fields) -> Fields:
-    """Return the fields that a 304 repeats (RFC 9110 section 15.4.5)."""
-    return tuple([pair for pair in fields if pair[0] not in _NOT_IN_304])
+    def _method_not_allowed(self, detail: str) -> HTTPError:
+        allowed = [name for name in _READ_METHODS if name in self.config.request_methods]
+        return HTTPError(405, detail, fields=(("Allow", ", ".join(allowed)),))

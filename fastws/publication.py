@@ -1,0 +1,51 @@
+"""What an answer depended on: nothing else may be replayed, and nothing longer than that holds."""
+
+from __future__ import annotations
+
+import os
+
+from .files import identity_of, is_settled
+from .httpdate import format_http_date
+from .locate import Located
+from .messages import Fields, Publication
+from .representation import is_held_back, not_modified_fields
+from .target import Target, encode_path
+from .variants import Choice
+
+MAX_DEPENDS = 4
+"""Paths that the reactor looks at for one published answer."""
+
+
+def build(
+    document_root: str, target: Target, located: Located, choice: Choice, fields: Fields, now_ns: int
+) -> Publication | None:
+    """Return what a 200 with ``fields`` depended on, None if that may change unseen.
+
+    The answer must be one to GET that depended on method, version, path and Accept-Encoding alone.
+    ``now_ns`` is when the request began: what changed since then may have been looked at before it changed.
+    """
+    chosen = choice.chosen
+    if chosen.body is None or not choice.is_final or not target.is_canonical or located.is_fallback:
+        return None
+    depends = [(os.path.join(document_root, path), identity) for path, identity in choice.depends]
+    if located.by_names or choice.by_names:
+        directory = os.path.join(document_root, located.directory)
+        try:
+            depends.append((directory, identity_of(os.stat(directory))))
+        except OSError:
+            return None  # gone since then
+    if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for _, identity in depends):
+        return None
+    if is_held_back(chosen.identity, now_ns):
+        return None
+    date = chosen.last_modified
+    return Publication(
+        path=target.path if target.path.isascii() else encode_path(target.path),
+        codings=choice.codings,
+        accept_encoding=choice.accept_encoding,
+        depends=tuple(depends),
+        not_modified=not_modified_fields(fields),
+        etag=chosen.etag,
+        last_modified="" if date is None else format_http_date(date),
+        content=chosen.content,
+    )

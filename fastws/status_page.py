@@ -1,0 +1,172 @@
+"""The live page of StatusPath: one self-contained document that reads ``metrics`` once a second and draws it."""
+
+from __future__ import annotations
+
+STATUS_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>fastws</title><link rel="icon" href="data:,">
+<style>
+:root{color-scheme:light dark;--bg:#f7f7f5;--card:#fff;--fg:#1d2126;--dim:#5c6470;--line:#dfe1e4;--hue:#0b57b7;
+--ok:#2e7d4f;--bad:#c0392b}
+@media(prefers-color-scheme:dark){:root{--bg:#15181c;--card:#1c2026;--fg:#e6e8eb;--dim:#9aa3ae;--line:#2d333b;
+--hue:#86b7ff;--ok:#6cc391;--bad:#ff8a7a}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--bg);color:var(--fg);font:1rem/1.4 system-ui,sans-serif}
+main{max-width:64rem;margin:0 auto;padding:clamp(1rem,4vw,2.5rem)}
+h1{margin:0 0 1.25rem;font-size:1.4rem}h1 span{margin-left:.5rem;font-size:.9rem;font-weight:400;color:var(--dim)}
+h2{margin:0 0 .5rem;font-size:.85rem;font-weight:600;color:var(--dim)}
+.cards,.charts{display:grid;gap:.75rem;margin-bottom:.75rem}
+.cards{grid-template-columns:repeat(auto-fit,minmax(9rem,1fr))}
+.charts{grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr))}
+section{padding:1rem;background:var(--card);border:1px solid var(--line);border-radius:10px}
+.cards b{display:block;font-size:1.6rem;line-height:1.2;font-variant-numeric:tabular-nums}
+.cards small{color:var(--dim)}
+svg{display:block;width:100%;height:9rem;overflow:visible}
+path{fill:none;stroke:var(--hue);stroke-width:2;vector-effect:non-scaling-stroke}
+path.area{fill:var(--hue);opacity:.15;stroke:none}rect{fill:var(--hue)}
+table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:.3rem .5rem;text-align:right;border-top:1px solid var(--line);font-size:.9rem}
+th{border:0;color:var(--dim);font-size:.8rem;font-weight:600}th:first-child,td:first-child{text-align:left}
+.axis{display:flex;justify-content:space-between;color:var(--dim);font-size:.75rem}
+.scroll{overflow-x:auto}.bad{color:var(--bad)}.ok{color:var(--ok)}
+</style></head>
+<body><main>
+<h1>fastws <span id="state" role="status">…</span></h1>
+<div class="cards" id="cards"></div>
+<div class="charts">
+<section><h2>Requests a second</h2><svg id="rate" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
+<div class="axis"><span>2 minutes ago</span><span>now</span></div></section>
+<section><h2>Body bytes a second</h2><svg id="bytes" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
+<div class="axis"><span>2 minutes ago</span><span>now</span></div></section>
+<section><h2>Latency of all requests</h2><svg id="latency" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
+<div class="axis" id="bounds"></div></section>
+</div>
+<section class="scroll"><h2>Threads</h2><table><thead><tr><th>worker<th>connections<th>requests<th>hits<th>5xx
+<th>body bytes<th>cache</tr></thead><tbody id="workers"></tbody></table></section>
+</main>
+<script>
+"use strict";
+const SECONDS = 120, history = [];
+const byId = (id) => document.getElementById(id);
+
+function parse(text) {  // Prometheus text format: name{label="value",...} number
+  const samples = [];
+  for (const line of text.split("\\n")) {
+    const match = /^([a-z_]+)(?:{(.*)})? (\\S+)$/.exec(line);
+    if (!match) continue;
+    const labels = {};
+    for (const [, name, value] of (match[2] || "").matchAll(/([a-z]+)="([^"]*)"/g)) labels[name] = value;
+    samples.push({ name: match[1].replace(/^fastws_/, ""), labels, value: Number(match[3]) });
+  }
+  return (name, wanted = {}) => samples.filter((s) => s.name === name &&
+    Object.entries(wanted).every(([label, value]) => s.labels[label] === value));
+}
+
+const sum = (samples) => samples.reduce((total, sample) => total + sample.value, 0);
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const size = (n) => {
+  const unit = Math.min(4, Math.max(0, Math.floor(Math.log2(Math.max(n, 1)) / 10)));
+  return `${Number((n / 1024 ** unit).toPrecision(3))} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
+};
+const time = (s) => s < 0.001 ? `${Number((s * 1e6).toPrecision(3))} µs` :
+  s < 1 ? `${Number((s * 1e3).toPrecision(3))} ms` : `${s} s`;
+
+function buckets(find) {  // the histogram's counts over all workers, no longer accumulated
+  const byBound = new Map();
+  for (const { labels, value } of find("request_duration_seconds_bucket"))
+    byBound.set(labels.le, (byBound.get(labels.le) || 0) + value);
+  let before = 0;
+  return [...byBound].map(([bound, total]) => {
+    const count = total - before;
+    before = total;
+    return { bound: bound === "+Inf" ? Infinity : Number(bound), count };
+  });
+}
+
+function quantile(counts, share) {
+  const total = counts.reduce((n, bucket) => n + bucket.count, 0);
+  let seen = 0;
+  for (const { bound, count } of counts)
+    if (total && (seen += count) >= share * total) return bound === Infinity ? "longer" : `≤ ${time(bound)}`;
+  return "–";
+}
+
+function line(id, values) {
+  const top = Math.max(1, ...values), start = SECONDS - values.length + 1;
+  const points = values.map((value, i) => `${start + i},${(40 - (38 * value) / top).toFixed(2)}`);
+  byId(id).innerHTML = points.length < 2 ? "" :
+    `<path class="area" d="M${start},40L${points.join("L")}L${SECONDS},40Z"/><path d="M${points.join("L")}"/>`;
+}
+
+function bars(counts) {
+  const top = Math.max(1, ...counts.map((bucket) => bucket.count)), width = 120 / Math.max(1, counts.length);
+  byId("latency").innerHTML = counts.map(({ bound, count }, i) => {
+    const height = (38 * count) / top;
+    return `<rect x="${i * width + 0.5}" y="${40 - height}" width="${width - 1}" height="${height}">` +
+      `<title>${bound === Infinity ? "longer" : "up to " + time(bound)}: ${count}</title></rect>`;
+  }).join("");
+  const finite = counts.filter((bucket) => bucket.bound !== Infinity);
+  byId("bounds").innerHTML = finite.length ?
+    `<span>${time(finite[0].bound)}</span><span>${time(finite.at(-1).bound)}</span>` : "";
+}
+
+function cards(find, counts, rate, bytes) {
+  const hits = sum(find("cache_hits_total")), misses = sum(find("cache_misses_total"));
+  const share = hits + misses ? `${((100 * hits) / (hits + misses)).toFixed(1)} %` : "–";
+  const failed = sum(find("requests_total", { class: "5xx" }));
+  byId("cards").innerHTML = [
+    ["requests a second", short.format(rate), `${short.format(sum(find("requests_total")))} in all`],
+    ["body bytes a second", size(bytes), `${size(sum(find("sent_body_bytes_total")))} in all`],
+    ["connections", sum(find("connections")), "open now"],
+    ["cache hits", share, `${size(sum(find("cache_bytes")))} kept`],
+    ["half within", quantile(counts, 0.5), `99 % ${quantile(counts, 0.99)}`],
+    ["server errors", short.format(failed), `${sum(find("compression_pending"))} files to compress`],
+  ].map(([label, value, note]) =>
+    `<section><h2>${label}</h2><b>${value}</b><small>${note}</small></section>`).join("");
+}
+
+function rows(find) {
+  const workers = [...new Set(find("connections").map((sample) => sample.labels.worker))];
+  byId("workers").innerHTML = workers.map((worker) => {
+    const of = (name, more) => sum(find(name, { worker, ...more }));
+    return `<tr><td>${worker}<td>${of("connections")}<td>${of("requests_total").toLocaleString("en")}` +
+      `<td>${of("cache_hits_total").toLocaleString("en")}<td>${of("requests_total", { class: "5xx" })}` +
+      `<td>${size(of("sent_body_bytes_total"))}<td>${size(of("cache_bytes"))}</tr>`;
+  }).join("");
+}
+
+function draw(find) {
+  const now = performance.now() / 1000, last = history.at(-1);
+  const totals = { now, requests: sum(find("requests_total")), bytes: sum(find("sent_body_bytes_total")) };
+  // A counter that went back belongs to a server that was started anew.
+  const per = (name) => last ? Math.max(0, (totals[name] - last[name]) / (now - last.now)) : 0;
+  history.push({ ...totals, rate: per("requests"), speed: per("bytes") });
+  if (history.length > SECONDS) history.shift();
+  const counts = buckets(find), { rate, speed } = history.at(-1);
+  cards(find, counts, rate, speed);
+  line("rate", history.map((entry) => entry.rate));
+  line("bytes", history.map((entry) => entry.speed));
+  bars(counts);
+  rows(find);
+  const draining = sum(find("draining")) > 0;
+  state(draining ? "is draining" : "is serving", !draining);
+}
+
+function state(text, good) {
+  byId("state").textContent = text;
+  byId("state").className = good ? "ok" : "bad";
+}
+
+async function tick() {
+  try {
+    const response = await fetch("metrics", { cache: "no-store" });
+    if (!response.ok) throw new Error(response.status);
+    draw(parse(await response.text()));
+  } catch (error) {
+    state("does not answer", false);
+  }
+  setTimeout(tick, 1000);
+}
+tick();
+</script></body></html>
+"""
