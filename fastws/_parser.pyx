@@ -59,7 +59,6 @@ side = "compiled"
 cdef dict _STATUS_LINES = {
     int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
-cdef dict _METHODS = {}
 cdef object _HTTP_1_1 = "HTTP/1.1"
 cdef object _HTTP_1_0 = "HTTP/1.0"
 cdef object _GET = "GET"
@@ -78,7 +77,7 @@ cdef struct KnownName:
 cdef KnownName[NAME_SLOTS] _known_names
 
 
-def parse_request(bytes data, Py_ssize_t start, Py_ssize_t scanned, limits):
+def parse_request(bytes data not None, Py_ssize_t start, Py_ssize_t scanned, limits):
     """See ``backend.Parser.parse_request``."""
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data) - start
     cdef const char *bytes_ = PyBytes_AS_STRING(data) + start
@@ -248,7 +247,7 @@ cdef fastws_text _text(str text) except *:
     return made
 
 
-def scan_benchmark(bytes data, int repeats):
+def scan_benchmark(bytes data not None, int repeats):
     """Return the processor seconds that ``repeats`` scans of ``data`` take, without making an object."""
     cdef const char *bytes_ = PyBytes_AS_STRING(data)
     cdef size_t size = PyBytes_GET_SIZE(data)

@@ -22,7 +22,7 @@ _STATUS_LINES = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for
 _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"\n'
 _JSON = '{"time":"%s","peer":"%s","user":"%s","request":"%s","status":%s,"bytes":%s,"referer":"%s","agent":"%s"}\n'
-_UNSAFE_LOG = re.compile(r'[^\x20-\x7e]|["\\]')
+_UNSAFE_LOG = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 
 
 def parse_request(data: bytes, start: int, scanned: int, limits: Limits) -> Request | None:

@@ -20,7 +20,8 @@ CHUNK_LINE_BYTES = 256
 
 # uri-host and port of RFC 3986 without userinfo and percent-encoding, which no client of a file server sends.
 _HOST = re.compile(r"(?:[A-Za-z0-9_.~!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+# White space only before a semicolon (RFC 9112 section 7.1.1), where senders once padded the size with it.
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _CODINGS = re.compile(rf"{TOKEN}+(?:[ \t]*,[ \t]*{TOKEN}+)*")
 

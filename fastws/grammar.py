@@ -29,41 +29,25 @@ def refuse_incomplete(data: bytes, start: int, scanned: int, limits: Limits) -> 
     at again, except for the length of the request line. Found early are a head beyond its limits (414, 431)
     and bytes that no head may contain (400); the rest waits for the end of the head.
     """
-    bad = _BAD_LINE_END.search(data, max(start, scanned - 1))
-    if bad:
-        raise _bad_line_end(bad.group())
-    line_start = start + 2 if data.startswith(b"\r\n", start) else start
-    line_end = data.find(b"\r\n", line_start, line_start + limits.request_line_bytes + 2)
-    if line_end < 0:
-        if len(data) - line_start - data.endswith(b"\r") > limits.request_line_bytes:
-            raise _line_too_long(limits)
-        if data[line_start : line_start + 1] not in (b"", b"\r") and not _TOKEN.match(data, line_start):
-            raise _malformed("The request does not begin with a method.")
-    elif line_end + 2 > scanned:
-        found = _refuse_request_line(data[line_start:line_end])
-        if found:
-            raise found
+    found = _find_early(data, start, scanned, limits)
+    if found:
+        raise found
     if len(data) - start >= limits.head_bytes:
         raise _head_too_large(limits)
 
 
 def refusal(head: bytes, limits: Limits) -> HTTPError:
-    """Return the reason why ``head``, up to and including its empty line, is not an acceptable request head."""
-    body = head[2:] if head.startswith(b"\r\n") else head
-    line_end = body.find(b"\r\n")
-    if line_end > limits.request_line_bytes:
-        return _line_too_long(limits)
-    bad = _BAD_LINE_END.search(body)
-    if bad and (bad.start() < line_end or line_end < 0):
-        return _bad_line_end(bad.group())
-    found = _refuse_request_line(body[:line_end])
+    """Return the reason why ``head``, up to and including its empty line, is not an acceptable request head.
+
+    Its status is the one that ``refuse_incomplete`` would have raised, had the head come byte by byte.
+    """
+    found = _find_early(head, 0, 0, limits)
     if found:
         return found
     if len(head) > limits.head_bytes:
         return _head_too_large(limits)
-    if bad:
-        return _bad_line_end(bad.group())
-    lines = body[line_end + 2 : -4].split(b"\r\n") if len(body) > line_end + 4 else []
+    body = head.removeprefix(b"\r\n")
+    lines = body[:-4].split(b"\r\n")[1:]
     if len(lines) > limits.field_count:
         return HTTPError(431, f"The request has more than {limits.field_count} header fields.", close=True)
     for line in lines:
@@ -71,6 +55,25 @@ def refusal(head: bytes, limits: Limits) -> HTTPError:
         if found:
             return found
     return _malformed("The request head is malformed.")
+
+
+def _find_early(data: bytes, start: int, scanned: int, limits: Limits) -> HTTPError | None:
+    """Return an offence that is certain before the head is complete, except for the head's size."""
+    line_start = start + 2 if data.startswith(b"\r\n", start) else start
+    line_end = data.find(b"\r\n", line_start, line_start + limits.request_line_bytes + 2)
+    # Bytes beyond a limit do not count: that it was passed was certain before they came.
+    stop = start + limits.head_bytes if line_end >= 0 else line_start + limits.request_line_bytes + 1
+    bad = _BAD_LINE_END.search(data, max(start, scanned - 1), stop)
+    if bad:
+        return _bad_line_end(bad.group())
+    if line_end < 0:
+        if data[line_start : line_start + 1] not in (b"", b"\r") and not _TOKEN.match(data, line_start):
+            return _malformed("The request does not begin with a method.")
+        if len(data) - line_start - data.endswith(b"\r") > limits.request_line_bytes:
+            return _line_too_long(limits)
+    elif line_end + 2 > scanned:
+        return _refuse_request_line(data[line_start:line_end])
+    return None
 
 
 def _refuse_request_line(line: bytes) -> HTTPError | None:
