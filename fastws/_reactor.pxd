@@ -6,6 +6,15 @@ from libc.stdint cimport uint32_t, uint64_t
 from ._table cimport Entry
 
 
+cdef extern from "netinet/in.h" nogil:
+    struct sockaddr_in:
+        int sin_addr           # their addresses only
+    struct sockaddr_in6:
+        int sin6_addr
+
+cdef extern from "arpa/inet.h" nogil:
+    const char *inet_ntop(int family, const void *address, char *text, unsigned int size)
+
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:
         uint64_t u64
@@ -36,6 +45,14 @@ cdef extern from "sys/socket.h" nogil:
         size_t msg_iovlen
     enum:
         MSG_DONTWAIT, MSG_NOSIGNAL
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        unsigned short ss_family
+    enum:
+        AF_INET, AF_INET6, SOCK_NONBLOCK, SOCK_CLOEXEC
+    int accept4(int fd, sockaddr *address, socklen_t *size, int flags)
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
 

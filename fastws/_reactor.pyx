@@ -7,9 +7,12 @@ freed only here, with the GIL, by the thread whose reactor this is. ``docs/desig
 freshness and ownership.
 """
 
+import os
+
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN, EINTR, errno
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -225,12 +228,39 @@ cdef class Reactor:
         self._watched[fd].role = ROLE_NONE
         epoll_ctl(self._epoll, EPOLL_CTL_DEL, fd, NULL)
 
+    def accept(self, listener, int limit):
+        """See ``backend.Reactor.accept``."""
+        cdef int listener_fd = listener.fileno()
+        cdef list accepted = []
+        cdef sockaddr_storage address
+        cdef socklen_t size
+        cdef char peer[48]
+        cdef int fd
+        while len(accepted) < limit:
+            size = sizeof(address)
+            fd = accept4(listener_fd, <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd < 0:
+                if errno == ECONNABORTED or errno == EINTR:
+                    continue  # the client was gone before it was accepted
+                if errno == EAGAIN or accepted:
+                    break
+                raise OSError(errno, os.strerror(errno))
+            if address.ss_family == AF_INET:
+                inet_ntop(AF_INET, &(<sockaddr_in *>&address).sin_addr, peer, sizeof(peer))
+            elif address.ss_family == AF_INET6:
+                inet_ntop(AF_INET6, &(<sockaddr_in6 *>&address).sin6_addr, peer, sizeof(peer))
+            else:
+                memcpy(peer, b"unix:", 6)
+            accepted.append((fd, peer.decode("ascii")))
+        return accepted
+
     def add(self, int fd, owner, str peer):
         """See ``backend.Reactor.add``."""
-        cdef bytes text = peer.encode("latin-1")[: sizeof(self._watched.peer)]
+        cdef Py_ssize_t size
+        cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
         self._watch(fd, <PyObject *>owner, ROLE_CONNECTION, EPOLLIN)
-        self._watched[fd].peer_len = <uint32_t>len(text)
-        memcpy(self._watched[fd].peer, <const char *>text, len(text))
+        self._watched[fd].peer_len = <uint32_t>min(size, <Py_ssize_t>sizeof(self._watched.peer))
+        memcpy(self._watched[fd].peer, text, self._watched[fd].peer_len)
 
     def remove(self, int fd):
         """See ``backend.Reactor.remove``."""

@@ -76,6 +76,25 @@ class Reactor:
         """See ``backend.Reactor.remove_listener``."""
         self._selector.unregister(fd)
 
+    def accept(self, listener: socket.socket, limit: int) -> Sequence[tuple[int, str]]:
+        """See ``backend.Reactor.accept``."""
+        accepted: list[tuple[int, str]] = []
+        while len(accepted) < limit:
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                continue  # the client was gone before it was accepted
+            except OSError:
+                if not accepted:
+                    raise
+                break
+            sock.setblocking(False)
+            peer = address[0].partition("%")[0] if isinstance(address, tuple) else "unix:"
+            accepted.append((sock.detach(), peer))
+        return accepted
+
     def add(self, fd: int, owner: object, peer: str) -> None:
         """See ``backend.Reactor.add``."""
         watched = self._watched[fd] = _Watched(fd, owner)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -97,6 +98,13 @@ class Reactor(Protocol):
 
     def remove_listener(self, fd: int) -> None:
         """Report it no longer."""
+
+    def accept(self, listener: socket.socket, limit: int) -> Sequence[tuple[int, str]]:
+        """Accept at most ``limit`` connections: (non-blocking descriptor, peer address) of each.
+
+        The peer of a Unix-domain socket is ``unix:``. Raises ``OSError`` if the first cannot be accepted
+        although it waits, such as for want of descriptors.
+        """
 
     def add(self, fd: int, owner: object, peer: str) -> None:
         """Watch the connection ``fd`` with interest ``IDLE``; ``peer`` is the address for access lines."""

@@ -6,6 +6,7 @@ then waits for ``on_write``. Nothing here blocks.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from enum import IntEnum
@@ -15,7 +16,7 @@ from . import framing
 from .errors import HTTPError
 from .events import IDLE, INPUT, OUTPUT, PartialSend
 from .messages import Request, Response
-from .transmit import FileShrankError, Transmission
+from .transmit import FileShrankError, Transmission, unacknowledged_bytes
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -46,36 +47,44 @@ class State(IntEnum):
 
 
 class Connection:
-    """One client's connection. It owns the socket; only its worker's thread touches it."""
+    """One client's connection. It owns the descriptor; only its worker's thread touches it.
+
+    The socket object is made when Python has something to send: a connection whose requests are all answered
+    by the reactor never needs one.
+    """
 
     __slots__ = (
         "_buffer",
         "_decoder",
         "_grace_until",
         "_is_last",
+        "_mark",
         "_request",
         "_response",
         "_scanned",
         "_since",
+        "_sock",
         "_transmission",
         "_worker",
         "fd",
         "peer",
-        "sock",
         "state",
         "tick",
     )
 
-    def __init__(self, worker: Worker, sock: socket.socket, peer: str) -> None:
+    def __init__(self, worker: Worker, fd: int, peer: str) -> None:
         self._worker = worker
-        self.sock = sock
-        self.fd = sock.fileno()
+        self._sock: socket.socket | None = None
+        self.fd = fd
         self.peer = peer
         self.state = State.HEAD
         self.tick = 0
         self._buffer = b""
         self._scanned = 0
-        self._since = time.monotonic()  # when the present state began
+        self._since = time.monotonic()  # when the present state began, or its transfer was looked at
+        self._mark: int | None = (
+            None  # the bytes that had been transferred then, None at the start of an answer
+        )
         self._request: Request | None = None
         self._response: Response | None = None
         self._decoder: framing.LengthDecoder | framing.ChunkedDecoder | None = None
@@ -96,7 +105,7 @@ class Connection:
             # A client that half-closes has had all its complete requests answered by now.
             self.close()
             return
-        if not self._buffer:
+        if not self._buffer and self.state is State.HEAD:
             self._since = time.monotonic()
         self._buffer = self._buffer + data if self._buffer else data
         self._advance()
@@ -123,9 +132,21 @@ class Connection:
         self._is_last = partial.close
         self._transmission = Transmission(partial.head, (memoryview(partial.body)[partial.offset :],))
         self._transmission.body_sent = partial.offset
-        self.state, self._since = State.SENDING, time.monotonic()
+        self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
         if self._send():
             self._advance()
+
+    @property
+    def sock(self) -> socket.socket:
+        """The descriptor as a socket object."""
+        if self._sock is None:
+            self._sock = socket.socket(self._family(), socket.SOCK_STREAM, 0, self.fd)
+        return self._sock
+
+    def _family(self) -> int:
+        if self.peer == "unix:":
+            return socket.AF_UNIX
+        return socket.AF_INET6 if ":" in self.peer else socket.AF_INET
 
     # The pipeline
 
@@ -179,7 +200,7 @@ class Connection:
             self._decoder = framing.ChunkedDecoder(worker.max_body_bytes, worker.limits)
         else:
             self._decoder = framing.LengthDecoder(length)
-        self.state, self._since = State.BODY, time.monotonic()
+        self.state, self._since, self._mark = State.BODY, time.monotonic(), 0
 
     def _read_body(self) -> bool:
         decoder = self._decoder
@@ -190,7 +211,7 @@ class Connection:
             return self.refuse(error)
         self._buffer = self._buffer[taken:]
         if not decoder.is_complete:
-            self._wait_for_input(self._patience(decoder.received))
+            self._wait_for_input(self._patience())
             return False
         self._decoder = None
         return self._respond(b"".join(decoder.pieces))
@@ -206,7 +227,10 @@ class Connection:
     def refuse(self, error: HTTPError) -> bool:
         """Answer a request that could not, or shall not, be read to its end; the connection ends after it."""
         self._decoder = None
-        return self._start(self._worker.site.error(error), True)
+        response = self._worker.site.error(error)
+        if self._request is not None and self._request.method == "HEAD":
+            response = response._replace(body=())
+        return self._start(response, True)
 
     def _start(self, response: Response, is_last: bool) -> bool:
         worker = self._worker
@@ -228,7 +252,7 @@ class Connection:
         if published is not None and isinstance(response.body[0], bytes):
             worker.publish(published, head, response.body[0])
         self._transmission = Transmission(b"".join((head, worker.clock.date_line(), end)), response.body)
-        self.state, self._since = State.SENDING, time.monotonic()
+        self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
         return self._send()
 
     def _send(self) -> bool:
@@ -237,7 +261,7 @@ class Connection:
         try:
             if not transmission.send(self.sock):
                 self._worker.reactor.set_interest(self.fd, OUTPUT)
-                self._worker.timers.schedule(self, self._since + self._patience(transmission.body_sent))
+                self._worker.timers.schedule(self, self._since + self._patience())
                 return False
         except FileShrankError:
             self._worker.logger.warning("a file shrank while it was sent to %s; connection closed", self.peer)
@@ -258,7 +282,10 @@ class Connection:
         self._since = time.monotonic()
         if not self._buffer:
             self._worker.reactor.set_interest(self.fd, IDLE)
-            self._worker.timers.schedule(self, self._since + self._worker.keepalive_time_s)
+            if self._worker.is_draining:  # since this answer began
+                self.drain(self._worker.grace_s)
+            else:
+                self._worker.timers.schedule(self, self._since + self._worker.keepalive_time_s)
             return False
         return True
 
@@ -276,10 +303,23 @@ class Connection:
         self._worker.reactor.set_interest(self.fd, INPUT)
         self._worker.timers.schedule(self, self._since + patience_s)
 
-    def _patience(self, transferred_bytes: int) -> float:
-        """Return the seconds that a transfer may have taken by now: a start, and then a minimum rate."""
-        rate = self._worker.min_rate_bytes_s
-        return self._worker.request_timeout_s + transferred_bytes / rate if rate else FOREVER_S
+    def _patience(self) -> float:
+        """Return the seconds after which a transfer is looked at: has it kept the minimum rate since?"""
+        return self._worker.request_timeout_s if self._worker.min_rate_bytes_s else FOREVER_S
+
+    def _is_moving(self) -> bool:
+        """Tell whether the transfer in progress has kept the minimum rate since ``_mark`` was set; set it again.
+
+        What is sent counts when the client's side has it, for the kernel takes megabytes ahead of a slow reader.
+        """
+        if self._decoder is not None:
+            moved = self._decoder.received
+        else:
+            assert self._transmission is not None
+            moved = self._transmission.body_sent - unacknowledged_bytes(self.sock)
+        before, self._mark = self._mark, moved
+        worker = self._worker
+        return before is None or moved - before >= worker.min_rate_bytes_s * worker.request_timeout_s
 
     # The end
 
@@ -292,6 +332,9 @@ class Connection:
             reason = "the server is stopping" if self._grace_until else "KeepaliveTime"
             self._worker.logger.info("%s: idle connection closed: %s", self.peer, reason)
             self.close()
+        elif self.state in (State.BODY, State.SENDING) and self._is_moving():
+            self._since = now
+            self._worker.timers.schedule(self, self._deadline())
         elif self.state in (State.HEAD, State.BODY):
             part = "head" if self.state is State.HEAD else "body"
             self.refuse(HTTPError(408, f"The request {part} took too long to arrive.", close=True))
@@ -304,12 +347,8 @@ class Connection:
         worker = self._worker
         if self.state is State.LINGERING:
             return self._since + LINGER_S
-        if self.state is State.SENDING:
-            assert self._transmission is not None
-            return self._since + self._patience(self._transmission.body_sent)
-        if self.state is State.BODY:
-            assert self._decoder is not None
-            return self._since + self._patience(self._decoder.received)
+        if self.state in (State.BODY, State.SENDING):
+            return self._since + self._patience()
         if self._buffer:
             return self._since + worker.request_timeout_s
         if self._grace_until:
@@ -345,4 +384,7 @@ class Connection:
         self._record()
         self.state = State.CLOSED
         self._worker.forget(self)
-        self.sock.close()
+        if self._sock is None:
+            os.close(self.fd)
+        else:
+            self._sock.close()

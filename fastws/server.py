@@ -19,7 +19,7 @@ from .errors import ConfigError, ListenError
 from .listener import address_of, listen_tcp, listen_unix
 from .site import Site
 from .version import __version__
-from .worker import Worker
+from .worker import ACCEPT_BATCH, Worker
 
 GRACE_S = 0.5
 """How long an idle connection may still send a last request after the signal to stop."""
@@ -127,12 +127,14 @@ class Server:
 
     def connection_count(self) -> int:
         """Return the number of open connections."""
-        return sum(worker.load for worker in self._workers)
+        return sum([worker.load for worker in self._workers])
 
     # For workers
 
     def least_loaded(self, preferred: Worker) -> Worker:
         """Return the worker with the fewest connections; ``preferred`` if it is as good as any."""
+        if len(self._workers) == 1:
+            return preferred
         best, least = preferred, preferred.load
         for worker in self._workers:
             if worker.load < least:
@@ -216,14 +218,9 @@ class Server:
     def _accept_rest(self) -> None:
         """Hand over what still waits in the listeners' queues, then close them."""
         for listener in self._listeners.values():
-            while True:
-                try:
-                    sock, address = listener.accept()
-                except OSError:
-                    break
-                sock.setblocking(False)
-                peer = address[0] if isinstance(address, tuple) else "unix:"
-                self.least_loaded(self._workers[0]).hand_over(sock, peer)
+            while accepted := self._workers[0].reactor.accept(listener, ACCEPT_BATCH):
+                for fd, peer in accepted:
+                    self.least_loaded(self._workers[0]).hand_over(fd, peer)
             if listener.family == socket.AF_UNIX:
                 os.unlink(listener.getsockname())
             listener.close()

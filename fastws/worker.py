@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-import errno
 import logging
+import os
 import socket
 import threading
 import time
@@ -34,8 +34,6 @@ ACCEPT_PAUSE_S = 0.1
 FLUSH_S = 0.9
 """How often the access log is written out; at least every second is promised."""
 
-_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
 _HANDLERS: dict[int, Callable[[Connection, Any], None]] = {
     READ: Connection.on_read,
     WRITE: Connection.on_write,
@@ -60,13 +58,13 @@ class Worker:
         self.is_draining = False
         self._configure(config)
         self._connections: set[Connection] = set()
-        self._arrivals: collections.deque[tuple[socket.socket, str]] = collections.deque()
+        self._arrivals: collections.deque[tuple[int, str]] = collections.deque()
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
         self._listeners: tuple[socket.socket, ...] = ()
         self._resume_accept_at: float | None = None
         self._flush_at = time.monotonic() + FLUSH_S
         self._is_stopping = False
-        self._grace_s = 0.0
+        self.grace_s = 0.0
         self._may_end = False
         self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
 
@@ -101,9 +99,9 @@ class Worker:
         """How many connections this worker has or is about to have."""
         return len(self._connections) + len(self._arrivals)
 
-    def hand_over(self, sock: socket.socket, peer: str) -> None:
+    def hand_over(self, fd: int, peer: str) -> None:
         """Give this worker a connection that another one accepted."""
-        self._arrivals.append((sock, peer))
+        self._arrivals.append((fd, peer))
         self.reactor.wake()
 
     def tell(self, task: Callable[[Worker], None]) -> None:
@@ -173,30 +171,24 @@ class Worker:
     # Connections
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPT_BATCH):
-            try:
-                sock, address = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _OUT_OF_DESCRIPTORS:
-                    self._pause_accept(error)
-                    return
-                continue  # the client was gone before it was accepted
-            sock.setblocking(False)
-            peer = address[0] if isinstance(address, tuple) else "unix:"
+        try:
+            accepted = self.reactor.accept(listener, ACCEPT_BATCH)
+        except OSError as error:
+            self._pause_accept(error)
+            return
+        for fd, peer in accepted:
             worker = self._server.least_loaded(self)
             if worker is self:
-                self._adopt(sock, peer)
+                self._adopt(fd, peer)
             else:
-                worker.hand_over(sock, peer)
+                worker.hand_over(fd, peer)
 
-    def _adopt(self, sock: socket.socket, peer: str) -> None:
-        connection = Connection(self, sock, peer)
+    def _adopt(self, fd: int, peer: str) -> None:
+        connection = Connection(self, fd, peer)
         self._connections.add(connection)
         self.reactor.add(connection.fd, connection, peer)
         if self.is_draining:
-            connection.drain(self._grace_s)
+            connection.drain(self.grace_s)
         if self._server.connection_count() > self._max_connections:
             connection.refuse(HTTPError(503, "The server has too many connections open.", close=True))
         else:
@@ -288,7 +280,7 @@ class Worker:
         self.is_draining = True
         self._watch(())
         self.reactor.drain()
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         for connection in list(self._connections):
             connection.drain(grace_s)
 
@@ -304,6 +296,6 @@ class Worker:
         for connection in list(self._connections):
             connection.close()
         while self._arrivals:
-            self._arrivals.popleft()[0].close()
+            os.close(self._arrivals.popleft()[0])
         self._server.access_log.write(self.reactor.take_log())
         self.reactor.close()
