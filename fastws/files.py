@@ -59,6 +59,13 @@ def error_from_errno(error: OSError, call: str) -> HTTPError:
     return HTTPError(status, detail)
 
 
+def _root_error(error: OSError) -> HTTPError:
+    """Return 500 for a root that cannot be used, 503 where only the moment is wrong."""
+    if _STATUS_BY_ERRNO.get(error.errno or 0, (500,))[0] == 503:
+        return error_from_errno(error, "open")
+    return HTTPError(500, f"The document root cannot be opened: {error.strerror}.")
+
+
 class OpenFile:
     """An open regular file or directory. Its owner closes it."""
 
@@ -91,7 +98,7 @@ class Root:
     """The document root as one request finds it: a symbolic link may be swapped before the next.
 
     A context manager that closes the files it opened, but for those that were to be kept; raises
-    ``HTTPError`` 500 if the root is gone or unreadable.
+    ``HTTPError`` 500 if the root is gone or unreadable, 503 without a free descriptor.
     """
 
     def __init__(self, path: str) -> None:
@@ -100,7 +107,7 @@ class Root:
         try:
             self._fd = os.open(path, _ROOT_FLAGS)
         except OSError as error:
-            raise HTTPError(500, f"The document root cannot be opened: {error.strerror}.") from None
+            raise _root_error(error) from None
         self._real = _path_of(self._fd) or os.path.realpath(path)
         self._prefix = self._real if self._real.endswith("/") else self._real + "/"
 
@@ -125,6 +132,8 @@ class Root:
         try:
             fd = os.open(relative or ".", _OPEN_FLAGS, dir_fd=self._fd)
         except OSError as error:
+            if error.errno == errno.EACCES and not self._is_readable():
+                raise _root_error(error) from None
             raise error_from_errno(error, "open") from None
         try:
             info = os.fstat(fd)
@@ -138,6 +147,10 @@ class Root:
         file = OpenFile(fd, info)
         self._opened.append(file)
         return file
+
+    def _is_readable(self) -> bool:
+        effective = os.access in os.supports_effective_ids
+        return os.access(self.path, os.R_OK | os.X_OK, effective_ids=effective)
 
     def _holds(self, fd: int, relative: str, info: os.stat_result) -> bool:
         real = _path_of(fd)

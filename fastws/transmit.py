@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterable
 
 from .messages import FileSlice
@@ -90,6 +91,18 @@ class Transmission:
         of_head = min(sent, self._head_left)
         self._head_left -= of_head
         self.body_sent += sent - of_head
+
+
+def unacknowledged_bytes(sock: socket.socket) -> int:
+    """Return how many bytes sent the other side has not acknowledged; 0 where the platform does not tell."""
+    try:  # asked of slow connections only, and nowhere but on POSIX
+        import fcntl
+        import termios
+
+        left = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))  # tcp(7): SIOCOUTQ
+    except (ImportError, OSError):
+        return 0
+    return int.from_bytes(left, sys.byteorder)
 
 
 def _sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:

@@ -1,0 +1,72 @@
+"""The server as a process of its own: for signals, exit statuses, terminals and other users."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+END_S = 30.0
+"""No server takes that long to end."""
+
+
+class Process:
+    """A running ``python -m fastws``; ``banner`` is the first line that it printed."""
+
+    def __init__(self, popen: subprocess.Popen[str], banner: str) -> None:
+        self.popen = popen
+        self.banner = banner
+        found = re.search(r"http://[^ ]*?:([0-9]+)/", banner)
+        self.port = int(found[1]) if found else 0
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def wait(self) -> int:
+        """Return the exit status once the process has ended."""
+        return self.popen.wait(END_S)
+
+    def output(self) -> str:
+        """Return what else was printed, once the process has ended."""
+        assert self.popen.stderr is not None
+        return self.popen.stderr.read()
+
+
+def environment(side: str, state: Path) -> dict[str, str]:
+    """The environment of a process on ``side`` that finds this package and leaves the user's files alone."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LISTEN_", "FASTWS_"))}
+    own = {"PYTHONPATH": str(REPOSITORY), "XDG_STATE_HOME": str(state)}
+    return kept | own | {"FASTWS_NO_EXTENSIONS": "1" if side == "pure" else "0"}
+
+
+def command(*arguments: str) -> list[str]:
+    """``python -m fastws`` with ``arguments``."""
+    return [sys.executable, "-m", "fastws", *arguments]
+
+
+@contextmanager
+def running(
+    directory: Path, *arguments: str, side: str = "pure", prefix: Sequence[str] = ()
+) -> Iterator[Process]:
+    """Run the server in ``directory`` on a free port until the block ends."""
+    popen = subprocess.Popen(
+        [*prefix, *command("--port", "0", *arguments)],
+        cwd=directory,
+        env=environment(side, directory / "state"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert popen.stderr is not None
+        yield Process(popen, popen.stderr.readline())
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+        popen.wait(END_S)
+        popen.stderr.close()
