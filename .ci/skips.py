@@ -25,7 +25,8 @@ def skipped(report: str) -> dict[str, str]:
 def main() -> int:
     """Print what was skipped; return 1 if that is not to be."""
     required = {line.strip() for line in sys.stdin if "::" in line}
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    absent = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
     unexcused = 0
     for test, reason in sorted(skipped(sys.argv[1]).items()):
         if test in required:
