@@ -31,10 +31,9 @@ from ._scan cimport (
     fastws_scan_head,
 )
 
-from http import HTTPStatus
-
 from .grammar import refusal, refuse_incomplete
 from .messages import Request
+from .pages import REASON_PHRASES
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
@@ -57,7 +56,7 @@ cdef extern from *:
 side = "compiled"
 
 cdef dict _STATUS_LINES = {
-    int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+    status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in REASON_PHRASES.items()
 }
 cdef object _HTTP_1_1 = "HTTP/1.1"
 cdef object _HTTP_1_0 = "HTTP/1.0"

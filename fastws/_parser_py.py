@@ -7,10 +7,10 @@ string methods, which are faster than groups, take it apart.
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 
 from .grammar import TOKEN, refusal, refuse_incomplete
 from .messages import Fields, Limits, Request
+from .pages import REASON_PHRASES
 
 side = "pure"
 
@@ -18,7 +18,7 @@ _HEAD = re.compile(
     rf"(?:\r\n)?+({TOKEN}++) ([\x21-\x7e]++) (HTTP/[0-9]\.[0-9])\r\n"
     rf"((?:{TOKEN}++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
 )
-_STATUS_LINES = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n" for status, phrase in REASON_PHRASES.items()}
 _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"\n'
 _JSON = '{"time":"%s","peer":"%s","user":"%s","request":"%s","status":%s,"bytes":%s,"referer":"%s","agent":"%s"}\n'

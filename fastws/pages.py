@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_REASON_PHRASES = {
+REASON_PHRASES = {
     100: "Continue",
     200: "OK",
     204: "No Content",
@@ -53,6 +53,7 @@ _REASON_PHRASES = {
     505: "HTTP Version Not Supported",
     507: "Insufficient Storage",
 }
+"""Status code → reason phrase; those of ``http.HTTPStatus`` depend on the version of Python."""
 
 SORTS = ("name", "size", "time")
 ORDERS = ("asc", "desc")
@@ -72,7 +73,7 @@ class Entry(NamedTuple):
 
 def reason_phrase(status: int) -> str:
     """Return the reason phrase of ``status`` (RFC 9110 section 15, RFC 6585), empty if it has none here."""
-    return _REASON_PHRASES.get(status, "")
+    return REASON_PHRASES.get(status, "")
 
 
 def error_page(status: int, detail: str) -> bytes:
