@@ -6,7 +6,8 @@ other people's tests; ``load`` and ``defaults`` make a ``Config``.
 
 from .config import Config, defaults, load
 from .errors import ConfigError, FastwsError, HTTPError, ListenError
-from .server import Server, serve
+from .process import serve
+from .server import Server
 from .version import __version__
 
 __all__ = [

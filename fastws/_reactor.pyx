@@ -25,7 +25,7 @@ from ._moment cimport (
 from ._scan cimport FASTWS_MAX_FIELDS, fastws_field, fastws_head, fastws_scan_head
 from ._table cimport Entry, Table
 
-from .events import PartialSend
+from .events import DURATION_BOUNDS_S, PartialSend, ReplayCounters
 
 cdef enum:
     # events.py names these; a test compares them.
@@ -49,7 +49,10 @@ cdef enum:
     LOG_FULL_BYTES = 65536     # the buffer is handed over at this size; nginx: buffer=64k
     MEMO_SLOTS = 64            # Accept-Encoding values remembered; browsers have a dozen
     MEMO_TEXT = 96
+    DURATION_BUCKETS = 13      # as many as events.DURATION_BOUNDS_S, and one for what took longer
     UNKNOWN = -2               # no entry has it as its codings
+
+cdef double[DURATION_BUCKETS - 1] _bounds_s = DURATION_BOUNDS_S
 
 cdef struct Memo:
     uint32_t size
@@ -152,6 +155,7 @@ cdef class Reactor:
     # counted since the start
     cdef uint64_t _hits, _hits_not_modified, _hit_bytes
     cdef double _hit_seconds
+    cdef uint64_t _durations[DURATION_BUCKETS]
 
     def __cinit__(self):
         self._epoll = self._wake = -1
@@ -344,7 +348,15 @@ cdef class Reactor:
             self._answer(self._inputs[i].fd, self._inputs[i].data, self._inputs[i].size)
         if self._hits != hits:
             fastws_tick(&self._moment, self._log_format == LOG_JSON)
-            self._hit_seconds += (self._moment.now - begun) * <double>(self._hits - hits)
+            self._measure(self._moment.now - begun, self._hits - hits)
+
+    cdef void _measure(self, double seconds, uint64_t answers) noexcept nogil:
+        """Count what a turn answered as having taken the whole turn: one look at the clock for all of them."""
+        cdef int bucket = 0
+        while bucket < DURATION_BUCKETS - 1 and seconds > _bounds_s[bucket]:
+            bucket += 1
+        self._durations[bucket] += answers
+        self._hit_seconds += seconds * <double>answers
 
     cdef int _receive(self, int fd, Watched *watched, Input *taken) noexcept nogil:
         """Read what is there; return 1 if it may hold requests that can be answered from the table."""
@@ -671,13 +683,15 @@ cdef class Reactor:
 
     def counters(self):
         """See ``backend.Reactor.counters``."""
-        return {
-            "hits": self._hits,
-            "hits_not_modified": self._hits_not_modified,
-            "hit_body_bytes": self._hit_bytes,
-            "hit_seconds": self._hit_seconds,
+        cdef int i
+        return ReplayCounters(
+            hits=self._hits,
+            not_modified=self._hits_not_modified,
+            body_bytes=self._hit_bytes,
+            duration_s=self._hit_seconds,
+            durations=tuple([self._durations[i] for i in range(DURATION_BUCKETS)]),
             **self._table.counters(),
-        }
+        )
 
 
 cdef inline bint _matches(const char *text, const char *lower, size_t size) noexcept nogil:

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from .events import ACCEPT, IDLE, INPUT, OUTPUT, READ, RESET, WRITE, Event
+from .events import ACCEPT, IDLE, INPUT, OUTPUT, READ, RESET, WRITE, Event, ReplayCounters
 from .messages import Identity, Limits
 
 RECEIVE_BYTES = 65536
@@ -191,9 +191,9 @@ class Reactor:
         lines, self._lines, self._line_bytes = self._lines, [], 0
         return b"".join(lines)
 
-    def counters(self) -> dict[str, int | float]:
+    def counters(self) -> ReplayCounters:
         """See ``backend.Reactor.counters``."""
-        return {}
+        return ReplayCounters()
 
     def close(self) -> None:
         """See ``backend.Reactor.close``."""

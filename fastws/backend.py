@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
-from .events import Event
+from .events import Event, ReplayCounters
 from .messages import Fields, Identity, Limits, Request
 
 
@@ -157,8 +157,8 @@ class Reactor(Protocol):
     def take_log(self) -> bytes:
         """Return the buffer's lines and empty it."""
 
-    def counters(self) -> dict[str, int | float]:
-        """Return what was counted of replayed answers since the start: see ``docs/design.md``."""
+    def counters(self) -> ReplayCounters:
+        """Return what was counted of replayed answers. Any thread may ask; the numbers are of about now."""
 
     def close(self) -> None:
         """Release what the reactor itself holds."""

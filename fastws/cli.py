@@ -89,7 +89,7 @@ def _print_directives(config: Config) -> None:
 
 
 def _serve(source: Source) -> int:
-    from .server import run  # --check needs none of it
+    from .process import run  # --check needs none of it
 
     try:
         return run(source)

@@ -105,7 +105,7 @@ def load(path: str, directory: str | None = None, overrides: Mapping[str, str] =
     for number, line in enumerate(lines, 1):
         draft.read_line(number, line)
     draft.override(directory, overrides)
-    if not draft.has("ListenPort", "Listen") and not _is_socket_activated():
+    if not draft.has("ListenPort", "Listen") and not is_socket_activated():
         draft.report(
             len(lines), "ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH"
         )
@@ -125,7 +125,7 @@ def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES)
     draft = _Draft(COMMAND_LINE, os.path.join(state, "fastws"))
     draft.values["default_type"] = "application/octet-stream"
     draft.override(directory, overrides)
-    if not draft.has("ListenPort") and not _is_socket_activated():
+    if not draft.has("ListenPort") and not is_socket_activated():
         draft.values["listen_ports"] = (8080,)
     return draft.finish(None)
 
@@ -294,7 +294,7 @@ def _log_problem(path: str) -> str:
     return _directory_problem(os.path.dirname(path), os.W_OK | os.X_OK)
 
 
-def _is_socket_activated() -> bool:
+def is_socket_activated() -> bool:
     """Tell whether systemd (or the like) hands listening sockets to this process: sd_listen_fds(3)."""
     own = str(os.getpid())
     # A shell that tries --check sets no LISTEN_PID; one that belongs to another process means: not for us.

@@ -43,3 +43,25 @@ class PartialSend(NamedTuple):
 
 Event = tuple[Any, int, Any]
 """(owner, kind, data); owner is the object that was given to ``add`` or ``add_listener``."""
+
+
+DURATION_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
+"""Upper bounds of the buckets by which answers are counted, from a complete request head to the last byte sent."""
+
+
+class ReplayCounters(NamedTuple):
+    """What a reactor has replayed since its start, and what its response table holds now.
+
+    ``durations`` counts answers by ``DURATION_BOUNDS_S`` (not accumulated), and last those that took longer;
+    ``stale`` counts entries found changed, ``evicted`` those that made room for others.
+    """
+
+    hits: int = 0
+    not_modified: int = 0
+    body_bytes: int = 0
+    duration_s: float = 0.0
+    durations: tuple[int, ...] = (0,) * (len(DURATION_BOUNDS_S) + 1)
+    entries: int = 0
+    entry_bytes: int = 0
+    stale: int = 0
+    evicted: int = 0

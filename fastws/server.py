@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from . import backend as backends
 from .accesslog import OFF, STANDARD_ERROR, ErrorLog, LogFile
-from .config import Config, Source
-from .errors import ConfigError, ListenError
+from .config import Config
+from .errors import ConfigError, FastwsError, ListenError
 from .listener import address_of, listen_tcp, listen_unix
+from .privileges import drop_to
 from .site import Site
+from .systemd import activated_listeners
+from .tally import WorkerStatus
 from .version import __version__
 from .worker import ACCEPT_BATCH, Worker
 
@@ -52,7 +52,7 @@ class Server:
 
     def _make_site(self, config: Config) -> Site:
         keeps_bodies = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
-        return Site(config, self.logger, keeps_bodies=keeps_bodies, hidden=_Hidden(self, config))
+        return Site(config, self.logger, keeps_bodies=keeps_bodies, hidden=_Hidden(self, config), status=self)
 
     # Start
 
@@ -60,9 +60,13 @@ class Server:
         """Bind, listen and serve; returns at once."""
         with self._lock:
             try:
-                self._listeners = self._listen(self.config, {})
-            except ListenError:
-                self._close_logs()
+                handed_over = activated_listeners()
+                kept = {("activated", number): sock for number, sock in enumerate(handed_over)}
+                self._listeners = self._listen(self.config, kept)
+                if self.config.user is not None:
+                    drop_to(self.config.user)
+            except FastwsError:
+                self._close()
                 raise
             for index in range(self.worker_count):
                 self._workers.append(Worker(self, index, self._backend, self._site))
@@ -73,8 +77,11 @@ class Server:
     def _listen(
         self, config: Config, kept: dict[tuple[str, int], socket.socket]
     ) -> dict[tuple[str, int], socket.socket]:
-        """Return the listening sockets that ``config`` asks for; those of ``kept`` are not opened again."""
-        listeners: dict[tuple[str, int], socket.socket] = {}
+        """Return the listening sockets that ``config`` asks for; those of ``kept`` are not opened again.
+
+        Those that the service manager handed over are always kept.
+        """
+        listeners = {key: sock for key, sock in kept.items() if key[0] == "activated"}
         wanted = [(config.host, port) for port in config.listen_ports]
         wanted += [(f"unix:{path}", 0) for path in config.listen_unix]
         try:
@@ -129,6 +136,17 @@ class Server:
         """Return the number of open connections."""
         return sum([worker.load for worker in self._workers])
 
+    # For the status pages
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server is about to end."""
+        return self._is_stopping
+
+    def worker_status(self) -> list[WorkerStatus]:
+        """Return what each worker has counted."""
+        return [worker.status() for worker in self._workers]
+
     # For workers
 
     def least_loaded(self, preferred: Worker) -> Worker:
@@ -166,11 +184,13 @@ class Server:
             except (ConfigError, ListenError) as error:
                 self.logger.error("the configuration was not reloaded:\n%s", error)
                 return
+            previous_site = self._site
             dropped = [sock for key, sock in self._listeners.items() if key not in listeners]
             self.config, self._listeners = config, listeners
             self._site = self._make_site(config)
             self.error_log.set_level(config.log_level)
             self._tell_all(lambda w: w.adopt(config, self._site, list(listeners.values())))
+            previous_site.close()
             for listener in dropped:
                 listener.close()
         self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
@@ -195,7 +215,7 @@ class Server:
                     worker.tell(Worker.stop)
                     worker.join()
         self.logger.info("fastws stopped")
-        self._close_logs()
+        self._close()
 
     def _tell_all(self, task: Callable[[Worker], None]) -> None:
         """Have every worker do ``task``, and wait until all have."""
@@ -225,7 +245,8 @@ class Server:
                 os.unlink(listener.getsockname())
             listener.close()
 
-    def _close_logs(self) -> None:
+    def _close(self) -> None:
+        self._site.close()
         self.access_log.close()
         self.error_log.close()
 
@@ -281,60 +302,3 @@ def _reachable(address: str) -> str:
         if address.startswith(anywhere):
             return here + address[len(anywhere) :]
     return address
-
-
-def serve(config: Config | str) -> int:
-    """Serve until SIGINT or SIGTERM, and return the exit status 0. The main thread's only.
-
-    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises ``ConfigError`` and ``ListenError``.
-    """
-    if isinstance(config, str):
-        return run(Source(config))
-    return _run_until_signal(Server(config), lambda: config)
-
-
-def run(source: Source) -> int:
-    """Serve by ``source`` until SIGINT or SIGTERM; SIGHUP reads it again. Returns the exit status 0.
-
-    Raises ``ConfigError`` and ``ListenError``.
-    """
-    return _run_until_signal(Server(source.read()), source.read)
-
-
-def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
-    received: list[int] = []
-    arrived = threading.Event()
-
-    def note(number: int, _: Any) -> None:
-        received.append(number)
-        arrived.set()
-
-    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        server.start()
-        _print_banner(server)
-        while True:
-            arrived.wait()
-            arrived.clear()
-            while received:
-                number = received.pop(0)
-                if number in (signal.SIGINT, signal.SIGTERM):
-                    server.stop()
-                    return 0
-                server.reload(read)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _print_banner(server: Server) -> None:
-    config = server.config
-    more = ", ".join(server.addresses[1:])
-    print(
-        f"fastws {__version__} serves {config.document_root} at {server.url}"
-        + (f" and {more}" if more else "")
-        + f" (access log: {config.access_log}, error log: {config.error_log}; Ctrl-C stops)",
-        file=sys.stderr,
-        flush=True,
-    )

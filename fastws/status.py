@@ -8,40 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from .config import Config
 from .errors import HTTPError
+from .events import DURATION_BOUNDS_S
 from .messages import Fields, Request, Response
 from .status_page import STATUS_PAGE
+from .tally import STATUS_CLASSES, WorkerStatus
 from .variants import Variants
-
-BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
-"""Upper bounds of the latency histogram's buckets, from a complete request head to the last byte sent."""
-
-STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "via")
 _READ_METHODS = ("GET", "HEAD")
-
-
-class WorkerStatus(NamedTuple):
-    """What one worker thread has counted since the start.
-
-    ``requests`` is by status class, in the order of ``STATUS_CLASSES``. ``durations`` counts requests by
-    latency, one number for each of ``BUCKETS_S`` (not accumulated) and one for what took longer;
-    ``duration_s`` is their sum in seconds. ``body_bytes`` are those really sent. Cache hits are the answers
-    that were replayed, misses those that Python gave; ``cache_bytes`` is what the published ones take.
-    """
-
-    connections: int
-    requests: Sequence[int]
-    durations: Sequence[int]
-    duration_s: float
-    body_bytes: int
-    cache_hits: int
-    cache_misses: int
-    cache_bytes: int
 
 
 class StatusSource(Protocol):
@@ -153,7 +131,7 @@ def _worker_families(workers: Sequence[WorkerStatus]) -> Iterator[str]:
 def _histogram(workers: Sequence[WorkerStatus]) -> Iterator[str]:
     name = "fastws_request_duration_seconds"
     yield f"# HELP {name} Time from a complete request head to the last byte sent.\n# TYPE {name} histogram\n"
-    bounds = [*map(str, BUCKETS_S), "+Inf"]
+    bounds = [*map(str, DURATION_BOUNDS_S), "+Inf"]
     for i, worker in enumerate(workers):
         counts = list(accumulate(worker.durations))
         for bound, count in zip(bounds, counts, strict=True):

@@ -19,6 +19,7 @@ from .errors import HTTPError
 from .events import ACCEPT, DONE, PARTIAL, READ, RESET, WRITE
 from .messages import Limits, Publication, Request, Response
 from .negotiation import codings_number, preferred_codings
+from .tally import Tally, WorkerStatus
 from .timers import Timers
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Worker:
         self.site = site
         self.timers: Timers[Connection] = Timers()
         self.reactor = backend.reactor()
+        self._tally = Tally()
         self.is_draining = False
         self._configure(config)
         self._connections: set[Connection] = set()
@@ -98,6 +100,10 @@ class Worker:
     def load(self) -> int:
         """How many connections this worker has or is about to have."""
         return len(self._connections) + len(self._arrivals)
+
+    def status(self) -> WorkerStatus:
+        """Return what this worker has counted, as of about now."""
+        return self._tally.status(self.reactor.counters(), self.load)
 
     def hand_over(self, fd: int, peer: str) -> None:
         """Give this worker a connection that another one accepted."""
@@ -232,9 +238,15 @@ class Worker:
         )
 
     def record(
-        self, connection: Connection, request: Request | None, response: Response, body_sent: int
+        self,
+        connection: Connection,
+        request: Request | None,
+        response: Response,
+        body_sent: int,
+        duration_s: float,
     ) -> None:
-        """Write the access line of a response that is over, and the reason of an error."""
+        """Count a response that is over; write its access line, and the reason of an error."""
+        self._tally.add(response.status, body_sent, duration_s)
         if request is None:
             line, fields = "", {}
         else:

@@ -194,7 +194,7 @@ class Hammer(threading.Thread):
 
 
 def _hits(server: Server) -> float:
-    return sum(worker.reactor.counters().get("hits", 0) for worker in server._workers)
+    return sum(worker.reactor.counters().hits for worker in server._workers)
 
 
 def _change_and_check(server: Server, root: Path, count: int) -> None:

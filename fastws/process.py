@@ -1,0 +1,88 @@
+"""One server as a process: signals, the banner, the service manager, and root's rights.
+
+SIGINT and SIGTERM drain and end, SIGHUP reads the configuration again and reopens the logs.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .config import Config, Source
+from .privileges import is_root
+from .server import Server
+from .systemd import notify
+from .version import __version__
+
+
+def serve(config: Config | str) -> int:
+    """Serve until SIGINT or SIGTERM, and return the exit status 0. The main thread's only.
+
+    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises ``ConfigError`` and ``ListenError``.
+    """
+    if isinstance(config, str):
+        return run(Source(config))
+    return _run_until_signal(Server(config), lambda: config)
+
+
+def run(source: Source) -> int:
+    """Serve by ``source`` until SIGINT or SIGTERM; SIGHUP reads it again. Returns the exit status 0.
+
+    Raises ``ConfigError`` and ``ListenError``.
+    """
+    return _run_until_signal(Server(source.read()), source.read)
+
+
+def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
+    received: list[int] = []
+    arrived = threading.Event()
+
+    def note(number: int, _: Any) -> None:
+        received.append(number)
+        arrived.set()
+
+    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        server.start()
+        _warn_of_root(server)
+        _print_banner(server)
+        notify("READY=1")
+        while True:
+            arrived.wait()
+            arrived.clear()
+            while received:
+                number = received.pop(0)
+                if number in (signal.SIGINT, signal.SIGTERM):
+                    notify("STOPPING=1")
+                    server.stop()
+                    return 0
+                notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                server.reload(read)
+                notify("READY=1")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_banner(server: Server) -> None:
+    config = server.config
+    more = ", ".join(server.addresses[1:])
+    print(
+        f"fastws {__version__} serves {config.document_root} at {server.url}"
+        + (f" and {more}" if more else "")
+        + f" (access log: {config.access_log}, error log: {config.error_log}; Ctrl-C stops)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _warn_of_root(server: Server) -> None:
+    if is_root():
+        text = "fastws runs as root; the directive User names the account to change to after the start"
+        server.logger.warning(text)
+        print(f"fastws: warning: {text}", file=sys.stderr)
