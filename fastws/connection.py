@@ -214,7 +214,7 @@ class Connection:
             self._wait_for_input(self._patience())
             return False
         self._decoder = None
-        return self._respond(b"".join(decoder.pieces))
+        return self._respond(bytes(decoder.body))
 
     def _respond(self, body: bytes) -> bool:
         request = self._request

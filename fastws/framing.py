@@ -96,12 +96,12 @@ class LengthDecoder:
     def __init__(self, length: int) -> None:
         self.remaining = length
         self.received = 0
-        self.pieces: list[bytes] = []
+        self.body = bytearray()  # not a list of pieces: one of two bytes would take forty
 
     def feed(self, data: bytes) -> int:
         """Take what belongs to the body and return how many bytes of ``data`` that was."""
         taken = min(len(data), self.remaining)
-        self.pieces.append(data[:taken])
+        self.body += data[:taken]
         self.remaining -= taken
         self.received += taken
         return taken
@@ -116,7 +116,7 @@ class ChunkedDecoder:
     """Takes a chunked body out of a stream (RFC 9112 section 7.1); trailers are checked and dropped."""
 
     def __init__(self, max_bytes: int, limits: Limits) -> None:
-        self.pieces: list[bytes] = []
+        self.body = bytearray()
         self.received = 0
         self.is_complete = False
         self._max_bytes = max_bytes
@@ -138,7 +138,7 @@ class ChunkedDecoder:
         while position < len(data) and not self.is_complete:
             if self._chunk_remaining:
                 piece = data[position : position + self._chunk_remaining]
-                self.pieces.append(piece)
+                self.body += piece
                 self._chunk_remaining -= len(piece)
                 self._after_chunk = not self._chunk_remaining
                 position += len(piece)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from corpus import MAX_BODY_BYTES, bytewise
 
@@ -203,7 +205,7 @@ def test_a_body_of_known_length_takes_its_bytes_and_no_more(length: int) -> None
         taken = sum(decoder.feed(piece) for piece in pieces)
         assert decoder.is_complete
         assert taken == decoder.received == length
-        assert b"".join(decoder.pieces) == b"abcdef"[:length]
+        assert decoder.body == b"abcdef"[:length]
 
 
 def test_a_body_is_incomplete_until_its_last_byte() -> None:
@@ -226,7 +228,7 @@ def decode(
     for piece in pieces or [data]:
         rest += piece[decoder.feed(piece) :]
     assert decoder.received == len(data) - len(rest)
-    return (b"".join(decoder.pieces), rest) if decoder.is_complete else None
+    return (bytes(decoder.body), rest) if decoder.is_complete else None
 
 
 CHUNKED_BODIES = [
@@ -312,3 +314,20 @@ def test_an_endless_line_is_not_collected() -> None:
             decoder.feed(b"5")
             fed += 1
     assert fed == CHUNK_LINE_BYTES
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_body_in_tiny_pieces_takes_little_more_memory_than_its_size(size: int) -> None:
+    count = (1 << 16) // size
+    chunk = b"%x\r\n" % size + (b"ab" * size)[:size] + b"\r\n"
+    decoders = LengthDecoder(count * size), ChunkedDecoder(MAX_BODY_BYTES, LIMITS)
+    tracemalloc.start()
+    try:
+        for _ in range(count):
+            decoders[0].feed(bytes(range(size)))
+            decoders[1].feed(chunk)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(decoders[0].body) == len(decoders[1].body) == count * size
+    assert held < 2 * 2 * count * size

@@ -100,7 +100,7 @@ def read_body(
     rest = b""
     for piece in pieces:
         rest += piece[decoder.feed(piece) :]
-    return (b"".join(decoder.pieces), rest) if decoder.is_complete else None
+    return (bytes(decoder.body), rest) if decoder.is_complete else None
 
 
 def judge(parser: Parser, pieces: Iterable[bytes]) -> int:
