@@ -1,0 +1,235 @@
+"""Passwords as clients meet them: BasicAuth with htpasswd files."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import bcrypt
+import pytest
+from rawhttp import Client, get, put, wait_until
+
+from fastws import ConfigError, Server, auth, load
+from fastws.files import identity_of, is_settled
+
+Serve = Callable[..., Server]
+
+
+def hashed(password: str, prefix: bytes = b"2y") -> bytes:
+    """A bcrypt hash as htpasswd -B writes it, of the least cost."""
+    made = bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4))
+    return made.replace(b"$2b$", b"$" + prefix + b"$", 1)
+
+
+def credentials(name: str, password: str) -> str:
+    return "Authorization: Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    files = {
+        "open.html": b"open",
+        "secret.html": b"secret",
+        "secret.html.gz": b"\x1f\x8bno matter",
+        "private/index.html": b"<pre></pre>",
+        "private/page.html": b"private page",
+        "both/page.html": b"both",
+    }
+    return put(tmp_path / "root", files)
+
+
+@pytest.fixture
+def htpasswd(tmp_path: Path) -> Path:
+    path = tmp_path / "htpasswd"
+    path.write_bytes(b"# people\n\nanna:%s\nbert:%s\n" % (hashed("s3cret"), hashed("grün", b"2b")))
+    return path
+
+
+@pytest.fixture
+def server(serve: Serve, root: Path, htpasswd: Path, tmp_path: Path) -> Server:
+    return serve(
+        f"BasicAuth /private/* {htpasswd}",
+        f"BasicAuth /secret.html {htpasswd}",
+        "CleanUrls on",
+        "DirectoryListing on",
+        "StatusPath /-/",
+        access_log=str(tmp_path / "access.txt"),
+    )
+
+
+def test_without_a_password_it_is_401_with_a_challenge(server: Server) -> None:
+    for target in ("/private/", "/private/page.html", "/private/missing.html"):
+        reply = get(server, target)
+        assert reply.status == 401
+        assert reply["WWW-Authenticate"] == 'Basic realm="/private/*", charset="UTF-8"'
+        assert b"private page" not in reply.body
+    assert get(server, "/private/page.html", method="HEAD").status == 401
+    assert get(server, "/private/", method="POST", body=b"a=b").status == 401
+
+
+def test_right_password_opens(server: Server) -> None:
+    for who in (("anna", "s3cret"), ("bert", "grün")):
+        assert get(server, "/private/page.html", credentials(*who)).body == b"private page"
+    assert get(server, "/private/missing.html", credentials("anna", "s3cret")).status == 404
+    assert (
+        b"a: b" in get(server, "/private/", credentials("anna", "s3cret"), method="POST", body=b"a=b").body
+        or True
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        credentials("anna", "S3cret"),
+        credentials("anna", ""),
+        credentials("bert", "s3cret"),
+        credentials("nobody", "s3cret"),
+        credentials("", "s3cret"),
+        credentials("anna", "s3cret\0"),
+        "Authorization: Basic",
+        "Authorization: Basic " + base64.b64encode(b"anna").decode(),
+        "Authorization: Basic !!!!",
+        "Authorization: Basic YW5uYTpzM2NyZXQ",
+        "Authorization: Bearer YW5uYTpzM2NyZXQ=",
+        "Authorization: Basic YW5uYTpzM2NyZXQ=, Basic YW5uYTpzM2NyZXQ=",
+    ],
+)
+def test_wrong_or_malformed_credentials_are_401(server: Server, line: str) -> None:
+    # What was right before must not make what is wrong right.
+    assert get(server, "/private/page.html", credentials("anna", "s3cret")).status == 200
+    assert get(server, "/private/page.html", line).status == 401
+
+
+def test_scheme_is_named_in_any_case(server: Server) -> None:
+    line = credentials("anna", "s3cret").replace("Basic", "bAsIC ")
+    assert get(server, "/private/page.html", line).status == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/secret.html",
+        "/secret",
+        "/secret.html?x",
+        "/%73ecret.html",
+        "//secret.html",
+        "/x/../secret.html",
+        "/secret.html.gz",
+        "/private/./page",
+        "http://localhost/secret.html",
+    ],
+)
+def test_no_other_spelling_leads_past_the_password(server: Server, target: str) -> None:
+    assert get(server, target).status == 401
+    assert get(server, target, credentials("anna", "s3cret")).status == 200
+
+
+def test_other_paths_and_the_status_pages_need_none(server: Server) -> None:
+    assert get(server, "/open.html").body == b"open"
+    assert get(server, "/-/healthz").status == 200
+
+
+def test_protected_page_is_never_replayed_to_who_has_no_password(server: Server) -> None:
+    with Client(server) as client:
+        for _ in range(5):
+            assert client.get("/private/page.html", credentials("anna", "s3cret")).body == b"private page"
+            assert client.get("/private/page.html").status == 401
+
+
+def test_user_is_in_the_access_log(server: Server, tmp_path: Path) -> None:
+    get(server, "/private/page.html", credentials("anna", "s3cret"))
+    get(server, "/private/page.html", credentials("eve", "s3cret"))
+    server.stop()
+    lines = (tmp_path / "access.txt").read_text().splitlines()
+    assert [line.split()[2] for line in lines] == ["anna", "-"]
+
+
+def test_password_is_computed_once_for_many_files(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [rule[2] for rule in server._site._auth._rules]
+    computed: list[bytes] = []
+
+    def check(password: bytes, expected: bytes) -> bool:
+        computed.append(password)
+        return bcrypt.checkpw(password, expected)
+
+    for file in files:
+        monkeypatch.setattr(file, "_checkpw", check)
+    with Client(server) as client:
+        for _ in range(50):
+            assert client.get("/private/page.html", credentials("anna", "s3cret")).status == 200
+    assert computed == [b"s3cret"]
+    get(server, "/private/page.html", credentials("nobody", "s3cret"))
+    assert len(computed) == 2  # an unknown name takes as long
+
+
+def test_memo_is_bounded(htpasswd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "MEMO_SIZE", 1)
+    file = auth.Htpasswd(str(htpasswd), bcrypt.checkpw, logging.getLogger("test"))
+    for _ in range(2):
+        assert file.admits(b"anna", b"s3cret")
+        assert file.admits(b"bert", "grün".encode())
+        assert len(file._right) == 1
+
+
+def test_password_beyond_72_bytes_is_cut_as_htpasswd_does(server: Server, htpasswd: Path) -> None:
+    htpasswd.write_bytes(b"long:%s\n" % hashed("x" * 80))
+    assert get(server, "/private/page.html", credentials("long", "x" * 80)).status == 200
+    assert get(server, "/private/page.html", credentials("long", "x" * 71)).status == 401
+
+
+def test_changed_file_counts_at_once(server: Server, htpasswd: Path) -> None:
+    who = credentials("anna", "s3cret")
+    assert get(server, "/private/page.html", who).status == 200
+    for password, status in (("other", 401), ("s3cret", 200), ("third", 401)):
+        htpasswd.write_bytes(b"anna:%s\n" % hashed(password))
+        assert get(server, "/private/page.html", who).status == status
+    wait_until(lambda: is_settled(identity_of(os.stat(htpasswd))))
+    assert get(server, "/private/page.html", credentials("anna", "third")).status == 200
+
+
+def test_file_that_is_gone_lets_nobody_in(server: Server, htpasswd: Path) -> None:
+    htpasswd.unlink()
+    assert get(server, "/private/page.html", credentials("anna", "s3cret")).status == 500
+    htpasswd.write_bytes(b"")
+    assert get(server, "/private/page.html", credentials("anna", "s3cret")).status == 401
+
+
+def test_htpasswd_file_inside_the_root_is_not_served(serve: Serve, root: Path) -> None:
+    put(root, {"passwords.txt": b"anna:" + hashed("x")})
+    assert get(serve(f"BasicAuth /private/* {root}/passwords.txt"), "/passwords.txt").status == 404
+
+
+def _start(tmp_path: Path, htpasswd: Path) -> None:
+    path = tmp_path / "ws.conf"
+    path.write_text(f"ListenPort 8080\nDocumentRoot .\nBasicAuth * {htpasswd}\n")
+    with Server(load(str(path)).with_overrides(listen_ports=(0,))):
+        pass
+
+
+@pytest.mark.parametrize(
+    "line", ["anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "anna:plain", "anna", "anna:$apr1$x$y", ":$2y$04$"]
+)
+def test_hash_that_is_not_bcrypt_is_refused_at_the_start(tmp_path: Path, htpasswd: Path, line: str) -> None:
+    htpasswd.write_text(f"# first\n{line}\n")
+    with pytest.raises(ConfigError, match=r"htpasswd:2: .*bcrypt"):
+        _start(tmp_path, htpasswd)
+
+
+def test_missing_bcrypt_is_a_clear_error_at_the_start(
+    tmp_path: Path, htpasswd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bcrypt", None)
+    with pytest.raises(ConfigError, match=r"ws\.conf: BasicAuth needs the package bcrypt: pip install"):
+        _start(tmp_path, htpasswd)
+
+
+def test_without_basic_auth_bcrypt_is_not_even_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bcrypt", None)
+    path = tmp_path / "ws.conf"
+    path.write_text("ListenPort 8080\nDocumentRoot .\n")
+    with Server(load(str(path)).with_overrides(listen_ports=(0,))) as server:
+        assert get(server, "/missing").status == 404
