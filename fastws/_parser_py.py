@@ -6,6 +6,7 @@ string methods, which are faster than groups, take it apart.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from .grammar import TOKEN, refusal, refuse_incomplete
@@ -63,6 +64,7 @@ def _join_repeated(lines: list[str]) -> dict[str, str]:
     return fields
 
 
+@functools.lru_cache(maxsize=512)  # the same files are sent again and again
 def build_head(status: int, fields: Fields) -> bytes:
     """See ``backend.Parser.build_head``."""
     head = _STATUS_LINES[status] + "".join([f"{name}: {value}\r\n" for name, value in fields])

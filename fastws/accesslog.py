@@ -25,6 +25,7 @@ _LEVELS = {
 class LogFile:
     """Appends to one file, or to standard error (``-``), or nowhere (``off``). Any thread may write.
 
+    ``number`` is (device, inode) of the file that is written, None for standard error and nowhere.
     ``on_loss`` is called with a sentence when lines begin to be lost and when that is over, with their
     number. Raises ``OSError`` if the file cannot be opened.
     """
@@ -35,6 +36,7 @@ class LogFile:
         self._lock = threading.Lock()
         self._lost = 0
         self._fd = self._open()
+        self.number = self._number()
 
     def _open(self) -> int:
         if self.path == OFF:
@@ -76,9 +78,9 @@ class LogFile:
             if self._fd >= 0:
                 os.close(self._fd)
             self._fd = fresh
+            self.number = self._number()
 
-    def file_number(self) -> tuple[int, int] | None:
-        """Return (device, inode) of the file that is written, None for standard error and nowhere."""
+    def _number(self) -> tuple[int, int] | None:
         if self._fd < 0 or self.path == STANDARD_ERROR:
             return None
         info = os.fstat(self._fd)
@@ -105,6 +107,8 @@ class _LineFormatter(logging.Formatter):
 
 
 def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 

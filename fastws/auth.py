@@ -49,6 +49,11 @@ class Auth:
         for glob, path in config.basic_auth:
             self._rules.append((glob_pattern(glob), _challenge(glob), files[path]))
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is protected."""
+        return bool(self._rules)
+
     def authorize(self, path: str, authorization: str | None) -> str:
         """Return who asks for the decoded ``path``, '' if anybody may.
 

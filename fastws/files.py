@@ -136,10 +136,15 @@ class Root:
                 raise _root_error(error) from None
             raise error_from_errno(error, "open") from None
         try:
+            real = _path_of(fd)
+            if real is None:
+                walked = self._walk(relative)
+                os.close(fd)
+                fd = walked
+            elif not self._is_inside(real):
+                raise not_found()
             info = os.fstat(fd)
             if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
-                raise not_found()
-            if not self._holds(fd, relative, info):
                 raise not_found()
         except BaseException:
             os.close(fd)
@@ -148,35 +153,35 @@ class Root:
         self._opened.append(file)
         return file
 
+    def has(self, relative: str) -> bool:
+        """Tell whether ``relative`` names anything; what, and whether it may be seen, only ``open`` tells."""
+        return os.access(relative, os.F_OK, dir_fd=self._fd)
+
     def _is_readable(self) -> bool:
         effective = os.access in os.supports_effective_ids
         return os.access(self.path, os.R_OK | os.X_OK, effective_ids=effective)
 
-    def _holds(self, fd: int, relative: str, info: os.stat_result) -> bool:
-        real = _path_of(fd)
-        if real is None:
-            return self._reaches(relative, info)
+    def _is_inside(self, real: str) -> bool:
         return real == self._real or real.startswith(self._prefix)
 
-    def _reaches(self, relative: str, info: os.stat_result) -> bool:
-        """Without /proc: resolve the name, then walk there from the root without following any link.
+    def _walk(self, relative: str) -> int:
+        """Without /proc: resolve the name, then open it segment by segment from the root, following no link.
 
-        If the walk arrives at the very file that was opened, then that file lies inside.
+        What is arrived at lies inside, whatever became of the names meanwhile.
         """
         real = os.path.realpath(os.path.join(self.path, relative))
-        if real != self._real and not real.startswith(self._prefix):
-            return False
+        if not self._is_inside(real):
+            raise not_found()
         here = os.dup(self._fd) if not hasattr(os, "O_PATH") else os.open(".", _ROOT_FLAGS, dir_fd=self._fd)
         try:
             for segment in real[len(self._prefix) :].split("/"):
                 below = os.open(segment or ".", _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=here)
                 os.close(here)
                 here = below
-            return os.path.samestat(os.fstat(here), info)
         except OSError:
-            return False
-        finally:
             os.close(here)
+            raise not_found() from None
+        return here
 
 
 def _path_of(fd: int) -> str | None:

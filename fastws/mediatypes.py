@@ -7,6 +7,7 @@ document itself declares (RFC 7303 section 3.2), while a document without a decl
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -61,6 +62,7 @@ _COMPRESSIBLE = frozenset(
 )
 
 
+@functools.lru_cache(maxsize=256)
 def is_compressible(content_type: str) -> bool:
     """Tell whether compressing usually pays: text, JSON, XML and what else is not compressed already."""
     essence = content_type.partition(";")[0].strip().lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Container
 from itertools import permutations
@@ -30,6 +31,7 @@ _MEDIA_RANGE = re.compile(
 _EMPTY_MEMBERS = re.compile(r"[ \t,]*")
 
 
+@functools.lru_cache(maxsize=256)
 def preferred_codings(value: str | None) -> tuple[str, ...]:
     """Return the members of ``CODINGS`` that an Accept-Encoding accepts, best first (section 12.5.3).
 

@@ -5,6 +5,7 @@ Each page stands alone: no script, no external resource, light or dark as the re
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import time
@@ -76,6 +77,7 @@ def reason_phrase(status: int) -> str:
     return REASON_PHRASES.get(status, "")
 
 
+@functools.lru_cache(maxsize=256)
 def error_page(status: int, detail: str) -> bytes:
     """Return the HTML page that names an error: status, reason phrase and ``detail``, which is plain text."""
     phrase = _escape(reason_phrase(status))

@@ -267,7 +267,7 @@ class _Hidden:
         self._paths = [path for path in paths if path]
 
     def __call__(self) -> set[tuple[int, int]]:
-        numbers = {self._server.access_log.file_number(), self._server.error_log.file.file_number()}
+        numbers = {self._server.access_log.number, self._server.error_log.file.number}
         for path in self._paths:
             try:
                 info = os.stat(path)

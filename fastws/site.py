@@ -28,6 +28,9 @@ from .variants import SIDECARS, Choice, Variants
 
 _READ_METHODS = ("GET", "HEAD")
 
+MEMO_SIZE = 4096
+"""Resources whose fields are remembered; about 4 MB."""
+
 
 class _Exchange(NamedTuple):
     """A request that is being answered; ``user`` is who asks, '' where anybody may; ``now_ns`` when it began."""
@@ -65,6 +68,7 @@ class Site:
         self._contents = Contents(config.cache_max_file_bytes)
         self._variants = Variants(config, logger, self._contents, keeps_bodies=keeps_bodies, hidden=hidden)
         self._locator = Locator(config, self._variants, hidden)
+        self._described: dict[tuple[str, str, str, int | None], Fields] = {}
         self._status = Status(config, status, self._variants)
         nosniff = ("X-Content-Type-Options", "nosniff")
         self._common: Fields = (nosniff,)
@@ -169,10 +173,12 @@ class Site:
                 response = self._answer(exchange, root, located)
             if response.file is not None:
                 root.keep(response.file)
-        return response._replace(user=user)
+        return response._replace(user=user) if user else response
 
     def _authorize(self, request: Request, path: str) -> str:
         """Return who asks, '' where anybody may; a sidecar is as protected as the file it stands for."""
+        if not self._auth.is_on:
+            return ""
         credentials = request.fields.get("authorization")
         user = self._auth.authorize(path, credentials)
         stem, suffix = os.path.splitext(path)
@@ -211,12 +217,7 @@ class Site:
     ) -> Response:
         """Return what of the chosen form the request asks for."""
         request, chosen = exchange.request, choice.chosen
-        fields = (
-            *self._common,
-            *rep.content_fields(kind, chosen),
-            *vary,
-            *self._policy.fields(exchange.target.path),
-        )
+        fields = self._describe(exchange.target.path, kind, vary, chosen)
         outcome = conditional.evaluate(
             request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
         )
@@ -235,6 +236,17 @@ class Site:
             )
             response = response._replace(publication=published)
         return response
+
+    def _describe(self, path: str, kind: str, vary: Fields, chosen: rep.Representation) -> Fields:
+        """Return the fields of a 200; they depend only on the path and the form, and are made once for both."""
+        key = path, chosen.coding, chosen.etag, chosen.last_modified
+        fields = self._described.get(key)
+        if fields is None:
+            fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *self._policy.fields(path))
+            self._described[key] = fields
+            if len(self._described) > MEMO_SIZE:
+                self._described.pop(next(iter(self._described)), None)
+        return fields
 
     # Forms
 

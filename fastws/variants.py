@@ -156,6 +156,9 @@ class Variants:
         return None
 
     def _open_sidecar(self, root: Root, relative: str, coding: str, trail: _Trail) -> OpenFile | None:
+        # Nearly always there is none, and asking is much cheaper than an open that fails.
+        if not root.has(relative + SIDECARS[coding]):
+            return None
         try:
             file = root.open(relative + SIDECARS[coding])
         except HTTPError as error:
