@@ -14,12 +14,13 @@ STATUS_PAGE = """<!DOCTYPE html>
 body{margin:0;background:var(--bg);color:var(--fg);font:1rem/1.4 system-ui,sans-serif}
 main{max-width:64rem;margin:0 auto;padding:clamp(1rem,4vw,2.5rem)}
 h1{margin:0 0 1.25rem;font-size:1.4rem}h1 span{margin-left:.5rem;font-size:.9rem;font-weight:400;color:var(--dim)}
-h2{margin:0 0 .5rem;font-size:.85rem;font-weight:600;color:var(--dim)}
+h2{display:flex;justify-content:space-between;margin:0 0 .5rem;font-size:.85rem;font-weight:600;
+color:var(--dim)}h2 span{font-weight:400}
 .cards,.charts{display:grid;gap:.75rem;margin-bottom:.75rem}
 .cards{grid-template-columns:repeat(auto-fit,minmax(9rem,1fr))}
-.charts{grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr))}
+.charts{grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr))}
 section{padding:1rem;background:var(--card);border:1px solid var(--line);border-radius:10px}
-.cards b{display:block;font-size:1.6rem;line-height:1.2;font-variant-numeric:tabular-nums}
+.cards b{display:block;font-size:1.35rem;line-height:1.3;white-space:nowrap;font-variant-numeric:tabular-nums}
 .cards small{color:var(--dim)}
 svg{display:block;width:100%;height:9rem;overflow:visible}
 path{fill:none;stroke:var(--hue);stroke-width:2;vector-effect:non-scaling-stroke}
@@ -34,9 +35,11 @@ th{border:0;color:var(--dim);font-size:.8rem;font-weight:600}th:first-child,td:f
 <h1>fastws <span id="state" role="status">…</span></h1>
 <div class="cards" id="cards"></div>
 <div class="charts">
-<section><h2>Requests a second</h2><svg id="rate" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
+<section><h2>Requests a second<span id="rate-top"></span></h2>
+<svg id="rate" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
 <div class="axis"><span>2 minutes ago</span><span>now</span></div></section>
-<section><h2>Body bytes a second</h2><svg id="bytes" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
+<section><h2>Body bytes a second<span id="bytes-top"></span></h2>
+<svg id="bytes" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
 <div class="axis"><span>2 minutes ago</span><span>now</span></div></section>
 <section><h2>Latency of all requests</h2><svg id="latency" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
 <div class="axis" id="bounds"></div></section>
@@ -91,7 +94,8 @@ function quantile(counts, share) {
   return "–";
 }
 
-function line(id, values) {
+function line(id, values, shown) {
+  byId(`${id}-top`).textContent = `up to ${shown(Math.max(0, ...values))}`;
   const top = Math.max(1, ...values), start = SECONDS - values.length + 1;
   const points = values.map((value, i) => `${start + i},${(40 - (38 * value) / top).toFixed(2)}`);
   byId(id).innerHTML = points.length < 2 ? "" :
@@ -141,11 +145,12 @@ function draw(find) {
   // A counter that went back belongs to a server that was started anew.
   const per = (name) => last ? Math.max(0, (totals[name] - last[name]) / (now - last.now)) : 0;
   history.push({ ...totals, rate: per("requests"), speed: per("bytes") });
-  if (history.length > SECONDS) history.shift();
+  if (history.length > SECONDS + 1) history.shift();
   const counts = buckets(find), { rate, speed } = history.at(-1);
   cards(find, counts, rate, speed);
-  line("rate", history.map((entry) => entry.rate));
-  line("bytes", history.map((entry) => entry.speed));
+  // The first entry has nothing before it to be a rate of.
+  line("rate", history.slice(1).map((entry) => entry.rate), (rate) => short.format(rate));
+  line("bytes", history.slice(1).map((entry) => entry.speed), size);
   bars(counts);
   rows(find);
   const draining = sum(find("draining")) > 0;

@@ -1,0 +1,182 @@
+"""What the configuration says about paths: as rules, and as clients see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rawhttp import get, put, thrice
+
+from fastws import Server, defaults, policy
+from fastws.policy import Policy, glob_pattern, is_hidden
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    files = {
+        "index.html": b"the app",
+        "about.html": b"about",
+        "assets/app.js": b"js",
+        "404.html": b"<h1>our own page</h1>",
+        "folder/index.html": b"folder",
+        "folder.html": b"not the folder",
+        ".well-known/security.txt": b"contact",
+        ".git/config": b"secret",
+    }
+    return put(tmp_path / "root", files)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/", False),
+        ("/a.b/c.html", False),
+        ("/.git/config", True),
+        ("/a/.hidden", True),
+        ("/..hidden", True),
+        ("/.well-known/security.txt", False),
+        ("/.well-known/.hidden", True),
+        ("/.well-known/a/.hidden", True),
+        ("/a/.well-known/b", True),
+        ("/.well-knownish/a", True),
+    ],
+)
+def test_dotfiles_are_hidden_but_for_well_known(path: str, expected: bool) -> None:
+    assert is_hidden(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "matches"),
+    [
+        ("*", "/a/b", True),
+        ("*.css", "/a/b.css", True),
+        ("*.css", "/a/b.css/c", False),
+        ("/a/*", "/a/", True),
+        ("/a/*", "/a", False),
+        ("/a/*", "/b/a/c", False),
+        ("/a?", "/ab", True),
+        ("/[ab]", "/b", True),
+        ("*", "/line\nfeed", True),
+    ],
+)
+def test_glob_matches_whole_paths(glob: str, path: str, matches: bool) -> None:
+    assert bool(glob_pattern(glob).fullmatch(path)) is matches
+
+
+def test_memo_of_fields_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "MEMO_SIZE", 4)
+    rules = Policy(defaults(str(tmp_path)))
+    for number in range(50):
+        assert rules.fields(f"/{number}") == (("Cache-Control", "no-cache"),)
+        assert len(rules._memo) <= 4
+
+
+def test_first_matching_cache_control_decides(serve: Serve, root: Path) -> None:
+    server = serve(
+        'CacheControl /assets/* "public, max-age=31536000, immutable"', "CacheControl *.js no-store"
+    )
+    reply = thrice(server, "/assets/app.js")
+    assert reply["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert thrice(server, "/about.html")["Cache-Control"] == "no-cache"
+    not_modified = thrice(server, "/assets/app.js", f"If-None-Match: {reply['ETag']}")
+    assert (not_modified.status, not_modified["Cache-Control"]) == (304, reply["Cache-Control"])
+
+
+def test_configured_fields_are_on_every_answer(serve: Serve, root: Path) -> None:
+    server = serve(
+        'Header "X-Frame-Options" "DENY"',
+        'Header "X-Script" "yes" *.js',
+        "Redirect /old /about.html",
+        "DirectoryListing on",
+    )
+    cases = [
+        ("/about.html", "GET", 200),
+        ("/about.html", "HEAD", 200),
+        ("/about.html", "POST", 200),
+        ("/missing", "GET", 404),
+        ("/old", "GET", 302),
+        ("/folder", "GET", 301),
+        ("/assets/", "GET", 200),
+    ]
+    for target, method, status in cases:
+        reply = get(server, target, method=method)
+        assert (reply.status, reply["X-Frame-Options"], reply.all("X-Script")) == (status, "DENY", [])
+    assert thrice(server, "/assets/app.js")["X-Script"] == "yes"
+    assert get(server, "/assets/missing.js")["X-Script"] == "yes"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_has_its_status(serve: Serve, root: Path, status: int) -> None:
+    reply = thrice(serve(f"Redirect /about.html https://example.org/a?b {status}"), "/about.html?query")
+    assert (reply.status, reply["Location"]) == (status, "https://example.org/a?b")
+
+
+def test_error_page_stands_in_and_keeps_the_status(serve: Serve, root: Path) -> None:
+    server = serve("ErrorPage 404 /404.html", "ErrorPage 405 /missing.html")
+    reply = get(server, "/missing")
+    assert (reply.status, reply.body) == (404, b"<h1>our own page</h1>")
+    assert get(server, "/missing", method="HEAD").without() == reply.without()
+    reply = get(server, "/assets/app.js", method="POST", body=b"a=b")
+    assert (reply.status, reply["Allow"]) == (405, "GET, HEAD")
+    assert b"405" in reply.body
+
+
+def test_clean_urls_serve_the_html_file(serve: Serve, root: Path) -> None:
+    server = serve("CleanUrls on")
+    assert thrice(server, "/about").body == b"about"
+    assert thrice(server, "/about")["Content-Type"] == "text/html; charset=utf-8"
+    assert get(server, "/folder").status == 301  # a directory is one
+    assert get(server, "/about/").status == 404
+    assert get(serve(), "/about").status == 404
+
+
+def test_clean_url_gives_way_to_a_file_that_appears(serve: Serve, root: Path) -> None:
+    server = serve("CleanUrls on")
+    assert thrice(server, "/about").body == b"about"
+    put(root, {"about": b"the file itself"})
+    assert thrice(server, "/about").body == b"the file itself"
+    (root / "about").unlink()
+    assert thrice(server, "/about").body == b"about"
+
+
+def test_fallback_is_200_for_what_is_not_there(serve: Serve, root: Path) -> None:
+    server = serve("Fallback /index.html")
+    for target in ("/some/route", "/folder/missing/", "/missing"):
+        assert thrice(server, target).body == b"the app"
+    assert thrice(server, "/about.html").body == b"about"
+    assert get(server, "/.git/config").status == 404
+    put(root, {"some/route": b"now there"})
+    assert get(server, "/some/route").body == b"now there"
+
+
+def test_fallback_that_is_missing_is_404(serve: Serve, root: Path) -> None:
+    assert get(serve("Fallback /nothing.html"), "/some/route").status == 404
+
+
+def test_first_index_that_appears_later_is_seen_at_once(serve: Serve, root: Path) -> None:
+    server = serve("DirectoryIndex first.html, index.html")
+    assert thrice(server, "/").body == b"the app"
+    put(root, {"first.html": b"first"})
+    assert thrice(server, "/").body == b"first"
+    (root / "first.html").unlink()
+    assert thrice(server, "/").body == b"the app"
+
+
+def test_well_known_is_served_and_other_dotfiles_are_not(serve: Serve, root: Path) -> None:
+    server = serve()
+    assert thrice(server, "/.well-known/security.txt").body == b"contact"
+    assert get(server, "/.git/config").status == 404
+
+
+def test_nosniff_is_on_every_answer(serve: Serve, root: Path) -> None:
+    server = serve("StatusPath /-/")
+    for target in ("/", "/missing", "/folder", "/-/healthz"):
+        assert get(server, target)["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
+def test_options_and_trace_are_501(serve: Serve, root: Path, method: str) -> None:
+    assert get(serve(), "/", method=method).status == 501
