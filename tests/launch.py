@@ -16,7 +16,7 @@ END_S = 30.0
 
 
 class Process:
-    """A running ``python -m fastws``; ``banner`` is the first line that it printed."""
+    """A running ``python -m fastws``; ``banner`` is the line that names the URL."""
 
     def __init__(self, popen: subprocess.Popen[str], banner: str) -> None:
         self.popen = popen
@@ -64,7 +64,8 @@ def running(
     )
     try:
         assert popen.stderr is not None
-        yield Process(popen, popen.stderr.readline())
+        banner = next((line for line in popen.stderr if "://" in line or "unix:" in line), "")
+        yield Process(popen, banner)
     finally:
         if popen.poll() is None:
             popen.kill()
