@@ -105,7 +105,7 @@ def test_304_is_where_werkzeug_sees_nothing_modified(
         # werkzeug lets either field decide; section 13.1.3 has the date ignored beside a tag.
         environ.pop("HTTP_IF_MODIFIED_SINCE", None)
     modified = is_resource_modified(
-        environ, etag=tag.strip('"'), last_modified=datetime.fromtimestamp(DATE, timezone.utc)
+        environ, etag=tag.strip('"'), last_modified=datetime.fromtimestamp(DATE, UTC)
     )
     assert get(server, "/page.txt", *lines).status == (200 if modified else 304)
 
