@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = find_source(arguments)
     try:
         config = source.read()
+        if arguments.check:
+            _check_passwords(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
@@ -79,6 +81,15 @@ def _version() -> str:
     from . import __version__, backend  # loads the compiled modules, which --check has no use for
 
     return f"fastws {__version__} ({backend.describe()})"
+
+
+def _check_passwords(config: Config) -> None:
+    """Find what would keep the server from asking for passwords; raises ``ConfigError``."""
+    import logging
+
+    from .auth import Auth  # a server makes its own
+
+    Auth(config, logging.getLogger("fastws"))
 
 
 def _print_directives(config: Config) -> None:

@@ -14,6 +14,7 @@ import pytest
 from rawhttp import Client, get, put, wait_until
 
 from fastws import ConfigError, Server, auth, load
+from fastws.cli import main
 from fastws.files import identity_of, is_settled
 
 Serve = Callable[..., Server]
@@ -217,6 +218,27 @@ def test_hash_that_is_not_bcrypt_is_refused_at_the_start(tmp_path: Path, htpassw
     htpasswd.write_text(f"# first\n{line}\n")
     with pytest.raises(ConfigError, match=r"htpasswd:2: .*bcrypt"):
         _start(tmp_path, htpasswd)
+
+
+def test_check_says_what_the_start_would_say(
+    tmp_path: Path, htpasswd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ws.conf"
+    path.write_text(f"ListenPort 8080\nDocumentRoot .\nBasicAuth * {htpasswd}\n")
+    assert main(["--config", str(path), "--check"]) == 0
+    htpasswd.write_text("anna:plain\n")
+    assert main(["--config", str(path), "--check"]) == 2
+    assert f"{htpasswd}:1: is not NAME:HASH" in capsys.readouterr().err
+
+
+def test_reload_with_a_broken_htpasswd_file_keeps_the_old_site(
+    server: Server, htpasswd: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("anna:plain\n")
+    server.reload(lambda: server.config.with_overrides(basic_auth=(("*", str(broken)),)))
+    assert get(server, "/open.html").body == b"open"
+    assert get(server, "/private/page.html").status == 401
 
 
 def test_missing_bcrypt_is_a_clear_error_at_the_start(
