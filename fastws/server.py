@@ -180,14 +180,14 @@ class Server:
             self.error_log.file.reopen()
             try:
                 config = read()
+                site = self._make_site(config)
                 listeners = self._listen(config, self._listeners)
             except (ConfigError, ListenError) as error:
                 self.logger.error("the configuration was not reloaded:\n%s", error)
                 return
-            previous_site = self._site
             dropped = [sock for key, sock in self._listeners.items() if key not in listeners]
             self.config, self._listeners = config, listeners
-            self._site = self._make_site(config)
+            previous_site, self._site = self._site, site
             self.error_log.set_level(config.log_level)
             self._tell_all(lambda w: w.adopt(config, self._site, list(listeners.values())))
             previous_site.close()
