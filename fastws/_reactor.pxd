@@ -54,6 +54,7 @@ cdef extern from "sys/socket.h" nogil:
         AF_INET, AF_INET6, SOCK_NONBLOCK, SOCK_CLOEXEC
     int accept4(int fd, sockaddr *address, socklen_t *size, int flags)
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
+    ssize_t send(int fd, const void *buffer, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
 
 # What the reactor knows of one descriptor.

@@ -27,6 +27,9 @@ LINGER_S = 2.0
 LINGER_BYTES = 1 << 20
 """How much a closing connection reads and throws away meanwhile."""
 
+TURN_REQUESTS = 16
+"""How many pipelined requests one connection has answered by Python before others get their turn."""
+
 FOREVER_S = 86400.0
 """The deadline where the configuration sets none."""
 
@@ -54,6 +57,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_asked_at",
         "_buffer",
         "_decoder",
         "_grace_until",
@@ -85,6 +89,7 @@ class Connection:
         self._mark: int | None = (
             None  # the bytes that had been transferred then, None at the start of an answer
         )
+        self._asked_at = 0.0  # when the request's head was complete
         self._request: Request | None = None
         self._response: Response | None = None
         self._decoder: framing.LengthDecoder | framing.ChunkedDecoder | None = None
@@ -111,8 +116,8 @@ class Connection:
         self._advance()
 
     def on_write(self, _: None = None) -> None:
-        """Go on sending."""
-        if self.state is State.SENDING and self._send():
+        """Go on, with sending or after a pause."""
+        if self.state is not State.SENDING or self._send():
             self._advance()
 
     def on_reset(self, _: None = None) -> None:
@@ -133,6 +138,7 @@ class Connection:
         self._transmission = Transmission(partial.head, (memoryview(partial.body)[partial.offset :],))
         self._transmission.body_sent = partial.offset
         self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
+        self._asked_at = self._since
         if self._send():
             self._advance()
 
@@ -151,8 +157,8 @@ class Connection:
     # The pipeline
 
     def _advance(self) -> None:
-        """Go through as many requests as the buffer holds, until more bytes or more room is needed."""
-        while True:
+        """Go through the requests in the buffer, until more bytes, more room or a pause is needed."""
+        for _ in range(TURN_REQUESTS):
             if self.state is State.HEAD:
                 going = self._read_head()
             elif self.state is State.BODY:
@@ -161,6 +167,8 @@ class Connection:
                 return
             if not going:
                 return
+        # Others first. The socket has room, so that the next turn comes back here, and reads nothing meanwhile.
+        self._worker.reactor.set_interest(self.fd, OUTPUT)
 
     def _read_head(self) -> bool:
         worker = self._worker
@@ -174,7 +182,7 @@ class Connection:
                 self._scanned = len(buffer)
                 self._wait_for_input(worker.request_timeout_s)
                 return False
-            self._request = request
+            self._request, self._asked_at = request, time.monotonic()
             self._buffer, self._scanned = buffer[request.size :], 0
             length = framing.body_length(request)
             if length == 0:
@@ -226,7 +234,7 @@ class Connection:
 
     def refuse(self, error: HTTPError) -> bool:
         """Answer a request that could not, or shall not, be read to its end; the connection ends after it."""
-        self._decoder = None
+        self._decoder, self._asked_at = None, time.monotonic()
         response = self._worker.site.error(error)
         if self._request is not None and self._request.method == "HEAD":
             response = response._replace(body=())
@@ -294,7 +302,8 @@ class Connection:
         response, transmission = self._response, self._transmission
         if response is None or transmission is None:
             return
-        self._worker.record(self, self._request, response, transmission.body_sent)
+        duration_s = time.monotonic() - self._asked_at
+        self._worker.record(self, self._request, response, transmission.body_sent, duration_s)
         if response.file is not None:
             response.file.close()
         self._request = self._response = self._transmission = None
