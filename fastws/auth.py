@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
 from hashlib import blake2b
 from typing import Any
 
@@ -81,7 +80,7 @@ class Htpasswd:
         self.problems: list[Problem] = []
         self._checkpw = check
         self._log = logger
-        self._secret = secrets.token_bytes(32)
+        self._secret = os.urandom(32)
         self._right: dict[bytes, None] = {}
         self._state: tuple[Identity | None, dict[bytes, bytes], bytes] = (None, {}, b"")
         try:

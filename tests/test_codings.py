@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +16,15 @@ import pytest
 from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rawhttp import Client, Reply, get, put, thrice, wait_until
+from rawhttp import Client, Reply, get, put, settle, thrice, wait_until
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
 from fastws import Server, compression
 from fastws.compression import NOT_WORTHWHILE, Compressor, Job, Store, encoder
 from fastws.files import Content
-from fastws.messages import Identity
+from fastws.messages import Identity, Request
+from fastws.site import Site
 
 Serve = Callable[..., Server]
 
@@ -292,6 +294,54 @@ def test_plain_file_that_is_newer_than_its_sidecar_wins_at_once(serve: Serve, ro
     assert thrice(server, "/small.css", "Accept-Encoding: gzip")["Content-Encoding"] == "gzip"
     (root / "small.css").write_bytes(b"b{}")
     assert get(server, "/small.css", "Accept-Encoding: gzip").body == b"b{}"
+
+
+NAMES_CHANGED = ["app.js", "app.js.br", "app.js.gz"]
+CHANGE = st.tuples(
+    st.sampled_from(NAMES_CHANGED), st.sampled_from(["write", "replace", "delete", "age", "renew"])
+)
+ACCEPTED = ["br, gzip", "gzip", "identity, gzip;q=0.5", "gzip, identity;q=0", "br"]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(CHANGE, min_size=3, max_size=15))
+def test_replayed_answers_are_what_would_be_decided_anew(
+    serve: Serve, root: Path, changes: list[tuple[str, str]]
+) -> None:
+    server = _with_every_sidecar(serve, root)
+    fresh = Site(server.config, logging.getLogger("test"), keeps_bodies=False, hidden=frozenset)
+    with Client(server) as client:
+        for number, (name, change) in enumerate(changes):
+            _change(root / name, change, b"change %d" % number)
+            for accept in ACCEPTED:
+                fields = {"host": "localhost", "accept-encoding": accept}
+                expected = fresh.respond(Request("HEAD", "/app.js", "HTTP/1.1", fields, 0))
+                if expected.file is not None:
+                    expected.file.close()
+                for _ in range(2):
+                    reply = client.get("/app.js", f"Accept-Encoding: {accept}")
+                    assert reply.status == expected.status
+                    if reply.status == 200:
+                        assert reply.without() == expected.fields
+    if server._backend.reactor.replays:
+        assert sum(worker.cache_hits for worker in server.worker_status()) > 0
+
+
+def _change(path: Path, change: str, content: bytes) -> None:
+    """Do it, and wait until what is published then may be replayed: only that can be stale."""
+    now = time.time()
+    if change == "write":
+        path.write_bytes(content)
+    elif change == "replace":
+        (path.parent / "fresh").write_bytes(content)
+        (path.parent / "fresh").rename(path)
+    elif change == "delete":
+        path.unlink(missing_ok=True)
+    if path.exists():
+        age_s = {"age": 120, "renew": 30}.get(change, 60)
+        os.utime(path, (now - age_s, now - age_s))
+        settle(path)
+    settle(path.parent)
 
 
 def test_sidecar_outside_the_root_is_none(serve: Serve, root: Path, tmp_path: Path) -> None:
