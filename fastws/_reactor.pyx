@@ -18,6 +18,10 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 from posix.unistd cimport close, read, write
 
+from ._fields cimport (
+    SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_MODIFIED_SINCE, SEEN_NONE_MATCH,
+    SEEN_REFERER, find_decisive_fields, is_plain_host, size_of, value_equals, value_matches, value_of,
+)
 from ._line cimport FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_put_combined, fastws_put_json, fastws_text
 from ._moment cimport (
     FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_moment, fastws_tick,
@@ -64,59 +68,6 @@ cdef struct Input:
     int fd
     const char *data
     size_t size
-
-# The request fields that may change a published answer, with the place where their one value is kept, or -1:
-# whoever sends it is answered by Python. No other field can change one: what depends on Authorization or
-# Accept is never published. A test holds this table against what the site looks at.
-cdef enum:
-    SEEN_HOST, SEEN_CONNECTION, SEEN_ENCODING, SEEN_REFERER, SEEN_AGENT, SEEN_NONE_MATCH, SEEN_MODIFIED_SINCE
-    SEEN_COUNT
-
-DECISIVE_FIELDS = {
-    "host": SEEN_HOST,
-    "connection": SEEN_CONNECTION,
-    "accept-encoding": SEEN_ENCODING,
-    "referer": SEEN_REFERER,  # these two for the access line
-    "user-agent": SEEN_AGENT,
-    "if-none-match": SEEN_NONE_MATCH,
-    "if-modified-since": SEEN_MODIFIED_SINCE,
-    "if-match": -1,
-    "if-unmodified-since": -1,
-    "if-range": -1,
-    "range": -1,
-    "expect": -1,
-    "content-length": -1,
-    "transfer-encoding": -1,
-}
-
-cdef enum:
-    LONGEST_NAME = 19
-
-cdef struct DecisiveField:
-    DecisiveField *next        # of the same length
-    int place
-    char name[LONGEST_NAME + 1]
-
-cdef DecisiveField *_decisive[LONGEST_NAME + 1]
-
-
-cdef int _index_decisive_fields() except -1:
-    """Sort the table's names by length, for ever."""
-    cdef DecisiveField *known
-    cdef bytes text
-    for name, place in DECISIVE_FIELDS.items():
-        text = name.encode()
-        known = <DecisiveField *>malloc(sizeof(DecisiveField))
-        if known == NULL:
-            raise MemoryError
-        known.place = place
-        memcpy(known.name, <const char *>text, len(text) + 1)
-        known.next, _decisive[len(text)] = _decisive[len(text)], known
-    return 0
-
-
-_index_decisive_fields()
-
 
 cdef class Reactor:
     """See ``backend.Reactor``."""
@@ -474,7 +425,11 @@ cdef class Reactor:
             is_1_0 = True
         else:
             return False
-        if not self._read_fields(answer, is_1_0, seen):
+        if not find_decisive_fields(head, seen):
+            return False
+        if not is_1_0 if seen[SEEN_HOST] == NULL else not is_plain_host(seen[SEEN_HOST]):
+            return False
+        if not self._choose_tail(answer, is_1_0, seen[SEEN_CONNECTION]):
             return False
         none_match, modified_since = seen[SEEN_NONE_MATCH], seen[SEEN_MODIFIED_SINCE]
         query = <const char *>memchr(head.target, c"?", head.target_len)
@@ -490,11 +445,11 @@ cdef class Reactor:
         answer.body_len = 0 if is_head else entry.body_len
         # Only a precondition that repeats the entry's own validator is decided here.
         if none_match != NULL:
-            if not _equals(none_match, entry.etag, entry.etag_len):
+            if not value_equals(none_match, entry.etag, entry.etag_len):
                 return False
             answer.status = 304
         elif modified_since != NULL:
-            if entry.last_modified_len == 0 or not _equals(
+            if entry.last_modified_len == 0 or not value_equals(
                 modified_since, entry.last_modified, entry.last_modified_len
             ):
                 return False
@@ -502,41 +457,18 @@ cdef class Reactor:
         if answer.status == 304:
             answer.head, answer.head_len, answer.body_len = entry.not_modified, entry.not_modified_len, 0
         answer.line, answer.line_len = head.method, head.line_len
+        answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
+        answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
         entry.is_used = True
         return True
 
-    cdef bint _read_fields(self, Queued *answer, bint is_1_0, fastws_field **seen) noexcept nogil:
-        """Find the fields that may change the answer, by ``SEEN_…``; False if one of them needs Python."""
-        cdef fastws_field *field
-        cdef DecisiveField *known
-        cdef fastws_field *connection
-        cdef uint32_t i
-        cdef int tail
-        memset(seen, 0, SEEN_COUNT * sizeof(seen[0]))
-        for i in range(self._head.field_count):
-            field = &self._head.fields[i]
-            if field.name_len > LONGEST_NAME:
-                continue
-            known = _decisive[field.name_len]
-            while known != NULL:
-                if _matches(field.name, known.name, field.name_len):
-                    # Repeated, it is a list or an error.
-                    if known.place < 0 or seen[known.place] != NULL:
-                        return False
-                    seen[known.place] = field
-                    break
-                known = known.next
-        if seen[SEEN_HOST] == NULL:
-            if not is_1_0:
-                return False
-        elif not _is_plain_host(seen[SEEN_HOST]):
-            return False
-        tail = FASTWS_TAIL_CLOSE if is_1_0 else FASTWS_TAIL_PERSISTENT
-        connection = seen[SEEN_CONNECTION]
+    cdef bint _choose_tail(self, Queued *answer, bint is_1_0, fastws_field *connection) noexcept nogil:
+        """Choose what is said of the connection; False where Connection has more than one plain option."""
+        cdef int tail = FASTWS_TAIL_CLOSE if is_1_0 else FASTWS_TAIL_PERSISTENT
         if connection != NULL:
-            if connection.value_len == 10 and _matches(connection.value, b"keep-alive", 10):
+            if value_matches(connection, b"keep-alive", 10):
                 tail = FASTWS_TAIL_KEEP_ALIVE if is_1_0 else FASTWS_TAIL_PERSISTENT
-            elif connection.value_len == 5 and _matches(connection.value, b"close", 5):
+            elif value_matches(connection, b"close", 5):
                 tail = FASTWS_TAIL_CLOSE
             else:
                 return False
@@ -544,8 +476,6 @@ cdef class Reactor:
             tail = FASTWS_TAIL_CLOSE
         answer.closes = tail == FASTWS_TAIL_CLOSE
         answer.tail, answer.tail_len = self._moment.tail[tail], self._moment.tail_len[tail]
-        answer.referer, answer.referer_len = _value_of(seen[SEEN_REFERER]), _size_of(seen[SEEN_REFERER])
-        answer.agent, answer.agent_len = _value_of(seen[SEEN_AGENT]), _size_of(seen[SEEN_AGENT])
         return True
 
     cdef int _recall_codings(self, fastws_field *field) noexcept nogil:
@@ -710,41 +640,3 @@ cdef class Reactor:
             durations=tuple([self._durations[i] for i in range(DURATION_BUCKETS)]),
             **self._table.counters(),
         )
-
-
-cdef inline bint _matches(const char *text, const char *lower, size_t size) noexcept nogil:
-    """Compare token characters without regard to case; ``lower`` has letters and hyphens only."""
-    cdef size_t i
-    for i in range(size):
-        if (text[i] | 0x20) != lower[i]:
-            return False
-    return True
-
-
-cdef inline const char *_value_of(fastws_field *field) noexcept nogil:
-    return NULL if field == NULL else <const char *>field.value
-
-
-cdef inline uint32_t _size_of(fastws_field *field) noexcept nogil:
-    return 0 if field == NULL else field.value_len
-
-
-cdef inline bint _equals(fastws_field *field, const char *text, uint32_t size) noexcept nogil:
-    return field.value_len == size and memcmp(field.value, text, size) == 0
-
-
-cdef bint _is_plain_host(fastws_field *host) noexcept nogil:
-    """Tell whether the value is surely one that ``framing.check_host`` accepts."""
-    cdef uint32_t i = 0, digits = 0
-    cdef char c
-    while i < host.value_len:
-        c = host.value[i]
-        if not (c"a" <= (c | 0x20) <= c"z" or c"0" <= c <= c"9" or c == c"." or c == c"-"):
-            break
-        i += 1
-    if i < host.value_len and host.value[i] == c":":
-        i += 1
-        while i < host.value_len and c"0" <= host.value[i] <= c"9" and digits < 5:
-            i += 1
-            digits += 1
-    return i == host.value_len

@@ -1,0 +1,1 @@
+DECISIVE_FIELDS: dict[str, int]

@@ -1,0 +1,128 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Which request fields may change a replayed answer: the part of the hit predicate that reads them."""
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from ._scan cimport fastws_field, fastws_head
+
+# The request fields that may change a published answer, with the place where their one value is kept, or -1:
+# whoever sends it is answered by Python. No other field can change one: what depends on Authorization or
+# Accept is never published. A test holds this table against what the site looks at.
+DECISIVE_FIELDS = {
+    "host": SEEN_HOST,
+    "connection": SEEN_CONNECTION,
+    "accept-encoding": SEEN_ENCODING,
+    "referer": SEEN_REFERER,  # these two for the access line
+    "user-agent": SEEN_AGENT,
+    "if-none-match": SEEN_NONE_MATCH,
+    "if-modified-since": SEEN_MODIFIED_SINCE,
+    "if-match": -1,
+    "if-unmodified-since": -1,
+    "if-range": -1,
+    "range": -1,
+    "expect": -1,
+    "content-length": -1,
+    "transfer-encoding": -1,
+}
+
+cdef enum:
+    LONGEST_NAME = 19
+
+cdef struct DecisiveField:
+    DecisiveField *next        # of the same length
+    int place
+    char name[LONGEST_NAME + 1]
+
+cdef DecisiveField *_decisive[LONGEST_NAME + 1]
+
+
+cdef int _index_decisive_fields() except -1:
+    """Sort the table's names by length, for ever."""
+    cdef DecisiveField *known
+    cdef bytes text
+    for name, place in DECISIVE_FIELDS.items():
+        text = name.encode()
+        known = <DecisiveField *>malloc(sizeof(DecisiveField))
+        if known == NULL:
+            raise MemoryError
+        known.place = place
+        memcpy(known.name, <const char *>text, len(text) + 1)
+        known.next, _decisive[len(text)] = _decisive[len(text)], known
+    return 0
+
+
+_index_decisive_fields()
+
+
+cdef bint find_decisive_fields(fastws_head *head, fastws_field **seen) noexcept nogil:
+    """Find the fields that may change the answer, each at its ``SEEN_…``; False if one of them needs Python."""
+    cdef fastws_field *field
+    cdef DecisiveField *known
+    cdef uint32_t i
+    memset(seen, 0, SEEN_COUNT * sizeof(seen[0]))
+    for i in range(head.field_count):
+        field = &head.fields[i]
+        if field.name_len > LONGEST_NAME:
+            continue
+        known = _decisive[field.name_len]
+        while known != NULL:
+            if _matches(field.name, known.name, field.name_len):
+                # Repeated, it is a list or an error.
+                if known.place < 0 or seen[known.place] != NULL:
+                    return False
+                seen[known.place] = field
+                break
+            known = known.next
+    return True
+
+
+cdef inline bint _matches(const char *text, const char *lower, size_t size) noexcept nogil:
+    """Compare token characters without regard to case; ``lower`` has letters and hyphens only."""
+    cdef size_t i
+    for i in range(size):
+        if (text[i] | 0x20) != lower[i]:
+            return False
+    return True
+
+
+cdef const char *value_of(fastws_field *field) noexcept nogil:
+    return <const char *>NULL if field == NULL else field.value
+
+
+cdef uint32_t size_of(fastws_field *field) noexcept nogil:
+    return 0 if field == NULL else field.value_len
+
+
+cdef bint value_equals(fastws_field *field, const char *text, uint32_t size) noexcept nogil:
+    return field.value_len == size and memcmp(field.value, text, size) == 0
+
+
+cdef bint value_matches(fastws_field *field, const char *lower, uint32_t size) noexcept nogil:
+    """Compare without regard to case; ``lower`` has letters and hyphens only."""
+    cdef uint32_t i
+    if field.value_len != size:
+        return False
+    for i in range(size):
+        # A hyphen with the bit 0x20 cleared is a control character, which no value has.
+        if (field.value[i] | 0x20) != lower[i]:
+            return False
+    return True
+
+
+cdef bint is_plain_host(fastws_field *host) noexcept nogil:
+    """Tell whether the value is surely one that ``framing.check_host`` accepts."""
+    cdef uint32_t i = 0, digits = 0
+    cdef char c
+    while i < host.value_len:
+        c = host.value[i]
+        if not (c"a" <= (c | 0x20) <= c"z" or c"0" <= c <= c"9" or c == c"." or c == c"-"):
+            break
+        i += 1
+    if i < host.value_len and host.value[i] == c":":
+        i += 1
+        while i < host.value_len and c"0" <= host.value[i] <= c"9" and digits < 5:
+            i += 1
+            digits += 1
+    return i == host.value_len
