@@ -32,7 +32,7 @@ ROWS = (
     "target",
     # twins
     "_scan _line _moment",
-    "_table",
+    "_fields _table",
     "_parser _parser_py _reactor _reactor_py",
     "backend",
     # resources
