@@ -15,6 +15,12 @@
 #define FASTWS_LINE_ESCAPED 6
 #define FASTWS_LINE_FIXED 256
 
+/* The longest texts of a combined line, escaped. GoAccess takes what is longer than 4095 bytes for two lines.
+ * A user's name has a place in the password file, and needs no bound. */
+#define FASTWS_LINE_REQUEST 2000
+#define FASTWS_LINE_REFERER 900
+#define FASTWS_LINE_AGENT 900
+
 typedef struct {
     const char *data;
     size_t size;
@@ -75,8 +81,16 @@ static inline char *fastws_put_number(char *out, unsigned long long value) {
     return out;
 }
 
-static inline char *fastws_put_or_dash(char *out, fastws_text text) {
-    return text.size ? fastws_put_escaped(out, text, 0) : FASTWS_PUT(out, "-");
+/* At most limit bytes; an escape, whose backslash is the only one, is not cut in two. */
+static inline char *fastws_put_or_dash(char *out, fastws_text text, size_t limit) {
+    char *end;
+    if (!text.size) return FASTWS_PUT(out, "-");
+    end = fastws_put_escaped(out, text, 0);
+    if ((size_t)(end - out) <= limit) return end;
+    for (end = out + limit - 3; end < out + limit; end++) {
+        if (*end == '\\') break;
+    }
+    return end;
 }
 
 /* The NCSA combined format. out needs room for FASTWS_LINE_ESCAPED times all texts and FASTWS_LINE_FIXED.
@@ -86,19 +100,19 @@ static inline char *fastws_put_combined(char *out, fastws_text peer, fastws_text
                                         fastws_text referer, fastws_text agent) {
     out = fastws_put(out, peer.data, peer.size);
     out = FASTWS_PUT(out, " - ");
-    out = fastws_put_or_dash(out, user);
+    out = fastws_put_or_dash(out, user, (size_t)-1);
     out = FASTWS_PUT(out, " [");
     out = fastws_put(out, time.data, time.size);
     out = FASTWS_PUT(out, "] \"");
-    out = fastws_put_or_dash(out, request);
+    out = fastws_put_or_dash(out, request, FASTWS_LINE_REQUEST);
     out = FASTWS_PUT(out, "\" ");
     out = fastws_put_number(out, (unsigned long long)status);
     out = FASTWS_PUT(out, " ");
     out = fastws_put_number(out, size);
     out = FASTWS_PUT(out, " \"");
-    out = fastws_put_or_dash(out, referer);
+    out = fastws_put_or_dash(out, referer, FASTWS_LINE_REFERER);
     out = FASTWS_PUT(out, "\" \"");
-    out = fastws_put_or_dash(out, agent);
+    out = fastws_put_or_dash(out, agent, FASTWS_LINE_AGENT);
     return FASTWS_PUT(out, "\"\n");
 }
 

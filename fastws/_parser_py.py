@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 
 from .grammar import TOKEN, refusal, refuse_incomplete
 from .messages import Fields, Limits, Request
@@ -23,6 +24,7 @@ _STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n" for status, phrase in
 _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"\n'
 _JSON = '{"time":"%s","peer":"%s","user":"%s","request":"%s","status":%s,"bytes":%s,"referer":"%s","agent":"%s"}\n'
+REQUEST_LOG_BYTES, FIELD_LOG_BYTES = 2000, 900  # longest texts of a combined line, see _line.h
 _UNSAFE_LOG = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 
 
@@ -86,15 +88,30 @@ def format_access_line(
 ) -> bytes:
     """See ``backend.Parser.format_access_line``."""
     if log_format == "json":
-        escape, template, first = _escape_json, _JSON, (time, peer, _escape_json(user))
+        request_line, referer, agent = _escape_json(request_line), _escape_json(referer), _escape_json(agent)
+        line = _JSON % (time, peer, _escape_json(user), request_line, status, size, referer, agent)
     else:
-        escape, template, first = _escape, _COMBINED, (peer, _escape(user), time)
-    line = template % (*first, escape(request_line), status, size, escape(referer), escape(agent))
+        request_line = _escape(request_line, REQUEST_LOG_BYTES)
+        referer, agent = _escape(referer, FIELD_LOG_BYTES), _escape(agent, FIELD_LOG_BYTES)
+        line = _COMBINED % (
+            peer,
+            _escape(user, sys.maxsize),
+            time,
+            request_line,
+            status,
+            size,
+            referer,
+            agent,
+        )
     return line.encode("latin-1")
 
 
-def _escape(text: str) -> str:
-    return _UNSAFE_LOG.sub(lambda match: f"\\x{ord(match.group()):02X}", text) or "-"
+def _escape(text: str, limit: int) -> str:
+    escaped = _UNSAFE_LOG.sub(lambda match: f"\\x{ord(match.group()):02X}", text) or "-"
+    if len(escaped) > limit:
+        cut = escaped.find("\\", limit - 3, limit)  # an escape is not cut in two
+        escaped = escaped[: limit if cut < 0 else cut]
+    return escaped
 
 
 def _escape_json(text: str) -> str:

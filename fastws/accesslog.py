@@ -89,6 +89,9 @@ class LogFile:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with self._lock:
+            if self._lost:
+                self._on_loss(f"{self._lost} lines for {self.path} were lost")
+                self._lost = 0
             if self._fd >= 0:
                 os.close(self._fd)
             self._fd = -1

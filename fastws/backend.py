@@ -55,7 +55,8 @@ class Parser(Protocol):
 
         ``log_format`` is ``combined`` (NCSA; what is empty is ``-``) or ``json`` (an object), ``time`` the
         text as that format has it, ``size`` counts body bytes really sent. What the client chose is escaped:
-        a quote, a backslash and whatever is not printable ASCII. All texts are ISO 8859-1.
+        a quote, a backslash and whatever is not printable ASCII; in ``combined`` it is also cut, so that the
+        line stays below the 4096 bytes that log readers take. All texts are ISO 8859-1.
         """
 
 
