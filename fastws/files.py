@@ -169,7 +169,10 @@ class Root:
 
         What is arrived at lies inside, whatever became of the names meanwhile.
         """
-        real = os.path.realpath(os.path.join(self.path, relative))
+        try:
+            real = os.path.realpath(os.path.join(self.path, relative))
+        except OSError:  # a link became something else between two looks
+            raise not_found() from None
         if not self._is_inside(real):
             raise not_found()
         here = os.dup(self._fd) if not hasattr(os, "O_PATH") else os.open(".", _ROOT_FLAGS, dir_fd=self._fd)

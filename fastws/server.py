@@ -136,6 +136,10 @@ class Server:
         """Return the number of open connections."""
         return sum([worker.load for worker in self._workers])
 
+    def connections_from(self, peer: str) -> int:
+        """Return the number of open connections of the client address ``peer``."""
+        return sum([worker.connections_from(peer) for worker in self._workers])
+
     # For the status pages
 
     @property

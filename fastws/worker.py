@@ -60,6 +60,7 @@ class Worker:
         self.is_draining = False
         self._configure(config)
         self._connections: set[Connection] = set()
+        self._count_by_peer: dict[str, int] = {}
         self._arrivals: collections.deque[tuple[int, str]] = collections.deque()
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
         self._listeners: tuple[socket.socket, ...] = ()
@@ -86,6 +87,7 @@ class Worker:
         self.max_body_bytes = config.max_body_bytes
         self.min_rate_bytes_s = config.min_rate_bytes_s
         self._max_connections = config.max_connections
+        self._max_per_address = config.max_connections_per_address
 
     # For other threads
 
@@ -100,6 +102,10 @@ class Worker:
     def load(self) -> int:
         """How many connections this worker has or is about to have."""
         return len(self._connections) + len(self._arrivals)
+
+    def connections_from(self, peer: str) -> int:
+        """Return how many of this worker's connections have the address ``peer``."""
+        return self._count_by_peer.get(peer, 0)
 
     def status(self) -> WorkerStatus:
         """Return what this worker has counted, as of about now."""
@@ -192,13 +198,28 @@ class Worker:
     def _adopt(self, fd: int, peer: str) -> None:
         connection = Connection(self, fd, peer)
         self._connections.add(connection)
+        self._count_by_peer[peer] = self.connections_from(peer) + 1
         self.reactor.add(connection.fd, connection, peer)
         if self.is_draining:
             connection.drain(self.grace_s)
-        if self._server.connection_count() > self._max_connections:
-            connection.refuse(HTTPError(503, "The server has too many connections open.", close=True))
+        crowded = self._crowded(peer)
+        if crowded:
+            connection.refuse(HTTPError(503, f"{crowded} has too many connections open.", close=True))
         else:
             self.timers.schedule(connection, time.monotonic() + self.keepalive_time_s)
+
+    def _crowded(self, peer: str) -> str:
+        """Return who has more connections than the configuration allows, the new one included, or ''.
+
+        Each worker counts its own before it looks at all, so that no two workers let in one too many.
+        """
+        if self._server.connection_count() > self._max_connections:
+            return "The server"
+        most = self._max_per_address
+        # A Unix-domain socket is a proxy's; its clients have no address here.
+        if most and peer != "unix:" and self._server.connections_from(peer) > most:
+            return "Your address"
+        return ""
 
     def _pause_accept(self, error: OSError) -> None:
         """Rest for a moment: a listener stays readable, so that waiting for it would spin."""
@@ -218,6 +239,9 @@ class Worker:
         self.timers.cancel(connection)
         self.reactor.remove(connection.fd)
         self._connections.discard(connection)
+        self._count_by_peer[connection.peer] -= 1
+        if not self._count_by_peer[connection.peer]:
+            del self._count_by_peer[connection.peer]
 
     # What connections need of their worker
 
