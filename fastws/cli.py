@@ -107,6 +107,6 @@ def _serve(source: Source) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
-    except ListenError as error:
+    except (ListenError, OSError) as error:  # OSError: a log file cannot be opened
         print(f"fastws: {error}", file=sys.stderr)
         return EXIT_FAILED

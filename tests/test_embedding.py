@@ -1,0 +1,157 @@
+"""The library: ``Server`` as a context manager, for other people's tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import urllib.request
+from pathlib import Path
+
+import httpx
+import pytest
+from rawhttp import Client, put, request, thrice
+
+import fastws
+from fastws import Config, ListenError, Server, backend, defaults, load
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return put(tmp_path / "root", {"a.txt": b"text of a", "index.html": b"<h1>index</h1>"})
+
+
+@pytest.fixture
+def config(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return defaults(str(root)).with_overrides(listen_ports=(0,))
+
+
+def test_server_serves_inside_the_block_and_not_after_it(config: Config, side: backend.Backend) -> None:
+    with Server(config, backend=side) as server:
+        port = server.port
+        assert server.url == f"http://127.0.0.1:{port}/"
+        assert server.addresses == [f"127.0.0.1:{port}"]
+        with urllib.request.urlopen(server.url) as reply:
+            assert reply.read() == b"<h1>index</h1>"
+    with pytest.raises(ConnectionRefusedError):
+        Client(port)
+
+
+def test_httpx_keeps_its_connection(config: Config, side: backend.Backend) -> None:
+    with Server(config, backend=side) as server, httpx.Client(base_url=server.url, trust_env=False) as client:
+        for _ in range(3):
+            assert client.get("/a.txt").text == "text of a"
+        assert client.head("/a.txt").headers["content-length"] == "9"
+        assert client.get("/missing").status_code == 404
+        assert server.connection_count() == 1
+
+
+def test_two_servers_in_one_process_keep_apart(root: Path, tmp_path: Path, side: backend.Backend) -> None:
+    put(tmp_path / "other", {"a.txt": b"other"})
+    configs = []
+    for name in ("root", "other"):
+        path = tmp_path / f"{name}.conf"
+        path.write_text(f"ListenPort 8080\nDocumentRoot {name}\nAccessLog {name}.log\nErrorLog {name}.err\n")
+        configs.append(load(str(path)).with_overrides(listen_ports=(0,)))
+    with Server(configs[0], backend=side) as one, Server(configs[1], backend=side) as other:
+        assert one.port != other.port
+        assert thrice(one, "/a.txt").body == b"text of a"
+        assert thrice(other, "/a.txt").body == b"other"
+    for name in ("root", "other"):
+        assert (tmp_path / f"{name}.log").read_text().count("GET /a.txt") == 3
+        assert (tmp_path / f"{name}.err").read_text().count("starts") == 1
+
+
+def test_start_and_stop_without_a_block(config: Config, side: backend.Backend) -> None:
+    server = Server(config, backend=side)
+    server.start()
+    assert thrice(server, "/a.txt").status == 200
+    server.stop()
+    server.stop()  # a second call does nothing
+
+
+def test_stop_of_a_server_that_never_started_does_nothing(config: Config, side: backend.Backend) -> None:
+    Server(config, backend=side).stop()
+
+
+def test_exception_inside_the_block_stops_the_server(config: Config, side: backend.Backend) -> None:
+    def fail() -> None:
+        with Server(config, backend=side) as server:
+            ports.append(server.port)
+            raise KeyError("of the test")
+
+    ports: list[int] = []
+    with pytest.raises(KeyError):
+        fail()
+    with pytest.raises(ConnectionRefusedError):
+        Client(ports[0])
+
+
+def test_stop_with_a_time_cuts_off_what_is_longer(config: Config, root: Path, side: backend.Backend) -> None:
+    put(root, {"big.bin": b"x" * (16 << 20)})
+    server = Server(config, backend=side)
+    server.start()
+    with Client(server, receive_buffer=16384) as client:
+        client.send(request("/big.bin"))
+        client.head()
+        server.stop(0.1)
+        with pytest.raises((AssertionError, ConnectionError)):
+            client.read(16 << 20)
+
+
+def test_port_in_use_is_a_listen_error(config: Config, side: backend.Backend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ListenError, match=f"127.0.0.1:{port}: the port is in use"),
+            Server(config.with_overrides(listen_ports=(port,)), backend=side),
+        ):
+            pass
+
+
+def test_second_port_in_use_leaves_the_first_free(config: Config, side: backend.Backend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = (other.getsockname()[1], taken.getsockname()[1])
+        other.close()
+        with pytest.raises(ListenError):
+            Server(config.with_overrides(listen_ports=ports), backend=side).start()
+        socket.create_server(("127.0.0.1", ports[0])).close()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
+def test_nothing_is_left_behind(config: Config, side: backend.Backend) -> None:
+    def use() -> None:
+        with Server(config, backend=side) as server:
+            thrice(server, "/a.txt")
+
+    def fail() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ListenError):
+            Server(config.with_overrides(listen_ports=(taken.getsockname()[1],)), backend=side).start()
+
+    use()
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        use()
+        fail()
+    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_reload_in_the_process_serves_the_new_configuration(
+    config: Config, tmp_path: Path, side: backend.Backend
+) -> None:
+    put(tmp_path / "other", {"a.txt": b"other"})
+    with Server(config, backend=side) as server, Client(server) as client:
+        assert [client.get("/a.txt").body for _ in range(3)] == [b"text of a"] * 3
+        server.reload(lambda: config.with_overrides(document_root=str(tmp_path / "other")))
+        assert [client.get("/a.txt").body for _ in range(3)] == [b"other"] * 3
+        assert thrice(server, "/a.txt").body == b"other"
+
+
+def test_package_is_typed_and_exports_what_it_says() -> None:
+    package = Path(fastws.__file__).parent
+    assert (package / "py.typed").exists()
+    assert {path.stem for path in package.glob("*.pyx")} <= {path.stem for path in package.glob("*.pyi")}
+    for name in fastws.__all__:
+        assert getattr(fastws, name)
