@@ -31,6 +31,11 @@ _OPEN_FLAGS = (
 )  # a FIFO must not block, nor a terminal adopt
 _ROOT_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
+_WALK_DEPTH = 4
+"""Segments up to which walking down without following links is cheaper than asking where a descriptor leads."""
+
+_LINK_ON_THE_WAY = (errno.ELOOP, errno.ENOTDIR)
+
 
 _NO_SUCH_FILE = "There is no such file."
 _STATUS_BY_ERRNO = {
@@ -108,8 +113,6 @@ class Root:
             self._fd = os.open(path, _ROOT_FLAGS)
         except OSError as error:
             raise _root_error(error) from None
-        self._real = _path_of(self._fd) or os.path.realpath(path)
-        self._prefix = self._real if self._real.endswith("/") else self._real + "/"
 
     def __enter__(self) -> Root:
         return self
@@ -130,19 +133,12 @@ class Root:
         outside the root; 403 for what may not be read.
         """
         try:
-            fd = os.open(relative or ".", _OPEN_FLAGS, dir_fd=self._fd)
+            fd = self._open(relative)
         except OSError as error:
             if error.errno == errno.EACCES and not self._is_readable():
                 raise _root_error(error) from None
             raise error_from_errno(error, "open") from None
         try:
-            real = _path_of(fd)
-            if real is None:
-                walked = self._walk(relative)
-                os.close(fd)
-                fd = walked
-            elif not self._is_inside(real):
-                raise not_found()
             info = os.fstat(fd)
             if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
                 raise not_found()
@@ -155,36 +151,56 @@ class Root:
 
     def has(self, relative: str) -> bool:
         """Tell whether ``relative`` names anything; what, and whether it may be seen, only ``open`` tells."""
-        return os.access(relative, os.F_OK, dir_fd=self._fd)
+        return os.access(relative, os.F_OK, dir_fd=self._fd, follow_symlinks=False)
 
     def _is_readable(self) -> bool:
         effective = os.access in os.supports_effective_ids
         return os.access(self.path, os.R_OK | os.X_OK, effective_ids=effective)
 
-    def _is_inside(self, real: str) -> bool:
-        return real == self._real or real.startswith(self._prefix)
+    def _open(self, relative: str) -> int:
+        """Open what lies inside: a walk that follows no link cannot leave, and needs no further proof."""
+        if relative.count("/") < _WALK_DEPTH:
+            try:
+                return self._walk(relative)
+            except OSError as error:
+                if error.errno not in _LINK_ON_THE_WAY:
+                    raise
+        return self._follow(relative)
 
     def _walk(self, relative: str) -> int:
-        """Without /proc: resolve the name, then open it segment by segment from the root, following no link.
-
-        What is arrived at lies inside, whatever became of the names meanwhile.
-        """
+        """Open ``relative`` segment by segment from the root. Raises ``OSError``, ELOOP or ENOTDIR at a link."""
+        *above, last = relative.rstrip("/").split("/")
+        here = self._fd
         try:
-            real = os.path.realpath(os.path.join(self.path, relative))
-        except OSError:  # a link became something else between two looks
-            raise not_found() from None
-        if not self._is_inside(real):
-            raise not_found()
-        here = os.dup(self._fd) if not hasattr(os, "O_PATH") else os.open(".", _ROOT_FLAGS, dir_fd=self._fd)
-        try:
-            for segment in real[len(self._prefix) :].split("/"):
-                below = os.open(segment or ".", _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=here)
-                os.close(here)
+            for segment in above:
+                below = os.open(segment, _ROOT_FLAGS | os.O_NOFOLLOW, dir_fd=here)
+                if here != self._fd:
+                    os.close(here)
                 here = below
-        except OSError:
-            os.close(here)
-            raise not_found() from None
-        return here
+            return os.open(last or ".", _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=here)
+        finally:
+            if here != self._fd:
+                os.close(here)
+
+    def _follow(self, relative: str) -> int:
+        """Open ``relative`` through whatever links there are, and ask where the descriptor has led.
+
+        Where the kernel does not tell, the name is resolved, and a walk to what it resolves to must arrive:
+        what that opens lies inside, whatever became of the names meanwhile. Raises ``OSError``, ENOENT for
+        what lies outside.
+        """
+        fd = os.open(relative or ".", _OPEN_FLAGS, dir_fd=self._fd)
+        real = _path_of(fd)
+        root = _path_of(self._fd) or os.path.realpath(self.path)
+        prefix = root if root.endswith("/") else root + "/"
+        if real is not None and (real == root or real.startswith(prefix)):
+            return fd
+        os.close(fd)
+        if real is None:
+            real = os.path.realpath(os.path.join(self.path, relative))
+            if real == root or real.startswith(prefix):
+                return self._walk(real[len(prefix) :])
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _path_of(fd: int) -> str | None:
@@ -250,7 +266,7 @@ class Contents:
             self._held[content.identity] = content
             self._etags[content.identity] = content.etag
             if len(self._etags) > MEMO_SIZE:
-                self._etags.pop(next(iter(self._etags)), None)
+                self._etags.clear()  # one step, whatever other threads are doing
         return content
 
 

@@ -40,7 +40,7 @@ def build(
         return None
     date = chosen.last_modified
     return Publication(
-        path=target.path if target.path.isascii() else encode_path(target.path),
+        path=encode_path(target.path),
         codings=choice.codings,
         accept_encoding=choice.accept_encoding,
         depends=tuple(depends),

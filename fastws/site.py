@@ -243,9 +243,9 @@ class Site:
         fields = self._described.get(key)
         if fields is None:
             fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *self._policy.fields(path))
+            if len(self._described) >= MEMO_SIZE:
+                self._described.clear()  # one step, whatever other threads are doing
             self._described[key] = fields
-            if len(self._described) > MEMO_SIZE:
-                self._described.pop(next(iter(self._described)), None)
         return fields
 
     # Forms

@@ -51,6 +51,8 @@ def parse_target(target: str) -> Target:
 
 def encode_path(path: str) -> str:
     """Percent-encode a decoded path for use in a URI, the canonical way: only what must be."""
+    if _PLAIN.fullmatch(path):
+        return path
     return "".join([chr(byte) if byte in _UNENCODED else f"%{byte:02X}" for byte in os.fsencode(path)])
 
 
