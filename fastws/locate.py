@@ -18,13 +18,13 @@ class Located(NamedTuple):
 
     ``relative`` is the file's path below the root. ``file`` is None where only sidecars stand for it, and a
     directory where that is to be listed. ``by_names`` tells that the names in its directory decided,
-    ``is_fallback`` that names anywhere may have.
+    ``by_names_anywhere`` that names anywhere may have.
     """
 
     file: OpenFile | None
     relative: str
     by_names: bool = False
-    is_fallback: bool = False
+    by_names_anywhere: bool = False
 
     @property
     def directory(self) -> str:
@@ -80,11 +80,14 @@ class Locator:
         return self._variants.are_negotiable(kind) and self._variants.has_sidecar(root, relative)
 
     def _index(self, root: Root, relative: str) -> Located:
+        is_unsure = False
         for position, name in enumerate(self._config.directory_index):
             found = self._try(root, relative + name)
             if found is not None:
                 # The first name decides by itself; a later one, because those before it are missing.
-                return found._replace(by_names=found.by_names or position > 0)
+                return found._replace(by_names=found.by_names or position > 0, by_names_anywhere=is_unsure)
+            # A link that leads nowhere now may lead somewhere when a name appears in another directory.
+            is_unsure = is_unsure or root.has(relative + name)
         if self._config.directory_listing:
             directory = root.open(relative)
             if directory.is_directory:
@@ -110,5 +113,5 @@ class Locator:
         if self._config.fallback:
             found = self._try(root, self._config.fallback[1:])
             if found is not None:
-                return found._replace(is_fallback=True)
+                return found._replace(by_names_anywhere=True)
         raise error

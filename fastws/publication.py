@@ -25,7 +25,7 @@ def build(
     ``now_ns`` is when the request began: what changed since then may have been looked at before it changed.
     """
     chosen = choice.chosen
-    if chosen.body is None or not choice.is_final or not target.is_canonical or located.is_fallback:
+    if chosen.body is None or not choice.is_final or not target.is_canonical or located.by_names_anywhere:
         return None
     depends = [(os.path.join(document_root, path), identity) for path, identity in choice.depends]
     if located.by_names or choice.by_names:

@@ -164,8 +164,8 @@ class Variants:
         except HTTPError as error:
             if error.status >= 500:
                 raise
+            trail.is_final = False  # a name is there, and what it leads to may change unseen
             if error.status != 404:
-                trail.is_final = False
                 self._warn_once(f"{relative}{SIDECARS[coding]} is ignored: {error.detail}")
             return None
         if file.is_directory:

@@ -278,3 +278,17 @@ def test_document_root_that_vanishes_is_500_and_comes_back(serve: Callable[..., 
         assert [client.get("/page.html").status for _ in range(2)] == [500] * 2
         shutil.move(root.with_name("away"), root)
         assert [client.get("/page.html").status for _ in range(2)] == [200] * 2
+
+
+def test_index_behind_a_dangling_link_is_seen_when_its_target_appears(
+    serve: Callable[..., Server], root: Path
+) -> None:
+    (root / "index.html").write_text("second")
+    (root / "index.htm").symlink_to("elsewhere/page.htm")
+    (root / "elsewhere").mkdir()
+    server = serve(*CONF)
+    time.sleep(SETTLE_S)
+    with Client(server) as client:
+        assert [client.get("/").body for _ in range(3)] == [b"second"] * 3
+        (root / "elsewhere" / "page.htm").write_text("first")
+        assert [client.get("/").body for _ in range(2)] == [b"first"] * 2
