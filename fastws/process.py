@@ -1,15 +1,16 @@
 """One server as a process: signals, the banner, the service manager, and root's rights.
 
-SIGINT and SIGTERM drain and end, SIGHUP reads the configuration again and reopens the logs.
+SIGINT and SIGTERM drain and end, a second one ends at once; SIGHUP reads the configuration again and reopens
+the logs.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 from .config import Config, Source
@@ -17,6 +18,8 @@ from .privileges import is_root
 from .server import Server
 from .systemd import notify
 from .version import __version__
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(config: Config | str) -> int:
@@ -38,32 +41,32 @@ def run(source: Source) -> int:
 
 
 def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
-    received: list[int] = []
-    arrived = threading.Event()
+    # The one queue whose put() may interrupt its get(): an Event could wait for the lock that it holds itself.
+    received: SimpleQueue[int] = SimpleQueue()
+    is_ending = False
 
     def note(number: int, _: Any) -> None:
-        received.append(number)
-        arrived.set()
+        nonlocal is_ending
+        if number in _ENDING:
+            if is_ending:
+                server.abort()
+            is_ending = True
+        received.put(number)
 
-    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+    numbers = [*_ENDING, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {number: signal.signal(number, note) for number in numbers}
     try:
         server.start()
         _warn_of_root(server)
         _print_banner(server)
         notify("READY=1")
-        while True:
-            arrived.wait()
-            arrived.clear()
-            while received:
-                number = received.pop(0)
-                if number in (signal.SIGINT, signal.SIGTERM):
-                    notify("STOPPING=1")
-                    server.stop()
-                    return 0
-                notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                server.reload(read)
-                notify("READY=1")
+        while received.get() not in _ENDING:
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            server.reload(read)
+            notify("READY=1")
+        notify("STOPPING=1")
+        server.stop()
+        return 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,13 +7,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from . import backend as backends
 from .accesslog import OFF, STANDARD_ERROR, ErrorLog, LogFile
 from .config import Config
 from .errors import ConfigError, FastwsError, ListenError
-from .listener import address_of, listen_tcp, listen_unix
+from .listener import ACTIVATED, BACKLOG, Address, address_of, open_listeners, turn_away
 from .privileges import drop_to
 from .site import Site
 from .systemd import activated_listeners
@@ -23,6 +23,12 @@ from .worker import ACCEPT_BATCH, Worker
 
 GRACE_S = 0.5
 """How long an idle connection may still send a last request after the signal to stop."""
+
+ANSWER_S = 5.0
+"""How long a worker may take to do a task; what takes longer is stuck, in a file system that hangs perhaps."""
+
+_FIXED_AT_START = {"WorkerThreads": "worker_threads", "User": "user"}
+"""The directives that a reload leaves as they were, and their fields."""
 
 
 class Server:
@@ -35,15 +41,15 @@ class Server:
     """
 
     def __init__(self, config: Config, *, backend: backends.Backend | None = None) -> None:
-        self.config = config
+        self.config = self._config_at_start = config
         self._backend = backend or backends.load()
         self.worker_count = config.worker_threads or default_worker_count(self._backend)
         self._workers: list[Worker] = []
-        self._listeners: dict[tuple[str, int], socket.socket] = {}
+        self._listeners: dict[Address, socket.socket] = {}
         self._is_stopping = False
-        self._lock = (
-            threading.Lock()
-        )  # start, reload, stop and the replacement of a worker exclude each other
+        # Start, reload and the replacement of a worker exclude each other; after the start of the end there is
+        # neither of them.
+        self._lock = threading.Lock()
         _make_log_directories(config)
         self.error_log = ErrorLog(config.error_log, config.log_level)
         self.logger: logging.Logger = self.error_log.logger
@@ -60,12 +66,12 @@ class Server:
         """Bind, listen and serve; returns at once."""
         with self._lock:
             try:
-                handed_over = activated_listeners()
-                kept = {("activated", number): sock for number, sock in enumerate(handed_over)}
-                self._listeners = self._listen(self.config, kept)
+                handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
+                self._listeners = open_listeners(_addresses(self.config), handed_over)
                 if self.config.user is not None:
                     drop_to(self.config.user)
             except FastwsError:
+                self._close_listeners(self._listeners)
                 self._close()
                 raise
             for index in range(self.worker_count):
@@ -73,30 +79,6 @@ class Server:
             for worker in self._workers:
                 worker.start(list(self._listeners.values()))
         self._log_start()
-
-    def _listen(
-        self, config: Config, kept: dict[tuple[str, int], socket.socket]
-    ) -> dict[tuple[str, int], socket.socket]:
-        """Return the listening sockets that ``config`` asks for; those of ``kept`` are not opened again.
-
-        Those that the service manager handed over are always kept.
-        """
-        listeners = {key: sock for key, sock in kept.items() if key[0] == "activated"}
-        wanted = [(config.host, port) for port in config.listen_ports]
-        wanted += [(f"unix:{path}", 0) for path in config.listen_unix]
-        try:
-            for host, port in wanted:
-                found = kept.get((host, port))
-                if found is None:
-                    is_unix = host.startswith("unix:")
-                    found = listen_unix(host[5:]) if is_unix else listen_tcp(host, port)
-                listeners[host, port] = found
-        except ListenError:
-            for key, listener in listeners.items():
-                if key not in kept:
-                    listener.close()
-            raise
-        return listeners
 
     def _log_start(self) -> None:
         config = self.config
@@ -177,52 +159,78 @@ class Server:
     def reload(self, read: Callable[[], Config]) -> None:
         """Serve by the configuration that ``read`` returns, without losing a request; reopen the logs.
 
-        If it cannot be read, or a new port cannot be had, the old one stays and the errors are logged.
+        Once this returns, no request is answered by the old one. If anything is wrong with the new one, the
+        old one stays and the errors are logged.
         """
         with self._lock:
-            self.access_log.reopen()
-            self.error_log.file.reopen()
+            if self._is_stopping:
+                return
+            self._open_logs_anew(self.config)
             try:
                 config = read()
                 site = self._make_site(config)
-                listeners = self._listen(config, self._listeners)
+                listeners = open_listeners(_addresses(config), self._listeners)
             except (ConfigError, ListenError) as error:
-                self.logger.error("the configuration was not reloaded:\n%s", error)
-                return
-            dropped = [sock for key, sock in self._listeners.items() if key not in listeners]
-            self.config, self._listeners = config, listeners
-            previous_site, self._site = self._site, site
-            self.error_log.set_level(config.log_level)
-            self._tell_all(lambda w: w.adopt(config, self._site, list(listeners.values())))
-            previous_site.close()
-            for listener in dropped:
-                listener.close()
+                self.logger.error("the configuration was not reloaded; what is wrong with it:")
+                for line in str(error).splitlines():
+                    self.logger.error("%s", line)
+            except Exception:
+                self.logger.exception("the configuration was not reloaded")
+            else:
+                self._adopt(config, site, listeners)
+
+    def _adopt(self, config: Config, site: Site, listeners: dict[Address, socket.socket]) -> None:
+        dropped = {address: sock for address, sock in self._listeners.items() if address not in listeners}
+        previous_config, self.config = self.config, config
+        previous_site, self._site = self._site, site
+        self._listeners = listeners
+        if (config.access_log, config.error_log) != (previous_config.access_log, previous_config.error_log):
+            self._open_logs_anew(config)
+        self.error_log.set_level(config.log_level)
+        sockets = list(listeners.values())
+        self._tell_all(lambda worker: worker.adopt(config, site, sockets), ANSWER_S)
+        self._close_listeners(dropped)
+        previous_site.close()
+        for name, field in _FIXED_AT_START.items():
+            if getattr(config, field) != getattr(self._config_at_start, field):
+                self.logger.warning("%s was changed; that takes effect at the next start", name)
         self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
+
+    def _open_logs_anew(self, config: Config) -> None:
+        for file, path in ((self.access_log, config.access_log), (self.error_log.file, config.error_log)):
+            file.path = path
+            file.reopen()
 
     def stop(self, timeout_s: float | None = None) -> None:
         """Drain: accept no more, finish what is in flight, and end within ``timeout_s`` (None: DrainTimeout)."""
-        if timeout_s is None:
-            timeout_s = self.config.drain_timeout_s
-        deadline = time.monotonic() + timeout_s
         with self._lock:
             if self._is_stopping:
                 return
             self._is_stopping = True
-            grace_s = min(GRACE_S, timeout_s / 2)
-            self._tell_all(lambda worker: worker.drain(grace_s))
-            self._accept_rest()
-            for worker in self._workers:
-                worker.tell(Worker.finish)
-            for worker in self._workers:
-                if not worker.join(max(0.0, deadline - time.monotonic())):
-                    self.logger.warning("responses in flight were cut off after DrainTimeout")
-                    worker.tell(Worker.stop)
-                    worker.join()
+        if timeout_s is None:
+            timeout_s = self.config.drain_timeout_s
+        deadline = time.monotonic() + timeout_s
+        grace_s = min(GRACE_S, timeout_s / 2)
+        self._tell_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
+        self._close_listeners(self._listeners)
+        for worker in self._workers:
+            worker.tell(Worker.finish)
+        if not all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self._workers):
+            self.logger.warning("connections still open after DrainTimeout are cut off")
+            self.abort()
+        if not all(worker.join(ANSWER_S) for worker in self._workers):
+            self.logger.error("a worker is stuck and was left behind")
         self.logger.info("fastws stopped")
         self._close()
 
-    def _tell_all(self, task: Callable[[Worker], None]) -> None:
+    def abort(self) -> None:
+        """Have a ``stop`` in progress end now, whatever is in flight. Any thread, and signal handlers."""
+        for worker in self._workers:
+            worker.tell(Worker.stop)
+
+    def _tell_all(self, task: Callable[[Worker], None], timeout_s: float) -> None:
         """Have every worker do ``task``, and wait until all have."""
+        deadline = time.monotonic() + timeout_s
         done = [threading.Event() for _ in self._workers]
 
         def acknowledged(event: threading.Event) -> Callable[[Worker], None]:
@@ -236,18 +244,30 @@ class Server:
 
         for worker, event in zip(self._workers, done, strict=True):
             worker.tell(acknowledged(event))
-        for event in done:
-            event.wait(5)
+        for worker, event in zip(self._workers, done, strict=True):
+            # A worker that has failed does nothing more.
+            while not event.wait(0.05) and not worker.join(0) and time.monotonic() < deadline:
+                pass
 
-    def _accept_rest(self) -> None:
+    def _close_listeners(self, listeners: Mapping[Address, socket.socket]) -> None:
         """Hand over what still waits in the listeners' queues, then close them."""
-        for listener in self._listeners.values():
-            while accepted := self._workers[0].reactor.accept(listener, ACCEPT_BATCH):
-                for fd, peer in accepted:
-                    self.least_loaded(self._workers[0]).hand_over(fd, peer)
-            if listener.family == socket.AF_UNIX:
-                os.unlink(listener.getsockname())
+        for address, listener in listeners.items():
+            if address[0] != ACTIVATED:  # with those the service manager may go on
+                turn_away(listener)
+            if self._workers:
+                self._accept_rest(listener, self._workers[0])
             listener.close()
+
+    def _accept_rest(self, listener: socket.socket, first: Worker) -> None:
+        """Hand over what waits, and no more than a queue holds: a socket that others keep open fills up again."""
+        left = BACKLOG
+        try:
+            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH)):
+                left -= len(accepted)
+                for fd, peer in accepted:
+                    self.least_loaded(first).hand_over(fd, peer)
+        except OSError as error:
+            self.logger.error("connections that waited could not be accepted: %s", error.strerror)
 
     def _close(self) -> None:
         self._site.close()
@@ -280,6 +300,13 @@ class _Hidden:
             numbers.add((info.st_dev, info.st_ino))
         numbers.discard(None)
         return numbers  # type: ignore[return-value]
+
+
+def _addresses(config: Config) -> list[Address]:
+    """Return where ``config`` says that the server listens."""
+    return [(config.host, port) for port in config.listen_ports] + [
+        (f"unix:{path}", 0) for path in config.listen_unix
+    ]
 
 
 def default_worker_count(backend: backends.Backend) -> int:

@@ -13,6 +13,9 @@ from .errors import ListenError
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START
 
+NOTIFY_S = 1.0
+"""How long a manager that reads nothing can hold up a start, a reload or an end."""
+
 
 def activated_listeners() -> list[socket.socket]:
     """Return the listening sockets that were handed over, non-blocking, in their order.
@@ -21,23 +24,25 @@ def activated_listeners() -> list[socket.socket]:
     """
     if not is_socket_activated():
         return []
-    listeners = []
-    for fd in range(FIRST_FD, FIRST_FD + int(os.environ["LISTEN_FDS"])):
-        try:
-            listener = socket.socket(fileno=fd)
-            accepts = listener.type == socket.SOCK_STREAM and listener.getsockopt(
-                socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-            )
-        except OSError as error:
-            raise ListenError(f"descriptor {fd} of LISTEN_FDS is not a socket: {error.strerror}") from None
-        if not accepts:
-            raise ListenError(f"descriptor {fd} of LISTEN_FDS is not a listening stream socket")
-        os.set_inheritable(fd, False)
-        listener.setblocking(False)
-        if listener.family != socket.AF_UNIX:
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listeners.append(listener)
-    return listeners
+    count = os.environ["LISTEN_FDS"]
+    if not (count.isascii() and count.isdigit()):
+        raise ListenError(f"LISTEN_FDS is {count!r}; the number of sockets handed over is needed")
+    return [_activated(fd) for fd in range(FIRST_FD, FIRST_FD + int(count))]
+
+
+def _activated(fd: int) -> socket.socket:
+    try:
+        listener = socket.socket(fileno=fd)
+        accepts = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ListenError(f"descriptor {fd} of LISTEN_FDS is not a socket: {error.strerror}") from None
+    if not accepts or listener.type != socket.SOCK_STREAM:
+        raise ListenError(f"descriptor {fd} of LISTEN_FDS is not a listening stream socket")
+    os.set_inheritable(fd, False)
+    listener.setblocking(False)
+    if listener.family != socket.AF_UNIX:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def notify(state: str) -> None:
@@ -49,6 +54,7 @@ def notify(state: str) -> None:
         address = "\0" + address[1:]  # an abstract name
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.settimeout(NOTIFY_S)
             sender.connect(address)
             sender.sendall(state.encode())
     except OSError:
