@@ -88,7 +88,9 @@ cdef inline bint _matches(const char *text, const char *lower, size_t size) noex
 
 
 cdef const char *value_of(fastws_field *field) noexcept nogil:
-    return <const char *>NULL if field == NULL else field.value
+    if field == NULL:
+        return b""
+    return field.value
 
 
 cdef uint32_t size_of(fastws_field *field) noexcept nogil:

@@ -48,11 +48,16 @@ static inline void fastws_spell_moment(fastws_moment *moment, int json) {
                    t.tm_mday, months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec, sign, zone));
 }
 
-/* Looks at both clocks; spells only when a second has passed (a second of -1 forces it). */
-static inline void fastws_tick(fastws_moment *moment, int json) {
+static inline void fastws_look_at_clock(fastws_moment *moment) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     moment->now = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Looks at both clocks; spells only when a second has passed (a second of -1 forces it). */
+static inline void fastws_tick(fastws_moment *moment, int json) {
+    struct timespec now;
+    fastws_look_at_clock(moment);
     /* Coarse is a fifth of the cost, and behind by less than a tick of the kernel's. */
     clock_gettime(FASTWS_REALTIME, &now);
     if (now.tv_sec != moment->second) {

@@ -14,4 +14,5 @@ cdef extern from "_moment.h" nogil:
         char tail[3][128]          # Date, Connection, and the empty line
         char log_time[64]
 
+    void fastws_look_at_clock(fastws_moment *moment)  # the monotonic one alone
     void fastws_tick(fastws_moment *moment, int json)

@@ -82,6 +82,8 @@ def parse_request(bytes data not None, Py_ssize_t start, Py_ssize_t scanned, lim
     cdef const char *bytes_ = PyBytes_AS_STRING(data) + start
     cdef long length
     cdef fastws_head head
+    if start < 0 or size < 0:
+        raise IndexError("start lies outside data")
     if scanned > start and data.find(b"\r\n\r\n", max(start, scanned - 3)) < 0:
         length = FASTWS_INCOMPLETE
     else:
@@ -90,7 +92,7 @@ def parse_request(bytes data not None, Py_ssize_t start, Py_ssize_t scanned, lim
             size,
             PyLong_AsLong(<object>PyTuple_GET_ITEM(limits, 0)),
             PyLong_AsLong(<object>PyTuple_GET_ITEM(limits, 1)),
-            min(PyLong_AsLong(<object>PyTuple_GET_ITEM(limits, 2)), FASTWS_MAX_FIELDS),
+            max(0, min(PyLong_AsLong(<object>PyTuple_GET_ITEM(limits, 2)), FASTWS_MAX_FIELDS)),
             &head,
         )
     if length > 0:

@@ -30,6 +30,8 @@ _UNSAFE_LOG = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 
 def parse_request(data: bytes, start: int, scanned: int, limits: Limits) -> Request | None:
     """See ``backend.Parser.parse_request``."""
+    if not 0 <= start <= len(data):
+        raise IndexError("start lies outside data")
     end = data.find(b"\r\n\r\n", max(start, scanned - 3))
     # An empty line right at the start is the one tolerated before the request line, not the head's end.
     if end == start:

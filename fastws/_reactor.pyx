@@ -24,7 +24,8 @@ from ._fields cimport (
 )
 from ._line cimport FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_put_combined, fastws_put_json, fastws_text
 from ._moment cimport (
-    FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_moment, fastws_tick,
+    FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_look_at_clock, fastws_moment,
+    fastws_tick,
 )
 from ._scan cimport FASTWS_MAX_FIELDS, fastws_field, fastws_head, fastws_scan_head
 from ._table cimport Entry, Table
@@ -55,6 +56,7 @@ cdef enum:
     MEMO_SLOTS = 64            # Accept-Encoding values remembered; browsers have a dozen
     MEMO_TEXT = 96
     DURATION_BUCKETS = 13      # as many as events.DURATION_BOUNDS_S, and one for what took longer
+    LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
     UNKNOWN = -2               # no entry has it as its codings
 
 cdef double[DURATION_BUCKETS - 1] _bounds_s = DURATION_BOUNDS_S
@@ -158,6 +160,8 @@ cdef class Reactor:
         cdef epoll_event event
         cdef int room
         cdef Watched *grown
+        if fd < 0:
+            raise ValueError(f"Invalid file descriptor: {fd}")
         if fd >= self._watched_room:
             room = max(64, 2 * self._watched_room, fd + 1)
             grown = <Watched *>realloc(self._watched, room * sizeof(Watched))
@@ -177,6 +181,11 @@ cdef class Reactor:
             raise OSError(errno, "epoll_ctl failed")
         return 0
 
+    cdef Watched *_find_watched(self, int fd, int role) except NULL:
+        if not 0 <= fd < self._watched_room or self._watched[fd].role != role:
+            raise KeyError(fd)
+        return &self._watched[fd]
+
     def add_listener(self, int fd, owner):
         """See ``backend.Reactor.add_listener``."""
         # One worker is woken for a new connection, not all of them.
@@ -184,7 +193,7 @@ cdef class Reactor:
 
     def remove_listener(self, int fd):
         """See ``backend.Reactor.remove_listener``."""
-        self._watched[fd].role = ROLE_NONE
+        self._find_watched(fd, ROLE_LISTENER).role = ROLE_NONE
         epoll_ctl(self._epoll, EPOLL_CTL_DEL, fd, NULL)
 
     def accept(self, listener, int limit):
@@ -224,13 +233,13 @@ cdef class Reactor:
     def remove(self, int fd):
         """See ``backend.Reactor.remove``."""
         # Closing takes the descriptor out of the epoll set; events on their way have an old generation.
-        self._watched[fd].role = ROLE_NONE
-        self._watched[fd].owner = NULL
-        self._watched[fd].generation += 1
+        cdef Watched *watched = self._find_watched(fd, ROLE_CONNECTION)
+        watched.role, watched.owner = ROLE_NONE, NULL
+        watched.generation += 1
 
     def set_interest(self, int fd, int interest):
         """See ``backend.Reactor.set_interest``."""
-        cdef Watched *watched = &self._watched[fd]
+        cdef Watched *watched = self._find_watched(fd, ROLE_CONNECTION)
         cdef epoll_event event
         cdef int before = watched.interest
         watched.interest = interest
@@ -243,7 +252,7 @@ cdef class Reactor:
 
     def last_activity(self, int fd):
         """See ``backend.Reactor.last_activity``."""
-        return self._watched[fd].active
+        return self._find_watched(fd, ROLE_CONNECTION).active
 
     def wake(self):
         """See ``backend.Reactor.wake``."""
@@ -264,8 +273,10 @@ cdef class Reactor:
         cdef int count
         cdef double left
         self._woken = False
+        self._found_count = 0
+        fastws_look_at_clock(&self._moment)  # Python may have taken its time
         while True:
-            left = deadline - self._moment.now
+            left = min(deadline - self._moment.now, LONGEST_WAIT_S)
             # Rounded up: a wait that ends a moment before its deadline would be repeated at once.
             count = epoll_wait(self._epoll, self._ready, READY_MAX, <int>(left * 1000) + 1 if left > 0 else 0)
             self._turn += 1
@@ -304,7 +315,7 @@ cdef class Reactor:
         for i in range(inputs):
             self._answer(self._inputs[i].fd, self._inputs[i].data, self._inputs[i].size)
         if self._hits != hits:
-            fastws_tick(&self._moment, self._log_format == LOG_JSON)
+            fastws_look_at_clock(&self._moment)  # no tick: a partial answer still needs this second's texts
             self._measure(self._moment.now - begun, self._hits - hits)
 
     cdef void _measure(self, double seconds, uint64_t answers) noexcept nogil:
@@ -354,7 +365,6 @@ cdef class Reactor:
             elif found.kind == PARTIAL:
                 data = self._partial(found)
             events.append((<object>self._watched[found.fd].owner, found.kind, data))
-        self._found_count = 0
         return events
 
     cdef object _partial(self, Found *found):
@@ -564,7 +574,7 @@ cdef class Reactor:
         ):
             return  # out of memory: the line is lost, the answer is not
         peer.data, peer.size = self._watched[fd].peer, self._watched[fd].peer_len
-        user.data, user.size = NULL, 0
+        user.data, user.size = b"", 0
         time.data, time.size = self._moment.log_time, self._moment.log_time_len
         line.data, line.size = answer.line, answer.line_len
         referer.data, referer.size = answer.referer, answer.referer_len
@@ -602,6 +612,9 @@ cdef class Reactor:
         """See ``backend.Reactor.take_log``."""
         lines = PyBytes_FromStringAndSize(self._log, self._log_used)
         self._log_used = 0
+        if self._log_room > ARENA_BYTES:  # it grew by one unusual turn
+            free(self._log)
+            self._log, self._log_room = NULL, 0
         return lines
 
     def publish(self, str path, int codings, bytes head, bytes not_modified_head, bytes body, str etag,

@@ -13,8 +13,10 @@ cdef extern from "sys/stat.h" nogil:
 cdef extern from *:
     """
     #include <sys/stat.h>
-    #define FASTWS_MTIME_NS(s) ((s).st_mtim.tv_sec * 1000000000LL + (s).st_mtim.tv_nsec)
-    #define FASTWS_CTIME_NS(s) ((s).st_ctim.tv_sec * 1000000000LL + (s).st_ctim.tv_nsec)
+    /* Unsigned, for a file's time may lie beyond what 64 bits of nanoseconds hold: it may wrap, then. */
+    #define FASTWS_NS(t) ((long long)((unsigned long long)(t).tv_sec * 1000000000ULL + (unsigned long long)(t).tv_nsec))
+    #define FASTWS_MTIME_NS(s) FASTWS_NS((s).st_mtim)
+    #define FASTWS_CTIME_NS(s) FASTWS_NS((s).st_ctim)
     """
     long long FASTWS_MTIME_NS(stat_t status) nogil
     long long FASTWS_CTIME_NS(stat_t status) nogil

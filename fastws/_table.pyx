@@ -88,11 +88,13 @@ cdef class Table:
         cdef size_t cost = ENTRY_OVERHEAD + len(path_bytes) + len(head) + len(not_modified_head) + len(body)
         cdef Entry *old = self.look_up(path_bytes, <uint32_t>len(path_bytes), codings)
         cdef Entry *entry
-        cdef int i
+        cdef Dependency known[MAX_DEPENDS]
         if old != NULL:
             self._unlink(old)
         self.bury()
-        if cost > self._cost_max or len(depends) > MAX_DEPENDS or not self._reserve():
+        if len(depends) > MAX_DEPENDS or not _spell(depends, names, known):
+            return 0
+        if cost > self._cost_max or not self._reserve():
             return 0
         while self._cost + cost > self._cost_max:
             self._evict()
@@ -108,16 +110,7 @@ cdef class Table:
         entry.etag, entry.etag_len = PyBytes_AS_STRING(etag_bytes), <uint32_t>len(etag_bytes)
         entry.last_modified, entry.last_modified_len = PyBytes_AS_STRING(date_bytes), <uint32_t>len(date_bytes)
         entry.codings, entry.cost = codings, cost
-        for i in range(len(depends)):
-            entry.depends[i].path = PyBytes_AS_STRING(names[i])
-            (
-                entry.depends[i].device,
-                entry.depends[i].inode,
-                entry.depends[i].size,
-                entry.depends[i].mtime_ns,
-                entry.depends[i].ctime_ns,
-            ) = depends[i][1]
-        entry.depend_count = <int>len(depends)
+        entry.depends, entry.depend_count = known, <int>len(depends)
         Py_INCREF(owner)
         entry.owner = <PyObject *>owner
         self._link(entry)
@@ -204,6 +197,18 @@ cdef class Table:
             "entries": self._entry_count,
             "entry_bytes": self._cost,
         }
+
+
+cdef bint _spell(tuple depends, tuple names, Dependency *known) except -1:
+    """Write what an answer depends on to ``known``; False if a file's time does not fit 64 bits of ns."""
+    cdef int i
+    for i in range(len(depends)):
+        known[i].path = PyBytes_AS_STRING(names[i])
+        try:
+            known[i].device, known[i].inode, known[i].size, known[i].mtime_ns, known[i].ctime_ns = depends[i][1]
+        except OverflowError:
+            return False
+    return True
 
 
 cdef inline uint64_t _hash(const char *text, uint32_t size) noexcept nogil:

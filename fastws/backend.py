@@ -28,8 +28,8 @@ class Parser(Protocol):
 
         ``scanned`` is the length that ``data`` had at the last call for the same head (0 at the first), so
         that a head that trickles in is not searched again and again. Raises ``HTTPError`` with 400, 414 or
-        431, as early as that is certain. RFC 9112 sections 2 to 5; one empty line before the head is
-        tolerated.
+        431, as early as that is certain, and ``IndexError`` for a start outside ``data``. RFC 9112 sections
+        2 to 5; one empty line before the head is tolerated.
         """
 
     def build_head(self, status: int, fields: Fields) -> bytes:
