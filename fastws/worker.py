@@ -290,7 +290,8 @@ class Worker:
         )
         if response.detail:
             level = logging.ERROR if response.status >= 500 and response.status != 501 else logging.INFO
-            self.logger.log(level, '%s: %s %s "%s"', connection.peer, response.status, response.detail, line)
+            reason = f'{connection.peer}: {response.status} {response.detail} "{line}"'
+            self._server.error_log.note(level, reason)
 
     # Reload and end: tasks for ``tell``
 
