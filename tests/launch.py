@@ -62,8 +62,8 @@ def running(
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert popen.stderr is not None
     try:
-        assert popen.stderr is not None
         banner = next((line for line in popen.stderr if "://" in line or "unix:" in line), "")
         yield Process(popen, banner)
     finally:

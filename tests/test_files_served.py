@@ -277,6 +277,7 @@ def test_directory_swapped_while_it_is_asked_for_never_shows_the_outside(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_link_swapped_100_000_times_never_shows_the_outside(serve: Serve, root: Path, tmp_path: Path) -> None:
     targets = [root / "a.txt", tmp_path / "outside" / "secret.txt"]
     swap_while_asking(serve(), root / "link", targets, "/link", swaps=100_000)
