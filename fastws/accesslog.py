@@ -6,6 +6,7 @@ line through the standard library's ``logging``.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -37,6 +38,7 @@ class LogFile:
         self._on_loss = on_loss
         self._lock = threading.Lock()
         self._lost = 0
+        self._cut = b""  # the rest of a line that a full disk cut, to be written before any other
         self._fd = self._open()
         self.number = self._number()
 
@@ -53,21 +55,27 @@ class LogFile:
         if self._fd < 0 or not lines:
             return
         with self._lock:
+            lines = self._cut + lines
             written = 0
             try:
                 while written < len(lines):
                     written += os.write(self._fd, lines[written:] if written else lines)
             except OSError as error:
-                self._lose(lines[written:], error)
+                self._lose(lines, written, error)
                 return
+            self._cut = b""
             if self._lost:
                 self._on_loss(f"{self.path} takes lines again; {self._lost} were lost")
                 self._lost = 0
 
-    def _lose(self, lines: bytes, error: OSError) -> None:
+    def _lose(self, lines: bytes, written: int, error: OSError) -> None:
+        """Count the lines of which nothing is in the file; keep the rest of one that has begun."""
         if not self._lost:
             self._on_loss(f"lines for {self.path} are being lost: {error.strerror}")
-        self._lost += lines.count(b"\n")
+        is_cut = lines[written - 1] != 0x0A if written else bool(self._cut)
+        end = lines.index(b"\n", written) + 1 if is_cut else written
+        self._cut = lines[written:end]
+        self._lost += lines.count(b"\n", end)
 
     def reopen(self) -> None:
         """Close and open the file again, after a rotation has moved it. Keeps the old one if that fails."""
@@ -79,6 +87,8 @@ class LogFile:
                 return
             if self._fd >= 0:
                 os.close(self._fd)
+            self._lost += bool(self._cut)
+            self._cut = b""
             self._fd = fresh
             self.number = self._number()
 
@@ -91,6 +101,7 @@ class LogFile:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with self._lock:
+            self._lost += bool(self._cut)
             if self._lost:
                 self._on_loss(f"{self._lost} lines for {self.path} were lost")
                 self._lost = 0

@@ -66,7 +66,7 @@ class Worker:
         self._listeners: tuple[socket.socket, ...] = ()
         self._resume_accept_at: float | None = None
         self._flush_at = time.monotonic() + FLUSH_S
-        self._is_stopping = False
+        self._is_stopping = self._has_ended = False
         self.grace_s = 0.0
         self._may_end = False
         self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
@@ -114,7 +114,10 @@ class Worker:
     def hand_over(self, fd: int, peer: str) -> None:
         """Give this worker a connection that another one accepted."""
         self._arrivals.append((fd, peer))
-        self.reactor.wake()
+        if self._has_ended:  # since it was chosen
+            self._close_arrivals()
+        else:
+            self.reactor.wake()
 
     def tell(self, task: Callable[[Worker], None]) -> None:
         """Have ``task`` done by this worker's thread, soon."""
@@ -135,8 +138,10 @@ class Worker:
             self.logger.exception(
                 "this worker failed; its connections are closed and another takes its place"
             )
-            self._end()
-            self._server.replace(self)
+            try:
+                self._end()
+            finally:
+                self._server.replace(self)
         else:
             self._end()
 
@@ -330,9 +335,18 @@ class Worker:
         self._is_stopping = True
 
     def _end(self) -> None:
+        self._has_ended = True
         for connection in list(self._connections):
             connection.close()
-        while self._arrivals:
-            os.close(self._arrivals.popleft()[0])
+        self._close_arrivals()
         self._server.access_log.write(self.reactor.take_log())
         self.reactor.close()
+
+    def _close_arrivals(self) -> None:
+        """Close what nobody will serve; the thread that handed it over may be doing the same."""
+        while True:
+            try:
+                fd, _ = self._arrivals.popleft()
+            except IndexError:
+                return
+            os.close(fd)
