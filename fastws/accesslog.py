@@ -157,7 +157,16 @@ class _LogFileHandler(logging.Handler):
 
 
 def _say(text: str) -> None:
-    os.write(2, f"fastws: {text}\n".encode())
+    with contextlib.suppress(OSError):  # perhaps nobody reads standard error either
+        os.write(2, f"fastws: {text}\n".encode())
+
+
+class _Logger(logging.Logger):
+    """A logger that is in no registry: two servers in one process keep two logs."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        """The inherited one remembers its answers, and only the registry would make it forget them."""
+        return level >= self.level
 
 
 class ErrorLog:
@@ -166,8 +175,7 @@ class ErrorLog:
     def __init__(self, path: str, level: str) -> None:
         # What the error log itself loses has nowhere else to be said than standard error.
         self.file = LogFile(path, _say)
-        # Not registered by name: two servers in one process keep two logs.
-        self.logger = logging.Logger("fastws", _LEVELS[level])
+        self.logger: logging.Logger = _Logger("fastws", _LEVELS[level])
         self.logger.addHandler(_LogFileHandler(self.file))
 
     def note(self, level: int, text: str) -> None:
