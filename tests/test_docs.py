@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
-
-import pytest
 
 from fastws import load, worker
 from fastws.framing import CHUNK_LINE_BYTES
@@ -20,38 +17,10 @@ DEPLOYMENT = (REPOSITORY / "docs" / "deployment.md").read_text()
 MODULES = re.findall(r"^\|[^|]*\| `(\w+\.pyx?)` \|", DESIGN, re.MULTILINE)
 
 
-def imports(path: Path) -> set[str]:
-    """The modules of the package that the one at ``path`` imports, anywhere but for type checkers."""
-    if path.suffix == ".pyx":
-        return set(re.findall(r"^from \.(\w+) c?import", path.read_text(), re.MULTILINE))
-    found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        waiting += ast.iter_child_nodes(node)
-        if isinstance(node, ast.ImportFrom):
-            name = "." * node.level + (node.module or "")
-            if name in (".", "fastws"):
-                found |= {alias.name for alias in node.names}
-            elif name.startswith((".", "fastws.")):
-                found.add(name.removeprefix("fastws").removeprefix("."))
-    return found
-
-
 def test_every_module_has_its_row() -> None:
     assert sorted(MODULES) == sorted(
         path.name for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyx")
     )
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_module_imports_only_what_stands_above_it(name: str) -> None:
-    known = [module.partition(".")[0] for module in MODULES]
-    above = set(known[: MODULES.index(name)])
-    imported = {module for module in imports(PACKAGE / name) if module in known}
-    assert imported - above == set()
 
 
 def test_limits_are_as_the_page_says() -> None:
