@@ -9,7 +9,7 @@ freshness and ownership.
 
 import os
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, errno
@@ -355,19 +355,34 @@ cdef class Reactor:
         found.generation = self._watched[fd].generation
         return found
 
+    def replay(self, int fd, bytes data not None):
+        """See ``backend.Reactor.replay``."""
+        cdef const char *bytes_ = PyBytes_AS_STRING(data)
+        cdef size_t size = len(data)
+        self._find_watched(fd, ROLE_CONNECTION)
+        self._turn += 1  # a look at the files for these bytes, which were read after the last one
+        self._found_count = 0
+        with nogil:
+            fastws_tick(&self._moment, self._log_format == LOG_JSON)
+            self._answer(fd, bytes_, size)
+        if self._found_count == 0:
+            return READ, b""
+        self._found_count = 0
+        return self._found[0].kind, self._event_data(&self._found[0])
+
     cdef list _report(self):
         cdef list events = []
         cdef Found *found
         cdef int i
         for i in range(self._found_count):
             found = &self._found[i]
-            data = None
-            if found.kind == READ or found.kind == DONE:
-                data = PyBytes_FromStringAndSize(found.data, found.data_len)
-            elif found.kind == PARTIAL:
-                data = self._partial(found)
-            events.append((<object>self._watched[found.fd].owner, found.kind, data))
+            events.append((<object>self._watched[found.fd].owner, found.kind, self._event_data(found)))
         return events
+
+    cdef object _event_data(self, Found *found):
+        if found.kind == READ or found.kind == DONE:
+            return PyBytes_FromStringAndSize(found.data, found.data_len)
+        return self._partial(found) if found.kind == PARTIAL else None
 
     cdef object _partial(self, Found *found):
         cdef Queued *answer = &found.partial

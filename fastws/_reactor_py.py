@@ -10,6 +10,7 @@ import selectors
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from .events import ACCEPT, IDLE, INPUT, OUTPUT, READ, RESET, WRITE, Event, ReplayCounters
 from .messages import Identity, Limits
@@ -143,6 +144,10 @@ class Reactor:
             pass  # readiness was a false alarm
         except OSError:
             events.append((watched.owner, RESET, None))
+
+    def replay(self, fd: int, data: bytes) -> tuple[int, Any]:
+        """Nothing is replayed on this side."""
+        return READ, data
 
     def _drain_wakes(self) -> None:
         try:

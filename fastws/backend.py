@@ -125,6 +125,13 @@ class Reactor(Protocol):
         Returns early, perhaps with nothing, when woken or when the access log's buffer is full.
         """
 
+    def replay(self, fd: int, data: bytes) -> tuple[int, Any]:
+        """Answer what can be answered of requests that Python has read or has left; ``fd`` waits for nothing else.
+
+        Returns (kind, data) as in an event: ``READ`` with the bytes that need Python, none if all is
+        answered; ``DONE``; ``PARTIAL``; or ``RESET``.
+        """
+
     def wake(self) -> None:
         """Make a ``wait`` in progress, or else the next one, return. Any thread, and signal handlers."""
 

@@ -9,44 +9,17 @@ from __future__ import annotations
 import os
 import socket
 import time
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from . import framing
+from . import framing, states
 from .errors import HTTPError
-from .events import IDLE, INPUT, OUTPUT, PartialSend
+from .events import DONE, IDLE, INPUT, OUTPUT, PARTIAL, READ, PartialSend
 from .messages import Request, Response
-from .transmit import FileShrankError, Transmission, unacknowledged_bytes
+from .states import State
+from .transmit import FileShrankError, Transmission, socket_over, unacknowledged_bytes
 
 if TYPE_CHECKING:
     from .worker import Worker
-
-LINGER_S = 2.0
-"""How long a closing connection waits for the client to read the last answer; nginx: lingering_timeout 5s."""
-
-LINGER_BYTES = 1 << 20
-"""How much a closing connection reads and throws away meanwhile."""
-
-TURN_REQUESTS = 16
-"""How many pipelined requests one connection has answered by Python before others get their turn."""
-
-FOREVER_S = 86400.0
-"""The deadline where the configuration sets none."""
-
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_END = b"\r\n"
-_KEEP_ALIVE_END = b"Connection: keep-alive\r\n\r\n"
-_CLOSE_END = b"Connection: close\r\n\r\n"
-
-
-class State(IntEnum):
-    """What the connection is doing."""
-
-    HEAD = 0  # between requests, or in a request head
-    BODY = 1
-    SENDING = 2
-    LINGERING = 3  # the last answer is sent; the client may still be sending
-    CLOSED = 4
 
 
 class Connection:
@@ -62,6 +35,7 @@ class Connection:
         "_decoder",
         "_grace_until",
         "_is_last",
+        "_is_tried",
         "_mark",
         "_request",
         "_response",
@@ -95,6 +69,7 @@ class Connection:
         self._decoder: framing.LengthDecoder | framing.ChunkedDecoder | None = None
         self._transmission: Transmission | None = None
         self._is_last = False
+        self._is_tried = False  # the reactor has looked at the buffer and left it to Python
         self._grace_until = 0.0  # set while draining
 
     # Events of the reactor
@@ -103,16 +78,20 @@ class Connection:
         """Take bytes from the client; none: it will send no more."""
         if self.state is State.LINGERING:
             self._scanned += len(data)
-            if not data or self._scanned > LINGER_BYTES:
+            if not data or self._scanned > states.LINGER_BYTES:
                 self.close()
             return
         if not data:
             # A client that half-closes has had all its complete requests answered by now.
             self.close()
             return
-        if not self._buffer and self.state is State.HEAD:
-            self._since = time.monotonic()
-        self._buffer = self._buffer + data if self._buffer else data
+        if self._buffer:
+            self._buffer += data
+        else:
+            self._buffer = data
+            if self.state is State.HEAD:
+                self._since = time.monotonic()
+                self._is_tried = True
         self._advance()
 
     def on_write(self, _: None = None) -> None:
@@ -130,6 +109,10 @@ class Connection:
 
     def on_partial(self, partial: PartialSend) -> None:
         """Finish an answer that the reactor began to replay."""
+        if self._finish_replay(partial):
+            self._advance()
+
+    def _finish_replay(self, partial: PartialSend) -> bool:
         worker = self._worker
         self._request = worker.parser.parse_request(partial.request, 0, 0, worker.limits)
         self._response = Response(partial.status, ())
@@ -139,26 +122,20 @@ class Connection:
         self._transmission.body_sent = partial.offset
         self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
         self._asked_at = self._since
-        if self._send():
-            self._advance()
+        return self._send()
 
     @property
     def sock(self) -> socket.socket:
         """The descriptor as a socket object."""
         if self._sock is None:
-            self._sock = socket.socket(self._family(), socket.SOCK_STREAM, 0, self.fd)
+            self._sock = socket_over(self.fd, self.peer)
         return self._sock
-
-    def _family(self) -> int:
-        if self.peer == "unix:":
-            return socket.AF_UNIX
-        return socket.AF_INET6 if ":" in self.peer else socket.AF_INET
 
     # The pipeline
 
     def _advance(self) -> None:
         """Go through the requests in the buffer, until more bytes, more room or a pause is needed."""
-        for _ in range(TURN_REQUESTS):
+        for _ in range(states.TURN_REQUESTS):
             if self.state is State.HEAD:
                 going = self._read_head()
             elif self.state is State.BODY:
@@ -172,9 +149,12 @@ class Connection:
 
     def _read_head(self) -> bool:
         worker = self._worker
+        if self._buffer and not self._is_tried and not self._replay():
+            return False
+        self._is_tried = False
         buffer = self._buffer
         if not buffer:
-            worker.reactor.set_interest(self.fd, IDLE)
+            self._wait_for_request()
             return False
         try:
             request = worker.parser.parse_request(buffer, 0, self._scanned, worker.limits)
@@ -192,13 +172,29 @@ class Connection:
             return self.refuse(error)
         return True
 
+    def _replay(self) -> bool:
+        """Let the reactor answer what it can of the requests in the buffer; False if nothing is left to do."""
+        kind, data = self._worker.reactor.replay(self.fd, self._buffer)
+        if kind == READ:
+            if len(data) != len(self._buffer):
+                self._buffer, self._scanned = data, 0
+                self._since = time.monotonic()
+            return True
+        if kind == PARTIAL:
+            return self._finish_replay(data)
+        if kind == DONE:
+            self.on_done(data)
+        else:
+            self.close()
+        return False
+
     def _begin_body(self, request: Request, length: int) -> None:
         worker = self._worker
         if length > worker.max_body_bytes:
             raise HTTPError(413, f"The body is larger than {worker.max_body_bytes} bytes.", close=True)
         if framing.expects_continue(request) and not self._buffer:
             try:
-                self.sock.send(_CONTINUE)
+                self.sock.send(states.CONTINUE)
             except BlockingIOError:
                 pass  # the client reads nothing; it will find its own way
             except OSError:
@@ -244,11 +240,11 @@ class Connection:
         worker = self._worker
         request = self._request
         if is_last:
-            end = _CLOSE_END
+            end = states.CLOSE_END
         elif request is not None and request.version == "HTTP/1.0":
-            end = _KEEP_ALIVE_END
+            end = states.KEEP_ALIVE_END
         else:
-            end = _END
+            end = states.END
         self._response, self._is_last = response, is_last
         published = response.publication
         try:
@@ -288,13 +284,6 @@ class Connection:
             return False
         self.state = State.HEAD
         self._since = time.monotonic()
-        if not self._buffer:
-            self._worker.reactor.set_interest(self.fd, IDLE)
-            if self._worker.is_draining:  # since this answer began
-                self.drain(self._worker.grace_s)
-            else:
-                self._worker.timers.schedule(self, self._since + self._worker.keepalive_time_s)
-            return False
         return True
 
     def _record(self) -> None:
@@ -308,13 +297,21 @@ class Connection:
             response.file.close()
         self._request = self._response = self._transmission = None
 
+    def _wait_for_request(self) -> None:
+        worker = self._worker
+        worker.reactor.set_interest(self.fd, IDLE)
+        if worker.is_draining:
+            self.drain(worker.grace_s)
+        else:
+            worker.timers.schedule(self, self._since + worker.keepalive_time_s)
+
     def _wait_for_input(self, patience_s: float) -> None:
         self._worker.reactor.set_interest(self.fd, INPUT)
         self._worker.timers.schedule(self, self._since + patience_s)
 
     def _patience(self) -> float:
         """Return the seconds after which a transfer is looked at: has it kept the minimum rate since?"""
-        return self._worker.request_timeout_s if self._worker.min_rate_bytes_s else FOREVER_S
+        return self._worker.request_timeout_s if self._worker.min_rate_bytes_s else states.FOREVER_S
 
     def _is_moving(self) -> bool:
         """Tell whether the transfer in progress has kept the minimum rate since ``_mark`` was set; set it again.
@@ -355,7 +352,7 @@ class Connection:
     def _deadline(self) -> float:
         worker = self._worker
         if self.state is State.LINGERING:
-            return self._since + LINGER_S
+            return self._since + states.LINGER_S
         if self.state in (State.BODY, State.SENDING):
             return self._since + self._patience()
         if self._buffer:
@@ -378,7 +375,7 @@ class Connection:
         self._buffer, self._scanned = b"", 0
         self.state, self._since = State.LINGERING, time.monotonic()
         self._worker.reactor.set_interest(self.fd, INPUT)
-        self._worker.timers.schedule(self, self._since + LINGER_S)
+        self._worker.timers.schedule(self, self._since + states.LINGER_S)
 
     def drain(self, grace_s: float) -> None:
         """The server is ending: a connection without a request has ``grace_s`` seconds to send a last one."""

@@ -21,6 +21,12 @@ JOIN_BYTES = 16384
 _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
 
+def socket_over(fd: int, peer: str) -> socket.socket:
+    """Return a socket object that owns ``fd``, a connection accepted from ``peer`` as the reactor names it."""
+    family = socket.AF_UNIX if peer == "unix:" else socket.AF_INET6 if ":" in peer else socket.AF_INET
+    return socket.socket(family, socket.SOCK_STREAM, 0, fd)
+
+
 class FileShrankError(Exception):
     """A file ended before the bytes that its response announced; the connection must end too."""
 

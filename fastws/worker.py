@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from .backend import Backend
 from .clock import Clock
 from .config import Config
-from .connection import Connection, State
+from .connection import Connection
 from .errors import HTTPError
 from .events import ACCEPT, DONE, PARTIAL, READ, RESET, WRITE
 from .messages import Limits, Publication, Request, Response
 from .negotiation import codings_number, preferred_codings
+from .states import State
 from .tally import Tally, WorkerStatus
 from .timers import Timers
 

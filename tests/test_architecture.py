@@ -43,6 +43,7 @@ ROWS = (
     "publication",
     "site",
     # engine
+    "states",
     "connection",
     "worker",
     # assembly
