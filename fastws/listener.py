@@ -154,12 +154,14 @@ def turn_away(listener: socket.socket) -> None:
     if isinstance(listener, UnixListener):
         listener.remove_file()
     elif sys.platform == "linux" and listener.family != socket.AF_UNIX:
-        import ctypes  # once in a server's life
-
+        try:
+            import ctypes  # once in a server's life
+        except ImportError:  # a Python without it: the gap stays, small as it is
+            return
         program = ctypes.create_string_buffer(_DROP_SYN)
         count = len(_DROP_SYN) // 8
         pointer = struct.pack("HP", count, ctypes.addressof(program))
-        with suppress(OSError):  # a kernel without socket filters: the gap stays, small as it is
+        with suppress(OSError):  # a kernel without socket filters
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
 
 

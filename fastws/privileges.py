@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
 from .errors import ConfigError, Problem
+
+_LATER = ("ctypes", "difflib", "fcntl", "html", "ipaddress", "json", "termios", "urllib.parse")
+"""What other modules import when they first need it, when the account may be unable to read them."""
 
 
 def is_root() -> bool:
@@ -26,6 +30,8 @@ def drop_to(user: str) -> None:
         raise _problem(f"there is no account {user!r}; an account of this machine is needed") from None
     if os.geteuid() == account.pw_uid:
         return
+    for name in _LATER:
+        importlib.import_module(name)
     try:
         os.setgroups(os.getgrouplist(user, account.pw_gid))
         os.setgid(account.pw_gid)

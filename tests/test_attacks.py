@@ -1,0 +1,198 @@
+"""Slow attacks by slowhttptest, while a normal client goes on at its pace."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from launch import Process, running
+from rawhttp import Client, get, put, request, wait_until
+
+pytestmark = [
+    pytest.mark.peer,
+    pytest.mark.skipif(not shutil.which("slowhttptest"), reason="needs Debian's slowhttptest"),
+    pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc"),
+]
+
+PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
+PACE_PER_S = 500
+"""Requests a second of the normal client: some way below what the pure side serves."""
+
+ATTACKS = {
+    "slow headers": ("-H", "-i", "2", "-x", "20", "-p", "3"),
+    "slow body": ("-B", "-i", "2", "-s", "100000", "-x", "20", "-p", "3"),
+    "slow read": ("-X", "-n", "2", "-w", "10", "-y", "20", "-z", "1", "-k", "3", "-p", "3"),
+}
+TARGETS = {"slow headers": "/", "slow body": "/", "slow read": "/big.bin"}
+
+
+@pytest.fixture(params=["compiled", "pure"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Process]:
+    """A server as it comes, in a process of its own."""
+    if request.param == "compiled" and PURE_ONLY:
+        pytest.skip("FASTWS_NO_EXTENSIONS=1: the compiled side was left out on purpose")
+    files = {"a.txt": b"a" * 1024, "index.html": b"<pre></pre>", "big.bin": b"b" * (1 << 20)}
+    put(tmp_path / "root", files)
+    (tmp_path / "ws.conf").write_text(
+        'DocumentRoot "root"\nListenPort 8080\nDefaultType application/octet-stream\n'
+    )
+    with running(tmp_path, side=str(request.param)) as process:
+        yield process
+
+
+def descriptors(server: Process) -> int:
+    """How many descriptors the server has open."""
+    return len(os.listdir(f"/proc/{server.popen.pid}/fd"))
+
+
+@contextmanager
+def attack(server: Process, kind: str, connections: int, directory: Path) -> Iterator[None]:
+    """Run slowhttptest until the block ends; the block begins when its connections are there."""
+    before = descriptors(server)
+    with open(directory / "slowhttptest.txt", "wb") as output:
+        attacker = subprocess.Popen(
+            [
+                *("slowhttptest", *ATTACKS[kind], "-c", str(connections), "-r", str(connections), "-l", "60"),
+                *("-u", f"http://127.0.0.1:{server.port}{TARGETS[kind]}", "-v", "1"),
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: descriptors(server) - before >= connections * 0.9, f"{connections} attackers")
+        # Meanwhile the kernel copies what slow readers asked for into its buffers, megabytes for each of them.
+        wait_until(lambda: is_prompt(server.port), "prompt answers after the onset of the attack")
+        yield
+        assert attacker.poll() is None, "the attack was over before its end"
+    finally:
+        attacker.kill()
+        attacker.wait(20)
+    wait_until(lambda: descriptors(server) <= before + 2, "the attackers' connections closed")
+
+
+def is_prompt(port: int) -> bool:
+    """Whether 50 answers one after another take less than a quarter of a second."""
+    began = time.monotonic()
+    with Client(port) as client:
+        for _ in range(50):
+            client.get("/a.txt")
+    return time.monotonic() - began < 0.25
+
+
+class Served(NamedTuple):
+    """What a normal client got: answers a second, and the longest that it waited for one."""
+
+    per_s: float
+    longest_s: float
+
+
+def served_at_pace(port: int, seconds: float) -> Served:
+    """Ask ``PACE_PER_S`` times a second, whether or not the last answer is there; count the answers in time."""
+    total = int(PACE_PER_S * seconds)
+    length = len(fetch_once(port))
+    data = request("/a.txt")
+    sent = received = 0
+    longest_s = 0.0
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        began = time.monotonic()
+        while (now := time.monotonic()) - began < seconds:
+            due = min(total, int((now - began) * PACE_PER_S) + 1)
+            if due > sent:
+                sock.sendall(data * (due - sent))
+                sent = due
+            if select.select([sock], [], [], 0.001)[0]:
+                received += len(sock.recv(1 << 20))
+            waiting = sent - received / length
+            longest_s = max(longest_s, waiting / PACE_PER_S)
+        answered = received // length
+    return Served(answered / seconds, longest_s)
+
+
+def fetch_once(port: int) -> bytes:
+    """The bytes of one answer, all as long as this one."""
+    with Client(port) as client:
+        client.send(request("/a.txt"))
+        data = b""
+        while len(data.partition(b"\r\n\r\n")[2]) < 1024:
+            data += client.sock.recv(1 << 16)
+    return data
+
+
+def served_at_once(port: int, seconds: float) -> float:
+    """Ask again as soon as the answer is there; return the answers a second."""
+    count = 0
+    with Client(port) as client:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            client.get("/a.txt")
+            count += 1
+    return count / seconds
+
+
+def processor_s(server: Process) -> float:
+    """The processor time that the server has used."""
+    fields = Path(f"/proc/{server.popen.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_normal_client_keeps_its_pace_under_attack(server: Process, tmp_path: Path, kind: str) -> None:
+    """Served on time are at least 99 % of what the same client is served in peace."""
+    ratios = []
+    for _ in range(4):  # a busy machine may spoil a round
+        peace = served_at_pace(server.port, 1)
+        with attack(server, kind, 300, tmp_path):
+            war = served_at_pace(server.port, 1)
+        ratios.append(war.per_s / peace.per_s)
+        if ratios[-1] >= 0.99:
+            break
+    print(f"{kind}: {ratios}")
+    assert max(ratios) >= 0.99
+    assert get(server.port, "/a.txt").status == 200
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_attackers_are_dropped_by_the_limits(server: Process, tmp_path: Path, kind: str) -> None:
+    """Three times RequestTimeout after an attack began, all who began it are gone, while it goes on."""
+    log = tmp_path / "log_webserver_error.txt"
+    with attack(server, kind, 20, tmp_path):
+        reason = {"slow headers": " 408 ", "slow body": " 408 ", "slow read": "reads too slowly"}[kind]
+        end = time.monotonic() + 45
+        while log.read_text().count(reason) < 18:
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_throughput_under_attack_interleaved_medians(server: Process, tmp_path: Path, kind: str) -> None:
+    """As the test of the pace, with 1,000 attackers, and with a client that asks as fast as it can."""
+    peace, war, pace, load = [], [], [], []
+    served_at_once(server.port, 0.5)
+    for _ in range(7):
+        peace.append(served_at_once(server.port, 2))
+        with attack(server, kind, 1000, tmp_path):
+            before, began = processor_s(server), time.monotonic()
+            time.sleep(1)  # what the attack alone costs
+            load.append((processor_s(server) - before) / (time.monotonic() - began))
+            war.append(served_at_once(server.port, 2))
+            pace.append(served_at_pace(server.port, 1).per_s / PACE_PER_S)
+    ratio = statistics.median(war) / statistics.median(peace)
+    print(
+        f"{kind}: closed loop {statistics.median(peace):.0f}/s in peace,"
+        f" {statistics.median(war):.0f}/s under attack ({ratio:.3f}); paced {statistics.median(pace):.3f};"
+        f" the attack costs {100 * statistics.median(load):.1f} % of a processor"
+    )
+    assert statistics.median(pace) >= 0.99
+    assert ratio >= 0.9  # the attacker itself takes its part of a processor here

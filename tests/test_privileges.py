@@ -1,0 +1,256 @@
+"""Root's rights are given up after binding, their keeping is warned of, and nothing tells versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from launch import Process, command, environment, running
+from rawhttp import Client, get, put, request, settle, thrice
+
+from fastws import Server
+from fastws.version import __version__
+
+Serve = Callable[..., Server]
+PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
+ACCOUNT = "nobody"
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/proc/self/status").exists(),
+    reason="only root can become another, on Linux",
+)
+
+
+@pytest.fixture(params=["compiled", "pure"])
+def process_side(request: pytest.FixtureRequest) -> str:
+    if request.param == "compiled" and PURE_ONLY:
+        pytest.skip("FASTWS_NO_EXTENSIONS=1: the compiled side was left out on purpose")
+    return str(request.param)
+
+
+@pytest.fixture
+def site() -> Iterator[Path]:
+    """A directory that every account can read, with a configuration; pytest's own are for one account."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        put(directory / "root", {"a.txt": b"for everybody", "private.txt": b"for root"})
+        (directory / "root" / "private.txt").chmod(0o600)
+        yield directory
+
+
+def configure(site: Path, *lines: str) -> None:
+    """Write ``ws.conf``."""
+    text = ['DocumentRoot "root"', "ListenPort 8080", "DefaultType application/octet-stream", *lines]
+    (site / "ws.conf").write_text("\n".join(text) + "\n")
+
+
+def identities(process: Process) -> set[tuple[str, ...]]:
+    """Real, effective, saved and file-system ids, and the groups, of each of the process's threads."""
+    found = set()
+    for task in Path(f"/proc/{process.popen.pid}/task").iterdir():
+        text = (task / "status").read_text()
+        found.add(tuple(re.findall(r"^(?:Uid|Gid|Groups):\s*(.*?)\s*$", text, re.MULTILINE)))
+    return found
+
+
+# User
+
+
+@as_root
+def test_user_is_become_after_binding_in_every_thread_and_for_ever(site: Path, process_side: str) -> None:
+    account = pwd.getpwnam(ACCOUNT)
+    (site / "sockets").mkdir(mode=0o700)  # nobody but root can bind there
+    configure(site, f"User {ACCOUNT}", f'Listen "unix:{site}/sockets/s"', "WorkerThreads 3")
+    with running(site, side=process_side) as process:
+        assert get(process.port, "/a.txt").body == b"for everybody"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{site}/sockets/s")
+            client.sendall(request("/a.txt"))
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        groups = " ".join(map(str, sorted(os.getgrouplist(ACCOUNT, account.pw_gid))))
+        ids = "\t".join([str(account.pw_uid)] * 4), "\t".join([str(account.pw_gid)] * 4), groups
+        assert identities(process) == {ids}
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+@as_root
+def test_everything_is_served_to_a_user_who_may_not_read_the_interpreter(
+    site: Path, process_side: str
+) -> None:
+    """As where Python lies in root's home: what is imported later is imported before the change."""
+    put(site / "root", {"index.html": b"<pre></pre>", "d/x.txt": b"x"})
+    configure(site, f"User {ACCOUNT}", "DirectoryListing on", "StatusPath /-/", "StatusAllow 192.0.2.0/24")
+    form = "Content-Type: application/x-www-form-urlencoded"
+    with running(site, side=process_side) as process:
+        assert b"a&amp;b" in get(process.port, "/", form, method="POST", body=b"x=a%26b").body
+        assert b"x.txt" in get(process.port, "/d/").body
+        assert b"x.txt" in get(process.port, "/d/", "Accept: application/json").body
+        for page in ("healthz", "readyz", "metrics", ""):
+            assert get(process.port, f"/-/{page}").status == 200
+        assert get(process.port, "/a.txt", "Range: bytes=1-2").status == 206
+        process.signal(signal.SIGHUP)
+        assert get(process.port, "/nowhere").status == 404
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    log = (site / "log_webserver_error.txt").read_text()
+    assert "Traceback" not in log
+    assert "Error:" not in log
+
+
+@as_root
+def test_what_the_user_may_not_read_is_403(site: Path, process_side: str) -> None:
+    configure(site, f"User {ACCOUNT}")
+    with running(site, side=process_side) as process:
+        assert get(process.port, "/private.txt").status == 403
+        assert get(process.port, "/a.txt").status == 200
+    configure(site)
+    with running(site, side=process_side) as process:
+        assert get(process.port, "/private.txt").body == b"for root"
+
+
+@as_root
+def test_logs_opened_as_root_go_on_after_the_change_and_a_reload(site: Path, process_side: str) -> None:
+    configure(site, f"User {ACCOUNT}")
+    with running(site, side=process_side) as process:
+        assert get(process.port, "/a.txt").status == 200
+        process.signal(signal.SIGHUP)
+        assert get(process.port, "/a.txt").status == 200
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert (site / "log_webserver.txt").read_text().count('"GET /a.txt HTTP/1.1" 200') == 2
+    assert "fastws stopped" in (site / "log_webserver_error.txt").read_text()
+
+
+def test_unknown_user_ends_the_start_with_2_and_names_the_account(site: Path) -> None:
+    configure(site, "User no-such-account-here")
+    done = start(site)
+    assert done.returncode == 2
+    assert "no-such-account-here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@as_root
+def test_user_that_cannot_be_become_ends_the_start(site: Path) -> None:
+    site.chmod(0o777)
+    configure(site, "User root")
+    done = start(site, prefix=["setpriv", "--reuid", ACCOUNT, "--clear-groups"])
+    assert done.returncode == 2
+    assert "cannot become 'root'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def start(site: Path, prefix: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Try to start a server that is expected to refuse."""
+    return subprocess.run(
+        [*(prefix or []), *command("--port", "0")],
+        cwd=site,
+        env=environment("pure", site / "state"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+# The warning
+
+
+@as_root
+def test_running_as_root_is_warned_of_at_start(site: Path) -> None:
+    configure(site)
+    with running(site) as process:
+        assert get(process.port, "/a.txt").status == 200
+        process.signal(signal.SIGTERM)
+        process.wait()
+    log = (site / "log_webserver_error.txt").read_text()
+    assert re.search(r" warning .*runs as root; .*\bUser\b", log)
+
+
+@as_root
+@pytest.mark.parametrize("line", ["User root", ""])
+def test_the_warning_reaches_the_terminal(site: Path, line: str) -> None:
+    configure(site, line)
+    with subprocess.Popen(
+        command("--port", "0"),
+        cwd=site,
+        env=environment("pure", site / "state"),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        lines = []
+        for text in process.stderr:
+            lines.append(text)
+            if "http://" in text:
+                break
+        process.terminate()
+    assert any("warning: fastws runs as root" in text for text in lines)
+
+
+@as_root
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs util-linux")
+@pytest.mark.parametrize("how", ["User", "started by another"])
+def test_nobody_else_is_warned(site: Path, how: str) -> None:
+    site.chmod(0o777)
+    configure(site, *([f"User {ACCOUNT}"] if how == "User" else []))
+    prefix = ["setpriv", "--reuid", ACCOUNT, "--clear-groups"] if how != "User" else []
+    with running(site, prefix=prefix) as process:
+        assert get(process.port, "/a.txt").status == 200
+        process.signal(signal.SIGTERM)
+        process.wait()
+    assert "runs as root" not in (site / "log_webserver_error.txt").read_text()
+
+
+# What answers tell of the server
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("", ["fastws"]), ("ServerHeader off", []), ("ServerHeader me/7", ["me/7"])]
+)
+def test_answers_tell_no_version_unless_server_header_does(
+    serve: Serve, tmp_path: Path, line: str, expected: list[str]
+) -> None:
+    root = put(tmp_path / "root", {"a.txt": b"a file", "index.html": b"<pre></pre>", "d/x.txt": b"x"})
+    settle(root)
+    server = serve(line, "DirectoryListing on", "Redirect /old /new", "RequestMethods GET HEAD POST")
+    secrets = re.compile(
+        rf"{re.escape(__version__)}|python|{re.escape(platform.python_version())}|cython", re.I
+    )
+    answers = [
+        thrice(server, "/a.txt"),
+        thrice(server, "/a.txt", method="HEAD"),
+        thrice(server, "/d/"),
+        thrice(server, "/old"),
+        thrice(server, "/none"),
+        get(server, "/a.txt", "Range: bytes=1-2"),
+        get(server, "/a.txt", "Range: bytes=100-"),
+        get(server, "/", method="POST"),
+        get(server, "/", method="DELETE"),
+        get(server, "/%00"),
+    ]
+    etag = answers[0]["ETag"]
+    answers += [thrice(server, "/a.txt", f"If-None-Match: {etag}"), get(server, "/a.txt", 'If-Match: "x"')]
+    with Client(server) as client:
+        client.send(b"GET / HTTP/9.9\r\n\r\n")
+        answers.append(client.reply())
+    assert {answer.status for answer in answers} >= {200, 206, 302, 304, 400, 404, 412, 416, 501}
+    for answer in answers:
+        assert answer.all("Server") == expected, answer
+        others = " ".join(
+            f"{name}: {value}" for name, value in answer.without("Server", "ETag", "Last-Modified")
+        )
+        assert not secrets.search(others), answer
+        assert not secrets.search(answer.body.decode("latin-1")), answer
+        assert sys.executable not in answer.body.decode("latin-1")
+        assert str(tmp_path) not in answer.body.decode("latin-1")
