@@ -283,8 +283,6 @@ cdef class Reactor:
             fastws_tick(&self._moment, self._log_format == LOG_JSON)
             if count > 0:
                 self._take_turn(count)
-            if self._found_count == 0:
-                self._arena_used = 0  # all that was read is answered
             if self._found_count or self._woken or self._moment.now >= deadline or self._log_used >= LOG_FULL_BYTES:
                 return
 
