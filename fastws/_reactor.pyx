@@ -314,13 +314,18 @@ cdef class Reactor:
                 read(fd, &wakes, sizeof(wakes))
         for i in range(inputs):
             self._answer(self._inputs[i].fd, self._inputs[i].data, self._inputs[i].size)
-        if self._hits != hits:
-            fastws_look_at_clock(&self._moment)  # no tick: a partial answer still needs this second's texts
-            self._measure(self._moment.now - begun, self._hits - hits)
+        self._measure(begun, hits)
 
-    cdef void _measure(self, double seconds, uint64_t answers) noexcept nogil:
-        """Count what a turn answered as having taken the whole turn: one look at the clock for all of them."""
+    cdef void _measure(self, double begun, uint64_t hits) noexcept nogil:
+        """Count the answers that came after the first ``hits`` as having taken all the time since ``begun``: one
+        look at the clock for all of them."""
+        cdef uint64_t answers = self._hits - hits
         cdef int bucket = 0
+        cdef double seconds
+        if not answers:
+            return
+        fastws_look_at_clock(&self._moment)  # no tick: a partial answer still needs this second's texts
+        seconds = self._moment.now - begun
         while bucket < DURATION_BUCKETS - 1 and seconds > _bounds_s[bucket]:
             bucket += 1
         self._durations[bucket] += answers
@@ -357,12 +362,16 @@ cdef class Reactor:
         """See ``backend.Reactor.replay``."""
         cdef const char *bytes_ = PyBytes_AS_STRING(data)
         cdef size_t size = len(data)
+        cdef uint64_t hits = self._hits
+        cdef double begun
         self._find_watched(fd, ROLE_CONNECTION)
         self._turn += 1  # a look at the files for these bytes, which were read after the last one
         self._found_count = 0
         with nogil:
             fastws_tick(&self._moment, self._log_format == LOG_JSON)
+            begun = self._moment.now
             self._answer(fd, bytes_, size)
+            self._measure(begun, hits)
         if self._found_count == 0:
             return READ, b""
         self._found_count = 0

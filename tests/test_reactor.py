@@ -457,6 +457,17 @@ def test_more_pipelined_hits_than_one_send_takes_are_all_answered(hot: Rig) -> N
     assert hot.received().count(BODY) == 150
 
 
+def test_bytes_that_python_has_read_are_answered_and_counted_alike(hot: Rig) -> None:
+    rest = get(H, target="/other")
+    assert hot.reactor.replay(hot.fd, get(H)) == (READ, b"")
+    assert hot.reactor.replay(hot.fd, get(H) + rest) == (READ, rest)
+    assert hot.reactor.replay(hot.fd, get(H, "Connection: close") + rest) == (DONE, rest)
+    assert hot.received().count(BODY) == 3
+    assert hot.reactor.take_log().count(b"/page.txt") == 3
+    counters = hot.reactor.counters()
+    assert counters.hits == sum(counters.durations) == 3
+
+
 def test_draining_closes_after_each_answer(hot: Rig) -> None:
     hot.reactor.drain()
     assert hot.ask(get(H)) == [(hot.owner, DONE, b"")]
