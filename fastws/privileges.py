@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+from contextlib import suppress
 
 from .errors import ConfigError, Problem
 
@@ -31,7 +31,8 @@ def drop_to(user: str) -> None:
     if os.geteuid() == account.pw_uid:
         return
     for name in _LATER:
-        importlib.import_module(name)
+        with suppress(ImportError):  # where it is missing, its user does without
+            __import__(name)
     try:
         os.setgroups(os.getgrouplist(user, account.pw_gid))
         os.setgid(account.pw_gid)

@@ -7,10 +7,10 @@ the logs.
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any
 
 from .config import Config, Source
@@ -41,8 +41,10 @@ def run(source: Source) -> int:
 
 
 def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
-    # The one queue whose put() may interrupt its get(): an Event could wait for the lock that it holds itself.
-    received: SimpleQueue[int] = SimpleQueue()
+    # Handlers in Python run when the main thread comes round to it, and a wait for a lock or a queue may begin
+    # just before: then it sleeps, with the signal noted and nobody to tell. A byte in a socket stays.
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
     is_ending = False
 
     def note(number: int, _: Any) -> None:
@@ -51,23 +53,27 @@ def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
             if is_ending:
                 server.abort()
             is_ending = True
-        received.put(number)
 
     numbers = [*_ENDING, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {number: signal.signal(number, note) for number in numbers}
+    wakeup_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         server.start()
         _warn_of_root(server)
         _print_banner(server)
         notify("READY=1")
-        while received.get() not in _ENDING:
-            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            server.reload(read)
-            notify("READY=1")
+        while (number := receiver.recv(1)[0]) not in _ENDING:
+            if number in numbers:
+                notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                server.reload(read)
+                notify("READY=1")
         notify("STOPPING=1")
         server.stop()
         return 0
     finally:
+        signal.set_wakeup_fd(wakeup_fd)
+        receiver.close()
+        sender.close()
         for number, handler in before.items():
             signal.signal(number, handler)
 

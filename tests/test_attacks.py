@@ -178,21 +178,29 @@ def test_attackers_are_dropped_by_the_limits(server: Process, tmp_path: Path, ki
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_throughput_under_attack_interleaved_medians(server: Process, tmp_path: Path, kind: str) -> None:
     """As the test of the pace, with 1,000 attackers, and with a client that asks as fast as it can."""
-    peace, war, pace, load = [], [], [], []
+    peace, war, pace, load, cost = [], [], [], [], []
     served_at_once(server.port, 0.5)
     for _ in range(7):
+        before = processor_s(server)
         peace.append(served_at_once(server.port, 2))
+        each = (processor_s(server) - before) / peace[-1]
         with attack(server, kind, 1000, tmp_path):
             before, began = processor_s(server), time.monotonic()
             time.sleep(1)  # what the attack alone costs
             load.append((processor_s(server) - before) / (time.monotonic() - began))
+            before = processor_s(server)
             war.append(served_at_once(server.port, 2))
+            cost.append((processor_s(server) - before) / war[-1] / each)
             pace.append(served_at_pace(server.port, 1).per_s / PACE_PER_S)
     ratio = statistics.median(war) / statistics.median(peace)
     print(
-        f"{kind}: closed loop {statistics.median(peace):.0f}/s in peace,"
-        f" {statistics.median(war):.0f}/s under attack ({ratio:.3f}); paced {statistics.median(pace):.3f};"
-        f" the attack costs {100 * statistics.median(load):.1f} % of a processor"
+        f"{kind}: closed loop {statistics.median(peace):.0f}/s in peace, {statistics.median(war):.0f}/s under"
+        f" attack ({ratio:.3f}); paced {statistics.median(pace):.3f}; the attack costs"
+        f" {100 * statistics.median(load):.1f} % of a processor, an answer {statistics.median(cost):.2f} times"
+        " what it costs in peace"
     )
     assert statistics.median(pace) >= 0.99
-    assert ratio >= 0.9  # the attacker itself takes its part of a processor here
+    assert statistics.median(load) <= 0.1
+    # The closed loop is no measure where attacker, client and server share the processors; what an answer
+    # costs the server is.
+    assert statistics.median(cost) <= 1.5

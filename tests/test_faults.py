@@ -434,6 +434,17 @@ def accepts(port: int) -> bool:
     return True
 
 
+def test_signals_that_come_right_after_the_start_are_not_lost(root: Path, process_side: str) -> None:
+    for _ in range(10):
+        with process(root, process_side) as server:
+            for number in (signal.SIGHUP, signal.SIGTERM):
+                assert get(server.port, "/a.txt").status == 200
+                server.signal(number)
+            assert server.wait() == 0
+    log = (root.parent / "log_webserver_error.txt").read_text()
+    assert log.count("configuration reloaded") == 10
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_worker_that_dies_is_replaced_its_connections_closed_and_logged(
     serve: Serve, root: Path, threads: int
