@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -131,3 +132,15 @@ def test_latency_is_that_of_the_answer_not_of_the_wait_for_the_request(serve: Se
         text = client.get("/-/metrics").body
     assert total(text, "fastws_request_duration_seconds_count") == 3
     assert total(text, "fastws_request_duration_seconds_sum") < 0.3
+
+
+def test_operations_page_lists_every_metric(serve: Serve, root: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    listed = dict(re.findall(r"^\| `(fastws_\w+)` \| ([^|]*?) ?\|", page, re.MULTILINE))
+    text = get(serve("StatusPath /-/"), "/-/metrics").body.decode()
+    served = {}
+    for family in text_string_to_metric_families(text):
+        (kind,) = re.findall(f"^# TYPE ({family.name}(?:_total)?) ", text, re.MULTILINE)
+        labels = [name for name in family.samples[0].labels if name != "le"]
+        served[kind] = ", ".join(labels)
+    assert listed == served
