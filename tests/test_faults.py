@@ -435,14 +435,15 @@ def accepts(port: int) -> bool:
 
 
 def test_signals_that_come_right_after_the_start_are_not_lost(root: Path, process_side: str) -> None:
-    for _ in range(10):
+    log = root.parent / "log_webserver_error.txt"
+    for number in range(10):
         with process(root, process_side) as server:
-            for number in (signal.SIGHUP, signal.SIGTERM):
-                assert get(server.port, "/a.txt").status == 200
-                server.signal(number)
+            log.write_text("")
+            server.signal(signal.SIGHUP)
+            if number % 2:  # else the end may overtake the reload
+                wait_until(lambda: "configuration reloaded" in log.read_text(), "a reload")
+            server.signal(signal.SIGTERM)
             assert server.wait() == 0
-    log = (root.parent / "log_webserver_error.txt").read_text()
-    assert log.count("configuration reloaded") == 10
 
 
 @pytest.mark.parametrize("threads", [1, 3])
