@@ -83,6 +83,8 @@ def test_what_waits_in_the_queue_is_still_answered(serve: Serve, root: Path) -> 
             clients.append(Client(server))
             clients[-1].send(request("/page.txt"))
         with stopping(server):
+            # Each worker is told to drain before it can look at the queue again.
+            wait_until(lambda: all(worker._tasks for worker in server._workers))
             held.close()
             for client in clients:
                 reply = client.reply()
