@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from launch import running
+from launch import REPOSITORY, running
 from rawhttp import Client, get, put, request, wait_until
 
-from fastws import Server
+from fastws import Server, defaults
 from fastws.messages import Limits
 
 Serve = Callable[..., Server]
@@ -315,3 +315,29 @@ def test_memory_of_a_connection_is_bounded(
 def open_sockets(pid: int) -> int:
     """How many descriptors the process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+# The page
+
+
+def test_security_page_names_tests_and_defaults_that_are_there() -> None:
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    tests = {path.name: path.read_text() for path in (REPOSITORY / "tests").glob("test_*.py")}
+    for name in re.findall(r"`(test_[\w*]+(?:\.py)?)`", page):
+        pattern = re.escape(name).replace(r"\*", r"\w*")
+        found = [key for key, text in tests.items() if re.search(rf"\b{pattern}\b", f"{key}\n{text}")]
+        assert found, name
+    table = page.split("## Limits")[1].split("## Measured")[0]
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE))
+    assert rows["request line"] == f"{LIMITS.request_line_bytes >> 10} KiB"
+    assert rows["request head"] == f"{LIMITS.head_bytes >> 10} KiB"
+    assert rows["header fields"] == str(LIMITS.field_count)
+    own = defaults()
+    assert rows["request body"] == f"{own.max_body_bytes >> 20} MiB"
+    assert rows["time for a head"].startswith(f"{own.request_timeout_s:g} s ")
+    assert rows["speed of a body"].startswith(f"{own.min_rate_bytes_s} bytes ")
+    assert rows["idle connection"] == f"{own.keepalive_time_s:g} s"
+    assert rows["open connections"] == f"{own.max_connections:,}"
+    assert own.max_connections_per_address == 0
+    assert rows["connections of one address"] == "none"
+    assert rows["end of the server"] == f"{own.drain_timeout_s:g} s"
