@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 
@@ -28,6 +29,7 @@ _FORMS = tuple(
 )
 
 
+@functools.lru_cache(maxsize=1024)
 def format_http_date(seconds: int) -> str:
     """Return the IMF-fixdate of ``seconds`` since the epoch, as ``Sun, 06 Nov 1994 08:49:37 GMT``.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from . import conditional, ranges
 from .files import Content, Contents, OpenFile
 from .httpdate import format_http_date
-from .messages import Fields, FileSlice, Identity, Response
+from .messages import Fields, FileSlice, Identity, Publication, Response
 
 IDENTITY = "identity"
 VARY_CODINGS: Fields = (("Vary", "Accept-Encoding"),)
@@ -100,10 +100,10 @@ def not_modified_fields(fields: Fields) -> Fields:
     return tuple([pair for pair in fields if pair[0] not in _NOT_IN_304])
 
 
-def whole(fields: Fields, chosen: Representation) -> Response:
+def whole(fields: Fields, chosen: Representation, publication: Publication | None = None) -> Response:
     """Return the 200 with all of ``chosen``."""
     if chosen.body is not None:
-        return Response(200, fields, (chosen.body,))
+        return Response(200, fields, (chosen.body,), publication=publication)
     assert chosen.file is not None
     return Response(200, fields, (FileSlice(chosen.file, 0, chosen.size),), chosen.file)
 

@@ -229,13 +229,12 @@ class Site:
             response = rep.partial(request.fields, kind, fields, chosen)
             if response is not None:
                 return response
-        response = rep.whole(fields, chosen)
+        published = None
         if request.method == "GET" and self._keeps_bodies and not exchange.user:
             published = publication.build(
                 self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
             )
-            response = response._replace(publication=published)
-        return response
+        return rep.whole(fields, chosen, published)
 
     def _describe(self, path: str, kind: str, vary: Fields, chosen: rep.Representation) -> Fields:
         """Return the fields of a 200; they depend only on the path and the form, and are made once for both."""
