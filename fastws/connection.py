@@ -50,7 +50,7 @@ class Connection:
         "tick",
     )
 
-    def __init__(self, worker: Worker, fd: int, peer: str) -> None:
+    def __init__(self, worker: Worker, fd: int, peer: str, now: float) -> None:
         self._worker = worker
         self._sock: socket.socket | None = None
         self.fd = fd
@@ -59,7 +59,7 @@ class Connection:
         self.tick = 0
         self._buffer = b""
         self._scanned = 0
-        self._since = time.monotonic()  # when the present state began, or its transfer was looked at
+        self._since = now  # when the present state began, or its transfer was looked at
         self._mark: int | None = (
             None  # the bytes that had been transferred then, None at the start of an answer
         )
@@ -387,7 +387,8 @@ class Connection:
         """End the connection now, whatever it is doing; a second call does nothing."""
         if self.state is State.CLOSED:
             return
-        self._record()
+        if self._response is not None:
+            self._record()
         self.state = State.CLOSED
         self._worker.forget(self)
         if self._sock is None:

@@ -119,7 +119,7 @@ class Server:
         return sum([worker.load for worker in self._workers])
 
     def connections_from(self, peer: str) -> int:
-        """Return the number of open connections of the client address ``peer``."""
+        """Return the number of open connections of the client address ``peer``, where that is limited."""
         return sum([worker.connections_from(peer) for worker in self._workers])
 
     # For the status pages

@@ -99,9 +99,10 @@ class Variants:
 
         Raises ``HTTPError`` 406 if the client excludes every form that there is.
         """
+        is_partial = request.method == "GET" and "range" in request.fields
         if not self.are_negotiable(kind):
             assert plain is not None
-            chosen = self._of_file(plain, IDENTITY, now_ns)
+            chosen = self._of_file(plain, IDENTITY, now_ns, in_part=is_partial)
             return Choice(chosen, ((relative, chosen.identity),))
         accept_encoding = request.fields.get("accept-encoding")
         preference = preferred_codings(accept_encoding)
@@ -109,12 +110,12 @@ class Variants:
         wanted = tuple(coding for coding in preference if coding != IDENTITY)
         if plain is not None and IDENTITY in preference:
             wanted = preference[: preference.index(IDENTITY)]
-            if request.method == "GET" and "range" in request.fields:
+            if is_partial:
                 wanted, trail.is_final = (), False
         chosen = (
             self._sidecar(root, relative, plain, wanted, trail, now_ns)
             or self._compressed(plain, wanted, trail, now_ns)
-            or self._plain(plain, preference, now_ns)
+            or self._plain(plain, preference, now_ns, is_partial)
         )
         files = [] if plain is None else [(relative, plain.identity)]
         own = relative + (SIDECARS[chosen.coding] if trail.is_sidecar else "")
@@ -214,9 +215,11 @@ class Variants:
 
         self.compressor.submit(key, Job(encode, content.body, deliver))
 
-    def _plain(self, plain: OpenFile | None, preference: tuple[str, ...], now_ns: int) -> Representation:
+    def _plain(
+        self, plain: OpenFile | None, preference: tuple[str, ...], now_ns: int, is_partial: bool
+    ) -> Representation:
         if plain is not None and IDENTITY in preference:
-            return self._of_file(plain, IDENTITY, now_ns)
+            return self._of_file(plain, IDENTITY, now_ns, in_part=is_partial)
         encode = encoder("gzip")
         if plain is None or "gzip" not in preference or encode is None or not self._contents.is_small(plain):
             raise HTTPError(406, "The file is there in no coding that the request accepts.")
@@ -229,8 +232,10 @@ class Variants:
                 self.store.put((content.identity, "gzip"), found)
         return of_content(found, now_ns, "gzip")
 
-    def _of_file(self, file: OpenFile, coding: str, now_ns: int) -> Representation:
-        return of_file(file, self._contents, in_memory=self._keeps_bodies, now_ns=now_ns, coding=coding)
+    def _of_file(self, file: OpenFile, coding: str, now_ns: int, *, in_part: bool = False) -> Representation:
+        # A part is not replayed, so that reading the whole would be for nothing.
+        in_memory = self._keeps_bodies and not in_part
+        return of_file(file, self._contents, in_memory=in_memory, now_ns=now_ns, coding=coding)
 
 
 class _Trail:

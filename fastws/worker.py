@@ -59,9 +59,8 @@ class Worker:
         self.reactor = backend.reactor()
         self._tally = Tally()
         self.is_draining = False
-        self._configure(config)
         self._connections: set[Connection] = set()
-        self._count_by_peer: dict[str, int] = {}
+        self._configure(config)
         self._arrivals: collections.deque[tuple[int, str]] = collections.deque()
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
         self._listeners: tuple[socket.socket, ...] = ()
@@ -88,7 +87,10 @@ class Worker:
         self.max_body_bytes = config.max_body_bytes
         self.min_rate_bytes_s = config.min_rate_bytes_s
         self._max_connections = config.max_connections
+        # Counted only where there is a limit: it costs every connection something.
         self._max_per_address = config.max_connections_per_address
+        counted = self._connections if self._max_per_address else ()
+        self._count_by_peer = collections.Counter(connection.peer for connection in counted)
 
     # For other threads
 
@@ -105,8 +107,8 @@ class Worker:
         return len(self._connections) + len(self._arrivals)
 
     def connections_from(self, peer: str) -> int:
-        """Return how many of this worker's connections have the address ``peer``."""
-        return self._count_by_peer.get(peer, 0)
+        """Return how many of this worker's connections have the address ``peer``; 0 if there is no limit."""
+        return self._count_by_peer[peer]
 
     def status(self) -> WorkerStatus:
         """Return what this worker has counted, as of about now."""
@@ -156,7 +158,7 @@ class Worker:
             while self._tasks:
                 self._tasks.popleft()(self)
             while self._arrivals:
-                self._adopt(*self._arrivals.popleft())
+                self._adopt(*self._arrivals.popleft(), time.monotonic())
             self._keep_time(time.monotonic())
             if self.is_draining and self._may_end and not self.load:
                 return
@@ -194,25 +196,27 @@ class Worker:
         except OSError as error:
             self._pause_accept(error)
             return
+        now = time.monotonic()
         for fd, peer in accepted:
             worker = self._server.least_loaded(self)
             if worker is self:
-                self._adopt(fd, peer)
+                self._adopt(fd, peer, now)
             else:
                 worker.hand_over(fd, peer)
 
-    def _adopt(self, fd: int, peer: str) -> None:
-        connection = Connection(self, fd, peer)
+    def _adopt(self, fd: int, peer: str, now: float) -> None:
+        connection = Connection(self, fd, peer, now)
         self._connections.add(connection)
-        self._count_by_peer[peer] = self.connections_from(peer) + 1
-        self.reactor.add(connection.fd, connection, peer)
+        if self._max_per_address:
+            self._count_by_peer[peer] += 1
+        self.reactor.add(fd, connection, peer)
         if self.is_draining:
             connection.drain(self.grace_s)
         crowded = self._crowded(peer)
         if crowded:
             connection.refuse(HTTPError(503, f"{crowded} has too many connections open.", close=True))
         else:
-            self.timers.schedule(connection, time.monotonic() + self.keepalive_time_s)
+            self.timers.schedule(connection, now + self.keepalive_time_s)
 
     def _crowded(self, peer: str) -> str:
         """Return who has more connections than the configuration allows, the new one included, or ''.
@@ -245,9 +249,10 @@ class Worker:
         self.timers.cancel(connection)
         self.reactor.remove(connection.fd)
         self._connections.discard(connection)
-        self._count_by_peer[connection.peer] -= 1
-        if not self._count_by_peer[connection.peer]:
-            del self._count_by_peer[connection.peer]
+        if self._max_per_address:
+            self._count_by_peer[connection.peer] -= 1
+            if not self._count_by_peer[connection.peer]:
+                del self._count_by_peer[connection.peer]
 
     # What connections need of their worker
 
