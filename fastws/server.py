@@ -137,8 +137,6 @@ class Server:
 
     def least_loaded(self, preferred: Worker) -> Worker:
         """Return the worker with the fewest connections; ``preferred`` if it is as good as any."""
-        if len(self._workers) == 1:
-            return preferred
         best, least = preferred, preferred.load
         for worker in self._workers:
             if worker.load < least:

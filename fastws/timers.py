@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from typing import Generic, Protocol, TypeVar
 
 TICK_S = 0.1
@@ -48,9 +49,9 @@ class Timers(Generic[T]):
             self._buckets[member.tick].discard(member)
             member.tick = 0
 
-    def next_deadline(self) -> float | None:
-        """Return when the next bucket is due, None if there is none."""
-        return self._ticks[0] * TICK_S if self._ticks else None
+    def next_deadline(self) -> float:
+        """Return when the next bucket is due, infinity if there is none."""
+        return self._ticks[0] * TICK_S if self._ticks else math.inf
 
     def pop_due(self, now: float) -> list[T]:
         """Return the members whose deadline has passed; they are no longer scheduled."""

@@ -59,6 +59,7 @@ class Worker:
         self.reactor = backend.reactor()
         self._tally = Tally()
         self.is_draining = False
+        self._has_peers = server.worker_count > 1
         self._connections: set[Connection] = set()
         self._configure(config)
         self._arrivals: collections.deque[tuple[int, str]] = collections.deque()
@@ -149,8 +150,10 @@ class Worker:
             self._end()
 
     def _loop(self) -> None:
+        reactor = self.reactor
         while not self._is_stopping:
-            for owner, kind, data in self.reactor.wait(self._next_deadline()):
+            deadline = self._next_deadline()
+            for owner, kind, data in reactor.wait(deadline):
                 if kind == ACCEPT:
                     self._accept(owner)
                 else:
@@ -159,7 +162,9 @@ class Worker:
                 self._tasks.popleft()(self)
             while self._arrivals:
                 self._adopt(*self._arrivals.popleft(), time.monotonic())
-            self._keep_time(time.monotonic())
+            now = time.monotonic()
+            if now >= deadline or reactor.log_is_full:
+                self._keep_time(now)
             if self.is_draining and self._may_end and not self.load:
                 return
 
@@ -173,11 +178,8 @@ class Worker:
             connection.close()
 
     def _next_deadline(self) -> float:
-        deadline = self._flush_at
-        for other in (self.timers.next_deadline(), self._resume_accept_at):
-            if other is not None and other < deadline:
-                deadline = other
-        return deadline
+        deadline = min(self._flush_at, self.timers.next_deadline())
+        return deadline if self._resume_accept_at is None else min(deadline, self._resume_accept_at)
 
     def _keep_time(self, now: float) -> None:
         for connection in self.timers.pop_due(now):
@@ -198,7 +200,7 @@ class Worker:
             return
         now = time.monotonic()
         for fd, peer in accepted:
-            worker = self._server.least_loaded(self)
+            worker = self._server.least_loaded(self) if self._has_peers else self
             if worker is self:
                 self._adopt(fd, peer, now)
             else:
@@ -223,7 +225,8 @@ class Worker:
 
         Each worker counts its own before it looks at all, so that no two workers let in one too many.
         """
-        if self._server.connection_count() > self._max_connections:
+        count = self._server.connection_count() if self._has_peers else self.load
+        if count > self._max_connections:
             return "The server"
         most = self._max_per_address
         # A Unix-domain socket is a proxy's; its clients have no address here.
