@@ -98,8 +98,6 @@ def parse_request(bytes data not None, Py_ssize_t start, Py_ssize_t scanned, lim
     if length > 0:
         return _make_request(&head, length)
     # The scanner stops at the first offence; whether a whole head is there decides who explains.
-    if bytes_[:min(size, 4)] == b"\r\n\r\n":
-        raise refusal(data[start : start + 4], limits)
     end = data.find(b"\r\n\r\n", max(start, scanned - 3))
     if end < 0:
         refuse_incomplete(data, start, scanned, limits)

@@ -23,9 +23,12 @@ KEPT = sorted((FUZZ / "corpus").iterdir())
 SANITIZE = ("-O2", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 SECONDS = 10
 """How long a coverage-guided run lasts here."""
+OPTIONS = (f"-max_total_time={SECONDS}", "-max_len=2048", "-rss_limit_mb=0")
+"""Of libFuzzer. No limit of memory, for a process inherits the peak of the one that it was forked from."""
 
-# A sanitized program brings its own runtime library, and must be the first to load one.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+# A sanitized program brings its own runtime library, must be the first to load one, and says here what it finds.
+FOREIGN = ("LD_PRELOAD", "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in FOREIGN}
 
 
 def build(folder: Path, kind: str, *flags: str) -> Path:
@@ -89,8 +92,15 @@ def test_coverage_guides_a_short_run_of_the_scanner(tmp_path: Path) -> None:
     found = tmp_path / "found"
     found.mkdir()
     program = build(tmp_path, "libfuzzer", *SANITIZE)
-    options = (f"-max_total_time={SECONDS}", "-max_len=2048", f"-artifact_prefix={tmp_path}/")
-    output = run(program, *options, found, FUZZ / "corpus", CORPUS / "valid", CORPUS / "invalid")
+    output = run(
+        program,
+        *OPTIONS,
+        f"-artifact_prefix={tmp_path}/",
+        found,
+        FUZZ / "corpus",
+        CORPUS / "valid",
+        CORPUS / "invalid",
+    )
     assert re.search(r"Done [1-9][0-9]{2,} runs", output), output[-1000:]
 
 
@@ -99,9 +109,10 @@ def test_coverage_guides_a_short_differential_run(tmp_path: Path) -> None:
         pytest.skip("atheris is not installed")
     found = tmp_path / "found"
     found.mkdir()
-    options = (f"-max_total_time={SECONDS}", "-max_len=2048", f"-artifact_prefix={tmp_path}/")
     folders = (found, FUZZ / "corpus", CORPUS / "valid", CORPUS / "invalid")
-    output = run(sys.executable, FUZZ / "differential.py", *options, *folders)
+    output = run(
+        sys.executable, FUZZ / "differential.py", *OPTIONS, f"-artifact_prefix={tmp_path}/", *folders
+    )
     assert re.search(r"Done [1-9][0-9]+ runs", output), output[-1000:]
 
 

@@ -18,6 +18,7 @@ import pytest
 from rawhttp import Client, put
 
 from fastws import Server, backend, files
+from fastws.errors import HTTPError
 from fastws.events import OUTPUT, PARTIAL, READ, PartialSend
 from fastws.messages import Limits
 
@@ -120,6 +121,12 @@ def test_removing_a_connection_twice_is_a_key_error(reactor: backend.Reactor) ->
 def test_head_that_begins_outside_its_data_is_an_index_error(side: backend.Backend, start: int) -> None:
     with pytest.raises(IndexError):
         side.parser.parse_request(b"GET ", start, 0, Limits())
+
+
+def test_sides_agree_on_empty_lines_that_were_scanned_before(side: backend.Backend) -> None:
+    assert side.parser.parse_request(b"\r\n\r\n", 0, 4, Limits()) is None
+    with pytest.raises(HTTPError):
+        side.parser.parse_request(b"\r\n\r\n", 0, 3, Limits())
 
 
 # Time
