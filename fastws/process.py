@@ -68,8 +68,8 @@ def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
     wakeup_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         server.start()
-        _print_banner(server)
         _warn_of_root(server)
+        _print_banner(server)
         notify("READY=1")
         while (number := receiver.recv(1)[0]) not in _ENDING:
             if number in numbers:

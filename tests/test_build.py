@@ -80,7 +80,9 @@ class Environment:
         ) as process:
             try:
                 assert process.stderr is not None
-                yield process.stderr.readline().partition(" at ")[2].partition(" ")[0]
+                # A warning of root's rights may come before the banner.
+                banner = next(line for line in process.stderr if " at http" in line)
+                yield banner.partition(" at ")[2].partition(" ")[0]
             finally:
                 process.terminate()
                 process.wait(timeout=20)
