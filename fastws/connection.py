@@ -311,7 +311,7 @@ class Connection:
 
     def _patience(self) -> float:
         """Return the seconds after which a transfer is looked at: has it kept the minimum rate since?"""
-        return self._worker.request_timeout_s if self._worker.min_rate_bytes_s else states.FOREVER_S
+        return self._worker.request_timeout_s if self._worker.min_rate_bytes_s else states.UNHURRIED_S
 
     def _is_moving(self) -> bool:
         """Tell whether the transfer in progress has kept the minimum rate since ``_mark`` was set; set it again.

@@ -13,8 +13,8 @@ LINGER_BYTES = 1 << 20
 TURN_REQUESTS = 16
 """How many pipelined requests one connection has answered by Python before others get their turn."""
 
-FOREVER_S = 86400.0
-"""The deadline where the configuration sets none."""
+UNHURRIED_S = 60.0
+"""How often a transfer is looked at where the configuration sets no rate, and so nothing is asked of it."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 END = b"\r\n"

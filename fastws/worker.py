@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ACCEPT_BATCH = 64
 """Connections accepted in one turn, so that a flood of them does not starve those that are open."""
 
+ACCEPT_SAY_S = 10.0
+"""How often it is said that accepting rests."""
+
 ACCEPT_PAUSE_S = 0.1
 """How long accepting rests when the process is out of descriptors."""
 
@@ -66,6 +69,7 @@ class Worker:
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
         self._listeners: tuple[socket.socket, ...] = ()
         self._resume_accept_at: float | None = None
+        self._say_again_at = 0.0
         self._flush_at = time.monotonic() + FLUSH_S
         self._is_stopping = self._has_ended = False
         self.grace_s = 0.0
@@ -209,9 +213,15 @@ class Worker:
     def _adopt(self, fd: int, peer: str, now: float) -> None:
         connection = Connection(self, fd, peer, now)
         self._connections.add(connection)
+        try:
+            self.reactor.add(fd, connection, peer)
+        except OSError as error:
+            self.logger.error("a connection from %s cannot be watched: %s", peer, error)
+            self._connections.discard(connection)
+            os.close(fd)
+            return
         if self._max_per_address:
             self._count_by_peer[peer] += 1
-        self.reactor.add(fd, connection, peer)
         if self.is_draining:
             connection.drain(self.grace_s)
         crowded = self._crowded(peer)
@@ -236,11 +246,14 @@ class Worker:
 
     def _pause_accept(self, error: OSError) -> None:
         """Rest for a moment: a listener stays readable, so that waiting for it would spin."""
-        if self._resume_accept_at is None:
+        now = time.monotonic()
+        if now >= self._say_again_at:
+            self._say_again_at = now + ACCEPT_SAY_S
             self.logger.error("accepting rests: %s", error.strerror)
+        if self._resume_accept_at is None:
             for listener in self._listeners:
                 self.reactor.remove_listener(listener.fileno())
-        self._resume_accept_at = time.monotonic() + ACCEPT_PAUSE_S
+        self._resume_accept_at = now + ACCEPT_PAUSE_S
 
     def _resume_accept(self) -> None:
         self._resume_accept_at = None
