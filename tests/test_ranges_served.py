@@ -262,5 +262,4 @@ def test_chromium_seeks_in_a_media_file(
     driver.get("about:blank")
     server.stop()
     statuses = re.findall(r'"GET /long\.wav HTTP/1\.1" (\d+)', access_log.read_text())
-    assert len(statuses) >= 2
-    assert set(statuses) == {"206"}
+    assert statuses.count("206") >= 2, statuses
