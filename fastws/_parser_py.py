@@ -89,33 +89,32 @@ def format_access_line(
     agent: str,
 ) -> bytes:
     """See ``backend.Parser.format_access_line``."""
+    # The same few agents, pages and files come with nearly all requests, so that the escapes are remembered.
     if log_format == "json":
         request_line, referer, agent = _escape_json(request_line), _escape_json(referer), _escape_json(agent)
         line = _JSON % (time, peer, _escape_json(user), request_line, status, size, referer, agent)
     else:
         request_line = _escape(request_line, REQUEST_LOG_BYTES)
         referer, agent = _escape(referer, FIELD_LOG_BYTES), _escape(agent, FIELD_LOG_BYTES)
-        line = _COMBINED % (
-            peer,
-            _escape(user, sys.maxsize),
-            time,
-            request_line,
-            status,
-            size,
-            referer,
-            agent,
-        )
+        user = _escape(user, sys.maxsize)
+        line = _COMBINED % (peer, user, time, request_line, status, size, referer, agent)
     return line.encode("latin-1")
 
 
+@functools.lru_cache(maxsize=256)  # of at most 16 KiB each
 def _escape(text: str, limit: int) -> str:
-    escaped = _UNSAFE_LOG.sub(lambda match: f"\\x{ord(match.group()):02X}", text) or "-"
+    escaped = _UNSAFE_LOG.sub(_escape_character, text) or "-"
     if len(escaped) > limit:
         cut = escaped.find("\\", limit - 3, limit)  # an escape is not cut in two
         escaped = escaped[: limit if cut < 0 else cut]
     return escaped
 
 
+def _escape_character(match: re.Match[str]) -> str:
+    return f"\\x{ord(match.group()):02X}"
+
+
+@functools.lru_cache(maxsize=256)
 def _escape_json(text: str) -> str:
     return _UNSAFE_LOG.sub(_escape_json_character, text)
 

@@ -10,30 +10,26 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Clock:
-    """Caches the texts of the current second. One thread's own."""
+    """The texts of the second in which ``tick`` was called last. One thread's own.
+
+    ``date_line`` is the Date field line with its CRLF (RFC 9110 section 6.6.1), ``log_time`` local time as the
+    access log's format has it.
+    """
 
     def __init__(self, log_format: str) -> None:
         self._second = -1
-        self._date = b""
-        self._log_time = ""
         self._log_format = log_format
+        self.date_line = b""
+        self.log_time = ""
+        self.tick()
 
-    def date_line(self) -> bytes:
-        """Return the Date field line with its CRLF (RFC 9110 section 6.6.1)."""
-        self._tick()
-        return self._date
-
-    def log_time(self) -> str:
-        """Return local time as the access log's format has it."""
-        self._tick()
-        return self._log_time
-
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Look at the time."""
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._date = f"Date: {format_http_date(second)}\r\n".encode()
-            self._log_time = format_log_time(second, self._log_format)
+            self.date_line = f"Date: {format_http_date(second)}\r\n".encode()
+            self.log_time = format_log_time(second, self._log_format)
 
 
 def format_log_time(second: int, log_format: str) -> str:

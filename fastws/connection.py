@@ -255,7 +255,7 @@ class Connection:
             return False
         if published is not None and isinstance(response.body[0], bytes):
             worker.publish(published, head, response.body[0])
-        self._transmission = Transmission(b"".join((head, worker.clock.date_line(), end)), response.body)
+        self._transmission = Transmission(b"".join((head, worker.clock.date_line, end)), response.body)
         self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
         return self._send()
 
@@ -284,7 +284,10 @@ class Connection:
             return False
         self.state = State.HEAD
         self._since = time.monotonic()
-        return True
+        if self._buffer:
+            return True
+        self._wait_for_request()
+        return False
 
     def _record(self) -> None:
         """Log the response in progress, if there is one, with what was really sent, and let go of it."""

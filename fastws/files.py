@@ -76,10 +76,10 @@ class OpenFile:
 
     __slots__ = ("fd", "identity", "is_directory")
 
-    def __init__(self, fd: int, info: os.stat_result) -> None:
+    def __init__(self, fd: int, info: os.stat_result, *, is_directory: bool) -> None:
         self.fd = fd
         self.identity = identity_of(info)
-        self.is_directory = stat.S_ISDIR(info.st_mode)
+        self.is_directory = is_directory
 
     def close(self) -> None:
         """Close the descriptor; a second call does nothing."""
@@ -140,12 +140,13 @@ class Root:
             raise error_from_errno(error, "open") from None
         try:
             info = os.fstat(fd)
-            if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+            is_directory = stat.S_ISDIR(info.st_mode)
+            if not is_directory and not stat.S_ISREG(info.st_mode):
                 raise not_found()
         except BaseException:
             os.close(fd)
             raise
-        file = OpenFile(fd, info)
+        file = OpenFile(fd, info, is_directory=is_directory)
         self._opened.append(file)
         return file
 
@@ -169,6 +170,8 @@ class Root:
 
     def _walk(self, relative: str) -> int:
         """Open ``relative`` segment by segment from the root. Raises ``OSError``, ELOOP or ENOTDIR at a link."""
+        if "/" not in relative:
+            return os.open(relative or ".", _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=self._fd)
         *above, last = relative.rstrip("/").split("/")
         here = self._fd
         try:
@@ -177,7 +180,7 @@ class Root:
                 if here != self._fd:
                     os.close(here)
                 here = below
-            return os.open(last or ".", _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=here)
+            return os.open(last, _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=here)
         finally:
             if here != self._fd:
                 os.close(here)

@@ -6,6 +6,7 @@ and touch no socket.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from .errors import HTTPError
@@ -36,6 +37,7 @@ def check_host(request: Request) -> None:
         raise HTTPError(400, "The Host field is repeated or not a valid host name.", close=True)
 
 
+@functools.lru_cache(maxsize=256)  # of at most 16 KiB each; clients have few names for one server
 def is_authority(text: str) -> bool:
     """Tell whether ``text`` is a host with an optional port, without userinfo."""
     return _HOST.fullmatch(text) is not None

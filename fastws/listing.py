@@ -14,7 +14,7 @@ from .negotiation import prefers_json
 
 
 def list_directory(
-    root: Root, relative: str, directory: OpenFile, hidden: Collection[tuple[int, int]]
+    root: Root, relative: str, directory: OpenFile, hidden: Collection[tuple[int, int] | None]
 ) -> list[pages.Entry]:
     """Return what of ``directory``, at ``relative`` below the root, a client could ask for.
 

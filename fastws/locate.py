@@ -41,7 +41,7 @@ class Locator:
     """Finds files by one configuration; ``hidden`` returns the (device, inode) pairs that are never found."""
 
     def __init__(
-        self, config: Config, variants: Variants, hidden: Callable[[], Collection[tuple[int, int]]]
+        self, config: Config, variants: Variants, hidden: Callable[[], Collection[tuple[int, int] | None]]
     ) -> None:
         self._config = config
         self._variants = variants
@@ -59,9 +59,11 @@ class Locator:
             found = self._file(root, relative)
             return None if found.is_directory else found
         except HTTPError as error:
-            if error.status != 404:
+            # Raised anew from here: an error that a called function raised from a variable of its own would be
+            # held by its own traceback, and left to the garbage collector.
+            if error.status != 404 or (instead := self._instead(root, relative)) is None:
                 raise
-            return self._instead(root, relative, error)
+            return instead
 
     def _file(self, root: Root, relative: str) -> Located:
         """Open ``relative``, or find that a sidecar stands for it; raises 404 for what may not be seen."""
@@ -71,11 +73,13 @@ class Locator:
             if error.status == 404 and self._has_sidecar(root, relative):
                 return Located(None, relative, by_names=True)
             raise
-        if (file.identity.device, file.identity.inode) in self._hidden():
+        if file.identity[:2] in self._hidden():
             raise not_found()
         return Located(file, relative)
 
     def _has_sidecar(self, root: Root, relative: str) -> bool:
+        if not self._config.compression:
+            return False
         kind = content_type(relative, self._config.content_types, None)
         return self._variants.are_negotiable(kind) and self._variants.has_sidecar(root, relative)
 
@@ -104,8 +108,8 @@ class Locator:
             return None
         return None if found.is_directory else found
 
-    def _instead(self, root: Root, relative: str, error: HTTPError) -> Located:
-        """Return what the configuration serves where nothing is found; else raise ``error``."""
+    def _instead(self, root: Root, relative: str) -> Located | None:
+        """Return what the configuration serves where nothing is found, None where that is nothing."""
         if self._config.clean_urls and relative and not relative.endswith("/"):
             found = self._try(root, relative + ".html")
             if found is not None:
@@ -114,4 +118,4 @@ class Locator:
             found = self._try(root, self._config.fallback[1:])
             if found is not None:
                 return found._replace(by_names_anywhere=True)
-        raise error
+        return None

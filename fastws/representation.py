@@ -33,6 +33,12 @@ class Representation(NamedTuple):
     content: object = None
     file: OpenFile | None = None
 
+    def held_in(self, file: OpenFile) -> Representation:
+        """Return the same with its bytes in ``file``."""
+        return Representation(
+            self.coding, self.size, self.etag, self.identity, self.last_modified, None, None, file
+        )
+
     @property
     def is_identity(self) -> bool:
         """Whether no coding is applied; only then are ranges served."""
@@ -121,22 +127,30 @@ def partial(
     parts = ranges.parse_ranges(request_fields["range"], chosen.size)
     if parts is None:
         return None
-    if len(parts) == 1:
-        fields = (*fields, ("Content-Range", ranges.content_range(parts[0], chosen.size)))
-        values = {"Content-Length": str(parts[0].length)}
-        pieces = [_piece(chosen, parts[0])]
-    else:
-        boundary = ranges.new_boundary()
-        values = {
-            "Content-Length": str(ranges.multipart_length(boundary, kind, parts, chosen.size)),
-            "Content-Type": ranges.multipart_type(boundary),
-        }
-        pieces = []
-        for part in parts:
-            pieces.append(ranges.part_head(boundary, kind, part, chosen.size))
-            pieces.append(_piece(chosen, part))
-        pieces.append(ranges.closing_delimiter(boundary))
-    fields = tuple([(name, values.get(name, value)) for name, value in fields])
+    if len(parts) > 1:
+        return _multipart(kind, fields, chosen, parts)
+    length = ("Content-Length", str(parts[0].length))
+    fields = (
+        *[length if pair[0] == "Content-Length" else pair for pair in fields],
+        ("Content-Range", ranges.content_range(parts[0], chosen.size)),
+    )
+    return Response(206, fields, (_piece(chosen, parts[0]),), chosen.file)
+
+
+def _multipart(
+    kind: str, fields: Fields, chosen: Representation, parts: tuple[ranges.ByteRange, ...]
+) -> Response:
+    boundary = ranges.new_boundary()
+    own = {
+        "Content-Length": str(ranges.multipart_length(boundary, kind, parts, chosen.size)),
+        "Content-Type": ranges.multipart_type(boundary),
+    }
+    pieces: list[bytes | FileSlice] = []
+    for part in parts:
+        pieces.append(ranges.part_head(boundary, kind, part, chosen.size))
+        pieces.append(_piece(chosen, part))
+    pieces.append(ranges.closing_delimiter(boundary))
+    fields = tuple([(name, own.get(name, value)) for name, value in fields])
     return Response(206, fields, tuple(pieces), chosen.file)
 
 

@@ -281,23 +281,22 @@ class Server:
 
 
 class _Hidden:
-    """The (device, inode) pairs of the server's own files, which are never served."""
+    """The (device, inode) pairs of the server's own files, which are never served; None stands for no file."""
 
     def __init__(self, server: Server, config: Config) -> None:
         self._server = server
         paths = [config.config_path, *(path for _, path in config.basic_auth)]
         self._paths = [path for path in paths if path]
 
-    def __call__(self) -> set[tuple[int, int]]:
-        numbers = {self._server.access_log.number, self._server.error_log.file.number}
+    def __call__(self) -> list[tuple[int, int] | None]:
+        numbers = [self._server.access_log.number, self._server.error_log.file.number]
         for path in self._paths:
             try:
                 info = os.stat(path)
             except OSError:
                 continue
-            numbers.add((info.st_dev, info.st_ino))
-        numbers.discard(None)
-        return numbers  # type: ignore[return-value]
+            numbers.append((info.st_dev, info.st_ino))
+        return numbers
 
 
 def _addresses(config: Config) -> list[Address]:

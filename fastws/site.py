@@ -16,7 +16,7 @@ from . import representation as rep
 from .auth import Auth
 from .config import Config
 from .errors import HTTPError
-from .files import Contents, Root, not_found
+from .files import Contents, Root, is_settled, not_found
 from .framing import check_host
 from .locate import Located, Locator
 from .mediatypes import content_type
@@ -42,6 +42,17 @@ class _Exchange(NamedTuple):
     now_ns: int
 
 
+class _Known(NamedTuple):
+    """What was found out about a file that has one form, true as long as the file's identity is the same.
+
+    ``form`` is without its file; ``fields`` are those of a 200.
+    """
+
+    kind: str
+    fields: Fields
+    form: rep.Representation
+
+
 class Site:
     """Answers requests by one configuration.
 
@@ -56,7 +67,7 @@ class Site:
         logger: logging.Logger,
         *,
         keeps_bodies: bool,
-        hidden: Callable[[], Collection[tuple[int, int]]],
+        hidden: Callable[[], Collection[tuple[int, int] | None]],
         status: StatusSource | None = None,
     ) -> None:
         self.config = config
@@ -69,7 +80,8 @@ class Site:
         self._variants = Variants(config, logger, self._contents, keeps_bodies=keeps_bodies, hidden=hidden)
         self._locator = Locator(config, self._variants, hidden)
         self._described: dict[tuple[str, str, str, int | None], Fields] = {}
-        self._status = Status(config, status, self._variants)
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._status = None if config.status_path is None else Status(config, status, self._variants)
         nosniff = ("X-Content-Type-Options", "nosniff")
         self._common: Fields = (nosniff,)
         if config.server_header != "off":
@@ -100,7 +112,7 @@ class Site:
             self._check(request)
             target = parse_target(request.target)
             path = target.path
-            response = self._status.respond(request, path, peer)
+            response = None if self._status is None else self._status.respond(request, path, peer)
             if response is not None:
                 response = response._replace(fields=(*self._common, *response.fields))
             else:
@@ -196,6 +208,20 @@ class Site:
         return Response(200, (*self._common, *fields, *self._policy.fields(target.path)), (page,))
 
     def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Response:
+        request, file = exchange.request, located.file
+        known = self._known.get((exchange.target.path, located.relative))
+        if (
+            known is not None
+            and file is not None
+            and known.form.identity == file.identity
+            and request.method in _READ_METHODS
+            and not self._variants.wants_body(file, request)
+        ):
+            choice = Choice(known.form.held_in(file), ())
+            return self._send(exchange, known.kind, known.fields, choice, located)
+        return self._find_out(exchange, root, located)
+
+    def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Response:
         kind = content_type(located.relative, self.config.content_types, self.config.default_type)
         if kind is None:
             extension = os.path.splitext(located.relative)[1]
@@ -207,17 +233,32 @@ class Site:
             choice = self._variants.choose(
                 root, located.relative, located.file, kind, exchange.request, exchange.now_ns
             )
-            return self._send(exchange, kind, vary, choice, located)
+            fields = self._describe(exchange.target.path, kind, vary, choice.chosen)
+            if not vary:
+                self._remember(exchange, located, _Known(kind, fields, choice.chosen))
+            return self._send(exchange, kind, fields, choice, located)
         except HTTPError as error:
             error.fields = (*error.fields, *vary)
             raise
 
+    def _remember(self, exchange: _Exchange, located: Located, known: _Known) -> None:
+        """Keep what was found out, unless the time alone may change it."""
+        form, now_ns = known.form, exchange.now_ns
+        if (
+            form.file is None
+            or not is_settled(form.identity, now_ns)
+            or rep.is_held_back(form.identity, now_ns)
+        ):
+            return
+        if len(self._known) >= MEMO_SIZE:
+            self._known.clear()  # one step, whatever other threads are doing
+        self._known[exchange.target.path, located.relative] = known._replace(form=form._replace(file=None))
+
     def _send(
-        self, exchange: _Exchange, kind: str, vary: Fields, choice: Choice, located: Located
+        self, exchange: _Exchange, kind: str, fields: Fields, choice: Choice, located: Located
     ) -> Response:
-        """Return what of the chosen form the request asks for."""
+        """Return what of the chosen form the request asks for; ``fields`` are those of all of it."""
         request, chosen = exchange.request, choice.chosen
-        fields = self._describe(exchange.target.path, kind, vary, chosen)
         outcome = conditional.evaluate(
             request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
         )
@@ -230,7 +271,7 @@ class Site:
             if response is not None:
                 return response
         published = None
-        if request.method == "GET" and self._keeps_bodies and not exchange.user:
+        if request.method == "GET" and chosen.body is not None and not exchange.user:
             published = publication.build(
                 self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
             )

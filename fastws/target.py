@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import NamedTuple
@@ -31,6 +32,7 @@ class Target(NamedTuple):
     is_canonical: bool
 
 
+@functools.lru_cache(maxsize=512)  # of at most 8 KiB each
 def parse_target(target: str) -> Target:
     """Return what ``target`` names.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from .messages import FileSlice
 
@@ -36,16 +36,15 @@ class Transmission:
 
     __slots__ = ("_head_left", "_pieces", "body_sent")
 
-    def __init__(self, head: bytes, body: Iterable[bytes | memoryview | FileSlice]) -> None:
+    def __init__(self, head: bytes, body: Sequence[bytes | memoryview | FileSlice]) -> None:
         self._head_left = len(head)
-        self._pieces: list[bytes | memoryview | FileSlice] = [head, *body]
-        if (
-            len(self._pieces) == 2
-            and isinstance(self._pieces[1], bytes)
-            and len(self._pieces[1]) <= JOIN_BYTES
-        ):
-            self._pieces = [head + self._pieces[1]]
-        self._pieces.reverse()  # taken from the end
+        if not body:
+            self._pieces: list[bytes | memoryview | FileSlice] = [head]
+        elif len(body) == 1 and isinstance(body[0], bytes) and len(body[0]) <= JOIN_BYTES:
+            self._pieces = [head + body[0]]
+        else:
+            self._pieces = [head, *body]
+            self._pieces.reverse()  # taken from the end
         self.body_sent = 0
 
     def send(self, sock: socket.socket) -> bool:
@@ -55,31 +54,42 @@ class Transmission:
         """
         budget = TURN_BYTES
         pieces = self._pieces
-        while pieces and budget > 0:
-            piece = pieces[-1]
-            try:
+        try:
+            while pieces and budget > 0:
+                piece = pieces[-1]
                 if isinstance(piece, FileSlice):
                     sent = self._send_slice(sock, piece, budget)
+                elif len(pieces) == 1 or isinstance(pieces[-2], FileSlice):
+                    sent = self._send_piece(sock, piece)
                 else:
-                    sent = self._send_bytes(sock)
-            except BlockingIOError:
-                return False
-            budget -= sent
+                    sent = self._send_pieces(sock)
+                budget -= sent
+                of_head = min(sent, self._head_left)
+                self._head_left -= of_head
+                self.body_sent += sent - of_head
+        except BlockingIOError:
+            return False
         return not pieces
 
-    def _send_bytes(self, sock: socket.socket) -> int:
+    def _send_piece(self, sock: socket.socket, piece: bytes | memoryview) -> int:
+        """Send bytes that no other bytes follow; before a file slice they leave in one segment with it."""
+        pieces = self._pieces
+        sent = sock.send(piece, _MSG_MORE) if len(pieces) > 1 else sock.send(piece)
+        if sent == len(piece):
+            pieces.pop()
+        else:
+            pieces[-1] = memoryview(piece)[sent:]
+        return sent
+
+    def _send_pieces(self, sock: socket.socket) -> int:
         """Send the bytes before the next file slice in one call, so that they leave in one segment."""
         pieces = self._pieces
         start = len(pieces)
         while start and not isinstance(pieces[start - 1], FileSlice):
             start -= 1
         gathered = [piece for piece in reversed(pieces[start:]) if not isinstance(piece, FileSlice)]
-        flags = _MSG_MORE if start else 0
-        sent = sock.send(gathered[0], flags) if len(gathered) == 1 else sock.sendmsg(gathered, (), flags)
-        self._count(sent)
-        left = sent
-        while len(pieces) > start:
-            piece = gathered.pop(0)
+        sent = left = sock.sendmsg(gathered, (), _MSG_MORE if start else 0)
+        for piece in gathered:
             pieces.pop()
             if left < len(piece):
                 pieces.append(memoryview(piece)[left:])
@@ -89,23 +99,14 @@ class Transmission:
 
     def _send_slice(self, sock: socket.socket, piece: FileSlice, budget: int) -> int:
         count = min(piece.length, budget)
-        if count:
-            sent = _send_file(sock, piece.file.fd, piece.offset, count)
-            if not sent:
-                raise FileShrankError
-        else:
-            sent = 0
-        self._count(sent)
+        sent = _send_file(sock, piece.file.fd, piece.offset, count) if count else 0
         if sent == piece.length:
             self._pieces.pop()
-        else:
+        elif sent:
             self._pieces[-1] = FileSlice(piece.file, piece.offset + sent, piece.length - sent)
+        else:
+            raise FileShrankError
         return sent
-
-    def _count(self, sent: int) -> None:
-        of_head = min(sent, self._head_left)
-        self._head_left -= of_head
-        self.body_sent += sent - of_head
 
 
 def unacknowledged_bytes(sock: socket.socket) -> int:

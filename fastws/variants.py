@@ -73,7 +73,7 @@ class Variants:
         contents: Contents,
         *,
         keeps_bodies: bool,
-        hidden: Callable[[], Collection[tuple[int, int]]],
+        hidden: Callable[[], Collection[tuple[int, int] | None]],
     ) -> None:
         self._is_on = config.compression
         self._contents = contents
@@ -92,6 +92,10 @@ class Variants:
         """Tell whether a sidecar stands for the missing file ``relative``."""
         return any(self._open_sidecar(root, relative, coding, _Trail()) for coding in SIDECARS)
 
+    def wants_body(self, file: OpenFile, request: Request) -> bool:
+        """Tell whether all of ``file`` is sent from memory, so that it can be replayed from there."""
+        return self._keeps_bodies and self._contents.is_small(file) and not _is_partial(request)
+
     def choose(
         self, root: Root, relative: str, plain: OpenFile | None, kind: str, request: Request, now_ns: int
     ) -> Choice:
@@ -99,7 +103,7 @@ class Variants:
 
         Raises ``HTTPError`` 406 if the client excludes every form that there is.
         """
-        is_partial = request.method == "GET" and "range" in request.fields
+        is_partial = _is_partial(request)
         if not self.are_negotiable(kind):
             assert plain is not None
             chosen = self._of_file(plain, IDENTITY, now_ns, in_part=is_partial)
@@ -171,7 +175,7 @@ class Variants:
             return None
         if file.is_directory:
             return None
-        if (file.identity.device, file.identity.inode) in self._hidden():
+        if file.identity[:2] in self._hidden():
             trail.is_final = False
             return None
         return file
@@ -236,6 +240,10 @@ class Variants:
         # A part is not replayed, so that reading the whole would be for nothing.
         in_memory = self._keeps_bodies and not in_part
         return of_file(file, self._contents, in_memory=in_memory, now_ns=now_ns, coding=coding)
+
+
+def _is_partial(request: Request) -> bool:
+    return request.method == "GET" and "range" in request.fields
 
 
 class _Trail:

@@ -175,6 +175,7 @@ class Worker:
     def _handle(self, connection: Connection, kind: int, data: Any) -> None:
         if connection.state is State.CLOSED:
             return  # by an event before this one in the same turn
+        self.clock.tick()
         try:
             _HANDLERS[kind](connection, data)
         except Exception:
@@ -186,6 +187,7 @@ class Worker:
         return deadline if self._resume_accept_at is None else min(deadline, self._resume_accept_at)
 
     def _keep_time(self, now: float) -> None:
+        self.clock.tick()
         for connection in self.timers.pop_due(now):
             connection.on_timeout(now)
         if self._resume_accept_at is not None and now >= self._resume_accept_at:
@@ -307,7 +309,7 @@ class Worker:
                 self._log_format,
                 connection.peer,
                 response.user,
-                self.clock.log_time(),
+                self.clock.log_time,
                 line,
                 response.status,
                 body_sent,
