@@ -16,3 +16,18 @@ cdef const char *value_of(fastws_field *field) noexcept nogil
 cdef uint32_t size_of(fastws_field *field) noexcept nogil
 cdef bint value_equals(fastws_field *field, const char *text, uint32_t size) noexcept nogil
 cdef bint value_matches(fastws_field *field, const char *lower, uint32_t size) noexcept nogil
+
+
+# Accept-Encoding values whose sets of codings are known, first in first out.
+cdef struct KnownCodings:
+    uint32_t size
+    int codings
+    char text[96]
+
+cdef class CodingsMemo:
+    cdef KnownCodings _known[64]   # browsers have a dozen
+    cdef uint32_t _learned
+    cdef int _default
+
+    cdef int recall(self, fastws_field *field) noexcept nogil
+    cdef void learn(self, bytes text, int codings)

@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+from ._sendfile cimport fastws_file
 from ._table cimport Entry
 
 
@@ -44,7 +45,7 @@ cdef extern from "sys/socket.h" nogil:
         iovec *msg_iov
         size_t msg_iovlen
     enum:
-        MSG_DONTWAIT, MSG_NOSIGNAL
+        MSG_DONTWAIT, MSG_NOSIGNAL, MSG_MORE
     ctypedef unsigned int socklen_t
     struct sockaddr:
         pass
@@ -65,6 +66,8 @@ cdef struct Watched:
     int role
     int interest
     uint32_t peer_len
+    fastws_file file           # being sent without Python's help; nothing is left of it otherwise
+    size_t file_sent           # bytes of it so far
     char peer[48]              # the longest IPv6 address has 45 characters
 
 # One answer gathered for the next sendmsg.
@@ -91,3 +94,4 @@ cdef struct Found:
     size_t data_len
     Queued partial             # PARTIAL: the answer that was sent in part
     size_t sent                # PARTIAL: how much of it
+    int file                   # PARTIAL: what its body is read from, to be closed by Python; -1: memory

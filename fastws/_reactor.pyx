@@ -19,15 +19,17 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from posix.unistd cimport close, read, write
 
 from ._fields cimport (
-    SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_MODIFIED_SINCE, SEEN_NONE_MATCH,
+    CodingsMemo, SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_MODIFIED_SINCE, SEEN_NONE_MATCH,
     SEEN_REFERER, find_decisive_fields, is_plain_host, size_of, value_equals, value_matches, value_of,
 )
-from ._line cimport FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_put_combined, fastws_put_json, fastws_text
+from ._line cimport fastws_text
+from ._lines cimport Lines
 from ._moment cimport (
     FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_look_at_clock, fastws_moment,
     fastws_tick,
 )
 from ._scan cimport FASTWS_MAX_FIELDS, fastws_field, fastws_head, fastws_scan_head
+from ._sendfile cimport fastws_file, fastws_send_file
 from ._table cimport Entry, Table
 
 from .events import DURATION_BOUNDS_S, PartialSend, ReplayCounters
@@ -43,28 +45,17 @@ cdef enum:
     ROLE_NONE, ROLE_LISTENER, ROLE_CONNECTION, ROLE_WAKE
 
 cdef enum:
-    LOG_OFF, LOG_COMBINED, LOG_JSON
-
-cdef enum:
     READY_MAX = 256            # events of one turn
     RECEIVE_BYTES = 16384      # what one connection may read in one turn: as much as a request head may have
     BODY_BYTES = 65536         # and when it is in a body
     ARENA_BYTES = 2097152      # what all may read in one turn; only what is touched takes memory
     JOIN_BYTES = 4096          # responses up to this size are copied together
     QUEUE_MAX = 64             # answers in one sendmsg
-    LOG_FULL_BYTES = 65536     # the buffer is handed over at this size; nginx: buffer=64k
-    MEMO_SLOTS = 64            # Accept-Encoding values remembered; browsers have a dozen
-    MEMO_TEXT = 96
+    FILE_BYTES = 2097152       # of a file to one connection in one turn; nginx: sendfile_max_chunk 2m
     DURATION_BUCKETS = 13      # as many as events.DURATION_BOUNDS_S, and one for what took longer
     LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
-    UNKNOWN = -2               # no entry has it as its codings
 
 cdef double[DURATION_BUCKETS - 1] _bounds_s = DURATION_BOUNDS_S
-
-cdef struct Memo:
-    uint32_t size
-    int codings
-    char text[MEMO_TEXT]
 
 cdef struct Input:
     int fd
@@ -89,18 +80,13 @@ cdef class Reactor:
     cdef size_t _arena_used
     cdef uint64_t _turn
     cdef fastws_moment _moment
-    # the access log
-    cdef int _log_format
-    cdef char *_log
-    cdef size_t _log_used, _log_room
+    cdef Lines _lines
     cdef Table _table
     # the settings of a hit
     cdef uint32_t _line_limit, _field_limit
     cdef size_t _head_limit
     cdef bint _takes_get, _takes_head, _takes_1_0, _takes_1_1, _is_draining
-    cdef int _default_codings
-    cdef Memo _memo[MEMO_SLOTS]
-    cdef uint32_t _memo_next
+    cdef CodingsMemo _codings
     # the request being looked at, and the answers gathered
     cdef fastws_head _head
     cdef Queued _queue[QUEUE_MAX]
@@ -109,14 +95,14 @@ cdef class Reactor:
     cdef size_t _gathered_bytes
     cdef char _joined[JOIN_BYTES]
     # counted since the start
-    cdef uint64_t _hits, _hits_not_modified, _hit_bytes
+    cdef uint64_t _hits, _hits_not_modified, _hit_bytes, _file_bytes
     cdef double _hit_seconds
     cdef uint64_t _durations[DURATION_BUCKETS]
 
     def __cinit__(self):
         self._epoll = self._wake = -1
         self._arena = <char *>malloc(ARENA_BYTES)
-        self._table = Table()
+        self._lines, self._table = Lines(), Table()
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
         self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._arena == NULL:
@@ -124,13 +110,12 @@ cdef class Reactor:
         if self._epoll < 0 or self._wake < 0:
             raise OSError(errno, "epoll_create1 or eventfd failed")
         self._watch(self._wake, NULL, ROLE_WAKE, EPOLLIN)
-        fastws_tick(&self._moment, self._log_format == LOG_JSON)
+        fastws_tick(&self._moment, self._lines.is_json)
 
     def __dealloc__(self):
         self.close()
         free(self._watched)
         free(self._arena)
-        free(self._log)
 
     def close(self):
         """See ``backend.Reactor.close``."""
@@ -147,12 +132,10 @@ cdef class Reactor:
         self._field_limit = min(limits.field_count, FASTWS_MAX_FIELDS)
         self._takes_get, self._takes_head = "GET" in methods, "HEAD" in methods
         self._takes_1_0, self._takes_1_1 = "HTTP/1.0" in versions, "HTTP/1.1" in versions
-        self._log_format = {"off": LOG_OFF, "combined": LOG_COMBINED, "json": LOG_JSON}[log_format]
-        self._default_codings = default_codings
-        memset(self._memo, 0, sizeof(self._memo))
-        self._memo_next = 0
+        self._lines.configure(log_format)
+        self._codings = CodingsMemo(default_codings)
         self._moment.second = -1
-        fastws_tick(&self._moment, self._log_format == LOG_JSON)
+        fastws_tick(&self._moment, self._lines.is_json)
 
     # Watching
 
@@ -174,6 +157,7 @@ cdef class Reactor:
         self._watched[fd].interest = IDLE
         self._watched[fd].generation += 1
         self._watched[fd].active = self._moment.now
+        self._watched[fd].file.left = self._watched[fd].file_sent = 0
         event.events = mask
         event.data.u64 = (<uint64_t>self._watched[fd].generation << 32) | <uint32_t>fd
         if epoll_ctl(self._epoll, EPOLL_CTL_ADD, fd, &event) < 0:
@@ -250,6 +234,24 @@ cdef class Reactor:
         if epoll_ctl(self._epoll, EPOLL_CTL_MOD, fd, &event) < 0:
             raise OSError(errno, "epoll_ctl failed")
 
+    def transfer(self, int fd, int file, long long offset, size_t length):
+        """See ``backend.Reactor.transfer``."""
+        cdef Watched *watched = self._find_watched(fd, ROLE_CONNECTION)
+        self.set_interest(fd, OUTPUT)
+        watched.file.fd, watched.file.offset, watched.file.left = file, offset, length
+        watched.file_sent = 0
+
+    def transferred(self, int fd):
+        """See ``backend.Reactor.transferred``."""
+        return self._find_watched(fd, ROLE_CONNECTION).file_sent
+
+    def end_transfer(self, int fd):
+        """See ``backend.Reactor.end_transfer``."""
+        cdef Watched *watched = self._find_watched(fd, ROLE_CONNECTION)
+        cdef size_t sent = watched.file_sent
+        watched.file.left = watched.file_sent = 0
+        return sent
+
     def last_activity(self, int fd):
         """See ``backend.Reactor.last_activity``."""
         return self._find_watched(fd, ROLE_CONNECTION).active
@@ -280,10 +282,10 @@ cdef class Reactor:
             # Rounded up: a wait that ends a moment before its deadline would be repeated at once.
             count = epoll_wait(self._epoll, self._ready, READY_MAX, <int>(left * 1000) + 1 if left > 0 else 0)
             self._turn += 1
-            fastws_tick(&self._moment, self._log_format == LOG_JSON)
+            fastws_tick(&self._moment, self._lines.is_json)
             if count > 0:
                 self._take_turn(count)
-            if self._found_count or self._woken or self._moment.now >= deadline or self._log_used >= LOG_FULL_BYTES:
+            if self._found_count or self._woken or self._moment.now >= deadline or self._lines.is_full():
                 return
 
     cdef void _take_turn(self, int count) noexcept nogil:
@@ -306,7 +308,7 @@ cdef class Reactor:
             if watched.role == ROLE_CONNECTION and watched.interest != OUTPUT:
                 inputs += self._receive(fd, watched, &self._inputs[inputs])
             elif watched.role == ROLE_CONNECTION:
-                self._find(fd, WRITE, NULL, 0)
+                self._write(fd, watched)
             elif watched.role == ROLE_LISTENER:
                 self._find(fd, ACCEPT, NULL, 0)
             elif watched.role == ROLE_WAKE:
@@ -351,11 +353,20 @@ cdef class Reactor:
         taken.fd, taken.data, taken.size = fd, data, size
         return 1
 
+    cdef void _write(self, int fd, Watched *watched) noexcept nogil:
+        """Go on with the file that is being sent, and leave to Python what else there is to do."""
+        cdef size_t left = watched.file.left
+        cdef bint goes_on = left and fastws_send_file(fd, &watched.file, FILE_BYTES)
+        watched.file_sent += left - watched.file.left
+        self._file_bytes += left - watched.file.left
+        if not goes_on:
+            self._find(fd, WRITE, NULL, 0)
+
     cdef Found *_find(self, int fd, int kind, const char *data, size_t size) noexcept nogil:
         cdef Found *found = &self._found[self._found_count]
         self._found_count += 1
         found.fd, found.kind, found.data, found.data_len = fd, kind, data, size
-        found.generation = self._watched[fd].generation
+        found.generation, found.file = self._watched[fd].generation, -1
         return found
 
     def replay(self, int fd, bytes data not None):
@@ -368,7 +379,7 @@ cdef class Reactor:
         self._turn += 1  # a look at the files for these bytes, which were read after the last one
         self._found_count = 0
         with nogil:
-            fastws_tick(&self._moment, self._log_format == LOG_JSON)
+            fastws_tick(&self._moment, self._lines.is_json)
             begun = self._moment.now
             self._answer(fd, bytes_, size)
             self._measure(begun, hits)
@@ -381,9 +392,15 @@ cdef class Reactor:
         cdef list events = []
         cdef Found *found
         cdef int i
-        for i in range(self._found_count):
-            found = &self._found[i]
-            events.append((<object>self._watched[found.fd].owner, found.kind, self._event_data(found)))
+        try:
+            for i in range(self._found_count):
+                found = &self._found[i]
+                events.append((<object>self._watched[found.fd].owner, found.kind, self._event_data(found)))
+        except BaseException:
+            for i in range(self._found_count):  # the files that nobody will hear of
+                if self._found[i].file >= 0:
+                    close(self._found[i].file)
+            raise
         return events
 
     cdef object _event_data(self, Found *found):
@@ -400,6 +417,8 @@ cdef class Reactor:
             status=answer.status,
             head=head[found.sent :],
             body=<object>answer.entry.body_object if answer.body_len else b"",
+            file=found.file,
+            length=answer.body_len,
             offset=offset,
             close=bool(answer.closes),
             rest=found.data[: found.data_len],
@@ -411,6 +430,7 @@ cdef class Reactor:
         """Answer the requests at ``data`` in their order, up to the first that Python must decide."""
         cdef size_t offset = 0
         cdef long length
+        cdef int file
         cdef Queued *answer
         cdef bint closes = False
         self._queued = self._iov_used = 0
@@ -425,11 +445,18 @@ cdef class Reactor:
             if not self._match(answer):
                 break
             answer.request, answer.request_len = data + offset, <uint32_t>length
-            self._gather(answer)
+            if answer.body_len and answer.entry.body_file >= 0:
+                file = self._table.open_body(answer.entry)
+                if file < 0:
+                    break
+                if not self._answer_from(file, fd, answer, data + size):
+                    return
+            else:
+                self._gather(answer)
+                if self._queued == QUEUE_MAX and not self._flush(fd, data + size):
+                    return
             closes = answer.closes
             offset += length
-            if self._queued == QUEUE_MAX and not self._flush(fd, data + size):
-                return
         if self._queued and not self._flush(fd, data + size):
             return
         if closes:
@@ -471,7 +498,7 @@ cdef class Reactor:
             path_len = <uint32_t>(query - head.target)
             if memchr(query, c"#", head.target_len - path_len) != NULL:
                 return False
-        entry = self._table.look_up(head.target, path_len, self._recall_codings(seen[SEEN_ENCODING]))
+        entry = self._table.look_up(head.target, path_len, self._codings.recall(seen[SEEN_ENCODING]))
         if entry == NULL or not self._table.is_fresh(entry, self._turn):
             return False
         answer.entry, answer.status = entry, 200
@@ -512,35 +539,25 @@ cdef class Reactor:
         answer.tail, answer.tail_len = self._moment.tail[tail], self._moment.tail_len[tail]
         return True
 
-    cdef int _recall_codings(self, fastws_field *field) noexcept nogil:
-        """Return the number of the accepted-codings set of this Accept-Encoding, UNKNOWN if Python must say."""
-        cdef Memo *memo
-        cdef int i
-        if field == NULL:
-            return self._default_codings
-        for i in range(MEMO_SLOTS):
-            memo = &self._memo[i]
-            if memo.size == 0:
-                break
-            if memo.size == field.value_len and memcmp(memo.text, field.value, field.value_len) == 0:
-                return memo.codings
-        return UNKNOWN
-
     cdef void _gather(self, Queued *answer) noexcept nogil:
         cdef iovec *iov = &self._iov[self._iov_used]
         iov[0].iov_base, iov[0].iov_len = <void *>answer.head, answer.head_len
         iov[1].iov_base, iov[1].iov_len = <void *>answer.tail, answer.tail_len
         self._iov_used += 2
-        if answer.body_len:
+        if answer.body_len and answer.entry.body_file < 0:
             iov[2].iov_base, iov[2].iov_len = <void *>answer.entry.body, answer.body_len
             self._iov_used += 1
+            self._gathered_bytes += answer.body_len
         self._queued += 1
-        self._gathered_bytes += answer.head_len + answer.tail_len + answer.body_len
+        self._gathered_bytes += answer.head_len + answer.tail_len
 
     cdef bint _flush(self, int fd, const char *end) noexcept nogil:
         """Send what is gathered. False: not all was taken, and an event says what is left; ``end`` is where
         the connection's input ends."""
-        cdef ssize_t sent = self._send(fd)
+        return self._finish(fd, self._send(fd, 0), end)
+
+    cdef bint _finish(self, int fd, ssize_t sent, const char *end) noexcept nogil:
+        """Record the gathered answers of which ``sent`` bytes were sent; see ``_flush``."""
         cdef size_t total
         cdef int i
         cdef Queued *answer
@@ -568,7 +585,38 @@ cdef class Reactor:
         self._gathered_bytes = 0
         return True
 
-    cdef ssize_t _send(self, int fd) noexcept nogil:
+    cdef bint _answer_from(self, int file, int fd, Queued *answer, const char *end) noexcept nogil:
+        """Send an answer whose body is in ``file``, after what is gathered; then close it, or pass it on with the
+        event that says what is left. False: there is such an event."""
+        cdef fastws_file body
+        cdef ssize_t sent
+        cdef size_t total = answer.head_len + answer.tail_len
+        cdef Found *found
+        if self._queued and not self._flush(fd, end):
+            close(file)
+            return False
+        self._queue[0] = answer[0]
+        self._gather(&self._queue[0])
+        sent = self._send(fd, MSG_MORE)
+        body.fd, body.offset, body.left = file, 0, answer.body_len
+        if sent == <ssize_t>total:
+            fastws_send_file(fd, &body, FILE_BYTES)
+            self._file_bytes += answer.body_len - body.left
+            if not body.left:
+                close(file)
+                self._record(fd, answer, answer.body_len)
+                self._queued = self._iov_used = 0
+                self._gathered_bytes = 0
+                return True
+        if sent <= 0:
+            close(file)
+            return self._finish(fd, sent, end)
+        found = self._find(fd, PARTIAL, answer.request + answer.request_len, 0)
+        found.data_len = end - found.data
+        found.partial, found.sent, found.file = answer[0], sent + answer.body_len - body.left, file
+        return False
+
+    cdef ssize_t _send(self, int fd, int flags) noexcept nogil:
         """Send the gathered pieces in one call: small ones as one copy, which is cheaper than a vector."""
         cdef msghdr message
         cdef char *out = self._joined
@@ -577,90 +625,48 @@ cdef class Reactor:
             for i in range(self._iov_used):
                 memcpy(out, self._iov[i].iov_base, self._iov[i].iov_len)
                 out += self._iov[i].iov_len
-            return send(fd, self._joined, self._gathered_bytes, MSG_DONTWAIT | MSG_NOSIGNAL)
+            return send(fd, self._joined, self._gathered_bytes, MSG_DONTWAIT | MSG_NOSIGNAL | flags)
         memset(&message, 0, sizeof(message))
         message.msg_iov, message.msg_iovlen = self._iov, self._iov_used
-        return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+        return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL | flags)
 
     # The access log
 
     cdef void _record(self, int fd, Queued *answer, size_t body_sent) noexcept nogil:
         """Count an answer that is over, and write its access line."""
-        cdef fastws_text peer, user, time, line, referer, agent
-        cdef char *out
+        cdef fastws_text peer, line, referer, agent
         self._hits += 1
         self._hits_not_modified += answer.status == 304
         self._hit_bytes += body_sent
-        if self._log_format == LOG_OFF:
-            return
-        if not self._reserve_log(
-            FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * (answer.line_len + answer.referer_len + answer.agent_len)
-        ):
-            return  # out of memory: the line is lost, the answer is not
         peer.data, peer.size = self._watched[fd].peer, self._watched[fd].peer_len
-        user.data, user.size = b"", 0
-        time.data, time.size = self._moment.log_time, self._moment.log_time_len
         line.data, line.size = answer.line, answer.line_len
         referer.data, referer.size = answer.referer, answer.referer_len
         agent.data, agent.size = answer.agent, answer.agent_len
-        out = self._log + self._log_used
-        if self._log_format == LOG_JSON:
-            out = fastws_put_json(out, peer, user, time, line, answer.status, body_sent, referer, agent)
-        else:
-            out = fastws_put_combined(out, peer, user, time, line, answer.status, body_sent, referer, agent)
-        self._log_used = out - self._log
-
-    cdef bint _reserve_log(self, size_t size) noexcept nogil:
-        cdef size_t room
-        cdef char *grown
-        if self._log_room - self._log_used < size:
-            room = 2 * self._log_room + size + LOG_FULL_BYTES
-            grown = <char *>realloc(self._log, room)
-            if grown == NULL:
-                return False
-            self._log, self._log_room = grown, room
-        return True
+        self._lines.put(&self._moment, peer, line, answer.status, body_sent, referer, agent)
 
     def log(self, bytes line):
         """See ``backend.Reactor.log``."""
-        if self._log_format != LOG_OFF and self._reserve_log(len(line)):
-            memcpy(self._log + self._log_used, <const char *>line, len(line))
-            self._log_used += len(line)
+        self._lines.append(line)
 
     @property
     def log_is_full(self):
         """See ``backend.Reactor.log_is_full``."""
-        return self._log_used >= LOG_FULL_BYTES
+        return self._lines.is_full()
 
     def take_log(self):
         """See ``backend.Reactor.take_log``."""
-        lines = PyBytes_FromStringAndSize(self._log, self._log_used)
-        self._log_used = 0
-        if self._log_room > ARENA_BYTES:  # it grew by one unusual turn
-            free(self._log)
-            self._log, self._log_room = NULL, 0
-        return lines
+        return self._lines.take()
 
     def publish(self, str path, int codings, bytes head, bytes not_modified_head, bytes body, str etag,
-                str last_modified, tuple depends, content):
+                str last_modified, tuple depends, content, int body_file=-1):
         """See ``backend.Reactor.publish``."""
-        self._table.publish(path, codings, head, not_modified_head, body, etag, last_modified, depends, content)
+        self._table.publish(
+            path, codings, head, not_modified_head, body, etag, last_modified, depends, content, body_file
+        )
 
     def learn_codings(self, str accept_encoding, int codings):
         """See ``backend.Reactor.learn_codings``."""
-        cdef bytes text = accept_encoding.encode("latin-1")
-        cdef Memo *memo
-        cdef int i
-        if not 0 < len(text) <= MEMO_TEXT:
-            return
-        for i in range(MEMO_SLOTS):
-            memo = &self._memo[i]
-            if memo.size == len(text) and memcmp(memo.text, <const char *>text, len(text)) == 0:
-                return
-        memo = &self._memo[self._memo_next % MEMO_SLOTS]
-        self._memo_next += 1
-        memo.size, memo.codings = <uint32_t>len(text), codings
-        memcpy(memo.text, <const char *>text, len(text))
+        self._codings.learn(accept_encoding.encode("latin-1"), codings)
 
     def drain(self):
         """See ``backend.Reactor.drain``."""
@@ -674,6 +680,7 @@ cdef class Reactor:
             not_modified=self._hits_not_modified,
             body_bytes=self._hit_bytes,
             duration_s=self._hit_seconds,
+            file_bytes=self._file_bytes,
             durations=tuple([self._durations[i] for i in range(DURATION_BUCKETS)]),
             **self._table.counters(),
         )

@@ -113,6 +113,18 @@ class Reactor:
         if _MASKS[before] != _MASKS[interest]:
             self._selector.modify(fd, _MASKS[interest], watched)
 
+    def transfer(self, fd: int, file: int, offset: int, length: int) -> None:
+        """Python sends it all on this side."""
+        self.set_interest(fd, OUTPUT)
+
+    def transferred(self, fd: int) -> int:
+        """Python sends it all on this side."""
+        return 0
+
+    def end_transfer(self, fd: int) -> int:
+        """Python sends it all on this side."""
+        return 0
+
     def last_activity(self, fd: int) -> float:
         """See ``backend.Reactor.last_activity``."""
         return self._watched[fd].active
@@ -176,6 +188,7 @@ class Reactor:
         last_modified: str,
         depends: tuple[tuple[str, Identity], ...],
         content: object,
+        body_file: int = -1,
     ) -> None:
         """Nothing is replayed on this side."""
 

@@ -3,12 +3,18 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+cdef extern from "fcntl.h" nogil:
+    enum:
+        O_RDONLY, O_CLOEXEC, O_NONBLOCK, O_NOCTTY
+    int open(const char *path, int flags)
+
 
 cdef extern from "sys/stat.h" nogil:
     struct stat_t "stat":
         uint64_t st_dev, st_ino
         long long st_size
     int stat(const char *path, stat_t *status)
+    int fstat(int fd, stat_t *status)
 
 cdef extern from *:
     """
@@ -51,6 +57,7 @@ cdef struct Entry:
     uint32_t path_len, head_len, not_modified_len, etag_len, last_modified_len
     int codings
     int depend_count
+    int body_file              # which of depends the body is read from; -1: it is in memory
     bint is_dead               # a dependency has changed; it is never used again
     bint is_used               # since the clock's hand last passed
     Dependency depends[4]
@@ -65,8 +72,10 @@ cdef class Table:
 
     cdef Entry *look_up(self, const char *path, uint32_t size, int codings) noexcept nogil
     cdef bint is_fresh(self, Entry *entry, uint64_t turn) noexcept nogil
+    cdef int open_body(self, Entry *entry) noexcept nogil
     cdef int publish(self, str path, int codings, bytes head, bytes not_modified_head, bytes body, str etag,
-                     str last_modified, tuple depends, object content) except -1
+                     str last_modified, tuple depends, object content, int body_file) except -1
+    cdef void _mark_stale(self, Entry *entry) noexcept nogil
     cdef void bury(self) noexcept
     cdef void clear(self, size_t cost_max) noexcept
     cdef dict counters(self)

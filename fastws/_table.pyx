@@ -13,6 +13,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp
+from posix.unistd cimport close
 
 cdef enum:
     # What an entry takes beside its texts: the record, and the headers and allocator's share of its objects.
@@ -52,20 +53,30 @@ cdef class Table:
             return True
         for i in range(entry.depend_count):
             known = &entry.depends[i]
-            if (
-                stat(known.path, &now) != 0
-                or now.st_ino != known.inode
-                or now.st_dev != known.device
-                or now.st_size != known.size
-                or FASTWS_MTIME_NS(now) != known.mtime_ns
-                or FASTWS_CTIME_NS(now) != known.ctime_ns
-            ):
-                entry.is_dead = True
-                entry.next_dead, self._dead = self._dead, entry
-                self._stale += 1
+            if stat(known.path, &now) != 0 or not _is_same(known, &now):
+                self._mark_stale(entry)
                 return False
         entry.checked_turn = turn
         return True
+
+    cdef void _mark_stale(self, Entry *entry) noexcept nogil:
+        entry.is_dead = True
+        entry.next_dead, self._dead = self._dead, entry
+        self._stale += 1
+
+    cdef int open_body(self, Entry *entry) noexcept nogil:
+        """Open the file that the body of a fresh entry is read from; -1 if it cannot be had as it was.
+
+        What was opened decides: it is the file that Python once found to lie inside the root, or none.
+        """
+        cdef Dependency *known = &entry.depends[entry.body_file]
+        cdef stat_t now
+        cdef int fd = open(known.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        if fd >= 0 and (fstat(fd, &now) != 0 or not _is_same(known, &now)):
+            close(fd)
+            fd = -1
+            self._mark_stale(entry)
+        return fd
 
     cdef int publish(
         self,
@@ -78,6 +89,7 @@ cdef class Table:
         str last_modified,
         tuple depends,
         object content,
+        int body_file,
     ) except -1:
         """See ``backend.Reactor.publish``."""
         cdef bytes path_bytes = path.encode("latin-1")
@@ -92,7 +104,7 @@ cdef class Table:
         if old != NULL:
             self._unlink(old)
         self.bury()
-        if len(depends) > MAX_DEPENDS or not _spell(depends, names, known):
+        if len(depends) > MAX_DEPENDS or body_file >= len(depends) or not _spell(depends, names, known):
             return 0
         if cost > self._cost_max or not self._reserve():
             return 0
@@ -107,6 +119,9 @@ cdef class Table:
         entry.not_modified_len = <uint32_t>len(not_modified_head)
         entry.body, entry.body_len = PyBytes_AS_STRING(body), len(body)
         entry.body_object = <PyObject *>body
+        entry.body_file = max(body_file, -1)
+        if body_file >= 0:
+            entry.body_len = known[body_file].size
         entry.etag, entry.etag_len = PyBytes_AS_STRING(etag_bytes), <uint32_t>len(etag_bytes)
         entry.last_modified, entry.last_modified_len = PyBytes_AS_STRING(date_bytes), <uint32_t>len(date_bytes)
         entry.codings, entry.cost = codings, cost
@@ -197,6 +212,16 @@ cdef class Table:
             "entries": self._entry_count,
             "entry_bytes": self._cost,
         }
+
+
+cdef bint _is_same(Dependency *known, stat_t *now) noexcept nogil:
+    return (
+        now.st_ino == known.inode
+        and now.st_dev == known.device
+        and now.st_size == known.size
+        and FASTWS_MTIME_NS(now[0]) == known.mtime_ns
+        and FASTWS_CTIME_NS(now[0]) == known.ctime_ns
+    )
 
 
 cdef bint _spell(tuple depends, tuple names, Dependency *known) except -1:

@@ -116,6 +116,19 @@ class Reactor(Protocol):
     def set_interest(self, fd: int, interest: int) -> None:
         """Say what the connection waits for: ``IDLE``, ``INPUT`` or ``OUTPUT``."""
 
+    def transfer(self, fd: int, file: int, offset: int, length: int) -> None:
+        """Wait for room to send, as with interest ``OUTPUT``, where ``length`` bytes of ``file`` are to follow.
+
+        The reactor may send of them itself and keep ``WRITE`` back until they are over, or cannot be sent.
+        ``file`` is a descriptor that the caller keeps open until ``end_transfer`` or ``remove``.
+        """
+
+    def transferred(self, fd: int) -> int:
+        """Return how many bytes of the file the reactor has sent since ``transfer``."""
+
+    def end_transfer(self, fd: int) -> int:
+        """Send no more of the file, and return what ``transferred`` did."""
+
     def last_activity(self, fd: int) -> float:
         """Return the ``time.monotonic()`` second of the last replayed answer or read on ``fd``."""
 
@@ -146,11 +159,13 @@ class Reactor(Protocol):
         last_modified: str,
         depends: tuple[tuple[str, Identity], ...],
         content: object,
+        body_file: int = -1,
     ) -> None:
         """Replay this 200 from now on to GET and HEAD of ``path``, while ``depends`` holds.
 
         ``codings`` is the number of the accepted-codings set that the answer is for, or ``ANY_CODINGS``.
-        ``content`` owns ``body`` and is kept as long as the answer is. Evicts others beyond the cache's size.
+        ``content`` owns ``body`` and is kept as long as the answer is. With a ``body_file`` of 0 or more, the body
+        is instead read from that one of the ``depends`` each time. Evicts others beyond the cache's size.
         """
 
     def learn_codings(self, accept_encoding: str, codings: int) -> None:

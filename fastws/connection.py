@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from . import framing, states
 from .errors import HTTPError
 from .events import DONE, IDLE, INPUT, OUTPUT, PARTIAL, READ, PartialSend
-from .messages import Request, Response
+from .files import Descriptor
+from .messages import FileSlice, Request, Response
 from .states import State
 from .transmit import FileShrankError, Transmission, socket_over, unacknowledged_bytes
 
@@ -30,25 +31,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_asked_at",
-        "_buffer",
-        "_decoder",
-        "_grace_until",
-        "_is_last",
-        "_is_tried",
-        "_mark",
-        "_request",
-        "_response",
-        "_scanned",
-        "_since",
-        "_sock",
-        "_transmission",
-        "_worker",
-        "fd",
-        "peer",
-        "state",
-        "tick",
-    )
+        "_asked_at", "_buffer", "_decoder", "_grace_until", "_is_last", "_is_tried", "_mark", "_request",
+        "_response", "_scanned", "_since", "_sock", "_transmission", "_worker", "fd", "peer", "state", "tick",
+    )  # fmt: skip
 
     def __init__(self, worker: Worker, fd: int, peer: str, now: float) -> None:
         self._worker = worker
@@ -60,9 +45,7 @@ class Connection:
         self._buffer = b""
         self._scanned = 0
         self._since = now  # when the present state began, or its transfer was looked at
-        self._mark: int | None = (
-            None  # the bytes that had been transferred then, None at the start of an answer
-        )
+        self._mark: int | None = None  # the bytes transferred until then, None at the start of an answer
         self._asked_at = 0.0  # when the request's head was complete
         self._request: Request | None = None
         self._response: Response | None = None
@@ -96,8 +79,12 @@ class Connection:
 
     def on_write(self, _: None = None) -> None:
         """Go on, with sending or after a pause."""
-        if self.state is not State.SENDING or self._send():
-            self._advance()
+        if self.state is State.SENDING:
+            assert self._transmission is not None
+            self._transmission.skip(self._worker.reactor.end_transfer(self.fd))
+            if not self._send():
+                return
+        self._advance()
 
     def on_reset(self, _: None = None) -> None:
         """Give up: the client is gone."""
@@ -115,10 +102,13 @@ class Connection:
     def _finish_replay(self, partial: PartialSend) -> bool:
         worker = self._worker
         self._request = worker.parser.parse_request(partial.request, 0, 0, worker.limits)
-        self._response = Response(partial.status, ())
         self._buffer, self._scanned = partial.rest, 0
         self._is_last = partial.close
-        self._transmission = Transmission(partial.head, (memoryview(partial.body)[partial.offset :],))
+        file = None if partial.file < 0 else Descriptor(partial.file)
+        done, left = partial.offset, partial.length - partial.offset
+        rest = memoryview(partial.body)[done:] if file is None else FileSlice(file, done, left)
+        self._response = Response(partial.status, (), (rest,), file)
+        self._transmission = Transmission(partial.head, (rest,))
         self._transmission.body_sent = partial.offset
         self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
         self._asked_at = self._since
@@ -253,8 +243,9 @@ class Connection:
             self._worker.logger.exception("a response to %s has an impossible field", self.peer)
             self.close()
             return False
-        if published is not None and isinstance(response.body[0], bytes):
-            worker.publish(published, head, response.body[0])
+        if published is not None:
+            body = response.body[0]
+            worker.publish(published, head, body if isinstance(body, bytes) else b"")
         self._transmission = Transmission(b"".join((head, worker.clock.date_line, end)), response.body)
         self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
         return self._send()
@@ -264,8 +255,7 @@ class Connection:
         assert transmission is not None
         try:
             if not transmission.send(self.sock):
-                self._worker.reactor.set_interest(self.fd, OUTPUT)
-                self._worker.timers.schedule(self, self._since + self._patience())
+                self._wait_for_room(transmission.rest)
                 return False
         except FileShrankError:
             self._worker.logger.warning("a file shrank while it was sent to %s; connection closed", self.peer)
@@ -294,8 +284,8 @@ class Connection:
         response, transmission = self._response, self._transmission
         if response is None or transmission is None:
             return
-        duration_s = time.monotonic() - self._asked_at
-        self._worker.record(self, self._request, response, transmission.body_sent, duration_s)
+        body_sent, duration_s = self._body_sent(transmission), time.monotonic() - self._asked_at
+        self._worker.record(self, self._request, response, body_sent, duration_s)
         if response.file is not None:
             response.file.close()
         self._request = self._response = self._transmission = None
@@ -307,6 +297,16 @@ class Connection:
             self.drain(worker.grace_s)
         else:
             worker.timers.schedule(self, self._since + worker.keepalive_time_s)
+
+    def _wait_for_room(self, rest: FileSlice | None) -> None:
+        if rest is None:
+            self._worker.reactor.set_interest(self.fd, OUTPUT)
+        else:
+            self._worker.reactor.transfer(self.fd, rest.file.fd, rest.offset, rest.length)
+        self._worker.timers.schedule(self, self._since + self._patience())
+
+    def _body_sent(self, transmission: Transmission) -> int:
+        return transmission.body_sent + self._worker.reactor.transferred(self.fd)
 
     def _wait_for_input(self, patience_s: float) -> None:
         self._worker.reactor.set_interest(self.fd, INPUT)
@@ -325,7 +325,7 @@ class Connection:
             moved = self._decoder.received
         else:
             assert self._transmission is not None
-            moved = self._transmission.body_sent - unacknowledged_bytes(self.sock)
+            moved = self._body_sent(self._transmission) - unacknowledged_bytes(self.sock)
         before, self._mark = self._mark, moved
         worker = self._worker
         return before is None or moved - before >= worker.min_rate_bytes_s * worker.request_timeout_s

@@ -28,14 +28,17 @@ OUTPUT = 2
 class PartialSend(NamedTuple):
     """An answer replayed as far as the socket took it; Python sends the rest and writes the access line.
 
-    ``request`` is the request head's bytes, ``head`` what remains of the response head, ``body`` the whole
-    body, of which ``offset`` bytes were sent. ``rest`` holds the bytes that came after the request.
+    ``request`` is the request head's bytes, ``head`` what remains of the response head. The whole body has
+    ``length`` bytes, of which ``offset`` were sent; it is ``body``, or all of ``file``, a descriptor that whoever
+    gets this closes (-1: none). ``rest`` holds the bytes that came after the request.
     """
 
     request: bytes
     status: int
     head: bytes
     body: bytes
+    file: int
+    length: int
     offset: int
     close: bool
     rest: bytes
@@ -53,7 +56,8 @@ class ReplayCounters(NamedTuple):
     """What a reactor has replayed since its start, and what its response table holds now.
 
     ``durations`` counts answers by ``DURATION_BOUNDS_S`` (not accumulated), and last those that took longer;
-    ``stale`` counts entries found changed, ``evicted`` those that made room for others.
+    ``stale`` counts entries found changed, ``evicted`` those that made room for others. ``file_bytes`` were sent
+    by sendfile, of replayed answers and on behalf of Python.
     """
 
     hits: int = 0
@@ -65,3 +69,4 @@ class ReplayCounters(NamedTuple):
     entry_bytes: int = 0
     stale: int = 0
     evicted: int = 0
+    file_bytes: int = 0

@@ -71,21 +71,30 @@ def _root_error(error: OSError) -> HTTPError:
     return HTTPError(500, f"The document root cannot be opened: {error.strerror}.")
 
 
-class OpenFile:
-    """An open regular file or directory. Its owner closes it."""
+class Descriptor:
+    """An open file of which nothing is known. Its owner closes it."""
 
-    __slots__ = ("fd", "identity", "is_directory")
+    __slots__ = ("fd",)
 
-    def __init__(self, fd: int, info: os.stat_result, *, is_directory: bool) -> None:
+    def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.identity = identity_of(info)
-        self.is_directory = is_directory
 
     def close(self) -> None:
         """Close the descriptor; a second call does nothing."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+class OpenFile(Descriptor):
+    """An open regular file or directory."""
+
+    __slots__ = ("identity", "is_directory")
+
+    def __init__(self, fd: int, info: os.stat_result, *, is_directory: bool) -> None:
+        super().__init__(fd)
+        self.identity = identity_of(info)
+        self.is_directory = is_directory
 
 
 def identity_of(info: os.stat_result) -> Identity:

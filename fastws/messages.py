@@ -71,7 +71,8 @@ class Publication(NamedTuple):
     accepted-codings set that the answer depended on (``ANY_CODINGS`` where it did not) and
     ``accept_encoding`` the field value that was read as that set. ``depends`` are the file-system paths
     whose identities must all still hold. ``not_modified`` are the fields of the 304 that the same entry
-    answers to a precondition that repeats ``etag`` or ``last_modified``. ``content`` owns the body.
+    answers to a precondition that repeats ``etag`` or ``last_modified``. ``content`` owns the body; where
+    ``body_file`` is not -1, the body is that one of the ``depends``.
     """
 
     path: str
@@ -82,6 +83,7 @@ class Publication(NamedTuple):
     etag: str
     last_modified: str
     content: object
+    body_file: int
 
 
 ANY_CODINGS = -1
@@ -98,7 +100,7 @@ class Response(NamedTuple):
 
     status: int
     fields: Fields
-    body: tuple[bytes | FileSlice, ...] = ()
+    body: tuple[bytes | memoryview | FileSlice, ...] = ()
     file: OpenFile | None = None
     close: bool = False
     detail: str = ""

@@ -25,9 +25,9 @@ def build(
     ``now_ns`` is when the request began: what changed since then may have been looked at before it changed.
     """
     chosen = choice.chosen
-    if chosen.body is None or not choice.is_final or not target.is_canonical or located.by_names_anywhere:
+    if not choice.is_final or not target.is_canonical or located.by_names_anywhere:
         return None
-    depends = [(os.path.join(document_root, path), identity) for path, identity in choice.depends]
+    depends = [(f"{document_root}/{path}", identity) for path, identity in choice.depends]
     if located.by_names or choice.by_names:
         directory = os.path.join(document_root, located.directory)
         try:
@@ -48,4 +48,5 @@ def build(
         etag=chosen.etag,
         last_modified="" if date is None else format_http_date(date),
         content=chosen.content,
+        body_file=-1 if chosen.body is not None else [known for _, known in depends].index(chosen.identity),
     )

@@ -48,8 +48,8 @@ class Representation(NamedTuple):
 def of_file(
     file: OpenFile, contents: Contents, *, in_memory: bool, now_ns: int, coding: str = IDENTITY
 ) -> Representation:
-    """Return the representation that ``file`` holds; a small one is read if it is to be ``in_memory``."""
-    if in_memory and contents.is_small(file):
+    """Return the representation that ``file`` holds; a small one may be read, to be sent from memory."""
+    if in_memory:
         return of_content(contents.load(file), now_ns, coding)
     etag, identity = contents.tag(file)
     date = last_modified(identity, now_ns)
@@ -111,7 +111,9 @@ def whole(fields: Fields, chosen: Representation, publication: Publication | Non
     if chosen.body is not None:
         return Response(200, fields, (chosen.body,), publication=publication)
     assert chosen.file is not None
-    return Response(200, fields, (FileSlice(chosen.file, 0, chosen.size),), chosen.file)
+    return Response(
+        200, fields, (FileSlice(chosen.file, 0, chosen.size),), chosen.file, publication=publication
+    )
 
 
 def partial(

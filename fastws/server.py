@@ -57,8 +57,8 @@ class Server:
         self._site = self._make_site(config)
 
     def _make_site(self, config: Config) -> Site:
-        keeps_bodies = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
-        return Site(config, self.logger, keeps_bodies=keeps_bodies, hidden=_Hidden(self, config), status=self)
+        replays = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
+        return Site(config, self.logger, replays=replays, hidden=_Hidden(self, config), status=self)
 
     # Start
 

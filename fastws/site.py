@@ -56,7 +56,7 @@ class _Known(NamedTuple):
 class Site:
     """Answers requests by one configuration.
 
-    ``keeps_bodies`` tells that answers are replayed, so that small files are worth being read into memory;
+    ``replays`` tells that published answers are replayed, so that small files are worth being read into memory;
     ``hidden`` returns the (device, inode) pairs of files that are never served; ``status`` knows what
     StatusPath shows. Raises ``ConfigError`` if BasicAuth cannot be had.
     """
@@ -66,18 +66,18 @@ class Site:
         config: Config,
         logger: logging.Logger,
         *,
-        keeps_bodies: bool,
+        replays: bool,
         hidden: Callable[[], Collection[tuple[int, int] | None]],
         status: StatusSource | None = None,
     ) -> None:
         self.config = config
         self._log = logger
-        self._keeps_bodies = keeps_bodies
+        self._replays = replays
         self._hidden = hidden
         self._auth = Auth(config, logger)
         self._policy = Policy(config)
         self._contents = Contents(config.cache_max_file_bytes)
-        self._variants = Variants(config, logger, self._contents, keeps_bodies=keeps_bodies, hidden=hidden)
+        self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
         self._locator = Locator(config, self._variants, hidden)
         self._described: dict[tuple[str, str, str, int | None], Fields] = {}
         self._known: dict[tuple[str, str], _Known] = {}
@@ -217,7 +217,7 @@ class Site:
             and request.method in _READ_METHODS
             and not self._variants.wants_body(file, request)
         ):
-            choice = Choice(known.form.held_in(file), ())
+            choice = Choice(known.form.held_in(file), ((located.relative, file.identity),))
             return self._send(exchange, known.kind, known.fields, choice, located)
         return self._find_out(exchange, root, located)
 
@@ -271,7 +271,7 @@ class Site:
             if response is not None:
                 return response
         published = None
-        if request.method == "GET" and chosen.body is not None and not exchange.user:
+        if request.method == "GET" and self._replays and not exchange.user:
             published = publication.build(
                 self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
             )

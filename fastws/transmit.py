@@ -47,6 +47,18 @@ class Transmission:
             self._pieces.reverse()  # taken from the end
         self.body_sent = 0
 
+    @property
+    def rest(self) -> FileSlice | None:
+        """What is left to send, if it is nothing but one slice of a file."""
+        last = self._pieces[0] if len(self._pieces) == 1 else None
+        return last if isinstance(last, FileSlice) else None
+
+    def skip(self, count: int) -> None:
+        """Take notice that ``count`` bytes of ``rest`` were sent by somebody else."""
+        if count and (piece := self.rest):
+            self._pieces[0] = FileSlice(piece.file, piece.offset + count, piece.length - count)
+            self.body_sent += count
+
     def send(self, sock: socket.socket) -> bool:
         """Send what the socket takes now, and tell whether that was all.
 

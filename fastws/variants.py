@@ -42,6 +42,9 @@ CACHE_SHARE = 4
 WORTHWHILE = 0.95
 """A variant that is not at least 5 % smaller than its plain file is not worth a client's time."""
 
+MEMORY_BYTES = 262144
+"""Files up to this size are replayed from memory, larger ones by sendfile: see ``benchmarks/README.md``."""
+
 _LOGGED_MAX = 1024
 
 Depends = tuple[tuple[str, Identity], ...]
@@ -72,12 +75,12 @@ class Variants:
         logger: logging.Logger,
         contents: Contents,
         *,
-        keeps_bodies: bool,
+        replays: bool,
         hidden: Callable[[], Collection[tuple[int, int] | None]],
     ) -> None:
         self._is_on = config.compression
         self._contents = contents
-        self._keeps_bodies = keeps_bodies
+        self._memory_bytes = min(config.cache_max_file_bytes, MEMORY_BYTES) if replays else -1
         self._hidden = hidden
         self._log = logger
         self._logged: set[str] = set()
@@ -94,7 +97,7 @@ class Variants:
 
     def wants_body(self, file: OpenFile, request: Request) -> bool:
         """Tell whether all of ``file`` is sent from memory, so that it can be replayed from there."""
-        return self._keeps_bodies and self._contents.is_small(file) and not _is_partial(request)
+        return file.identity.size <= self._memory_bytes and not _is_partial(request)
 
     def choose(
         self, root: Root, relative: str, plain: OpenFile | None, kind: str, request: Request, now_ns: int
@@ -238,7 +241,7 @@ class Variants:
 
     def _of_file(self, file: OpenFile, coding: str, now_ns: int, *, in_part: bool = False) -> Representation:
         # A part is not replayed, so that reading the whole would be for nothing.
-        in_memory = self._keeps_bodies and not in_part
+        in_memory = file.identity.size <= self._memory_bytes and not in_part
         return of_file(file, self._contents, in_memory=in_memory, now_ns=now_ns, coding=coding)
 
 

@@ -288,6 +288,7 @@ class Worker:
             last_modified=publication.last_modified,
             depends=publication.depends,
             content=publication.content,
+            body_file=publication.body_file,
         )
 
     def record(

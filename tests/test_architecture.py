@@ -31,8 +31,8 @@ ROWS = (
     "conditional framing",
     "target",
     # twins
-    "_scan _line _moment",
-    "_fields _table",
+    "_scan _line _moment _sendfile",
+    "_fields _lines _table",
     "_parser _parser_py _reactor _reactor_py",
     "backend",
     # resources

@@ -309,7 +309,7 @@ def test_replayed_answers_are_what_would_be_decided_anew(
     serve: Serve, root: Path, changes: list[tuple[str, str]]
 ) -> None:
     server = _with_every_sidecar(serve, root)
-    fresh = Site(server.config, logging.getLogger("test"), keeps_bodies=False, hidden=frozenset)
+    fresh = Site(server.config, logging.getLogger("test"), replays=False, hidden=frozenset)
     with Client(server) as client:
         for number, (name, change) in enumerate(changes):
             _change(root / name, change, b"change %d" % number)

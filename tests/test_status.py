@@ -44,7 +44,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def site(config: Config, source: Source | None = None) -> Site:
-    return Site(config, logging.getLogger("test"), keeps_bodies=False, hidden=frozenset, status=source)
+    return Site(config, logging.getLogger("test"), replays=False, hidden=frozenset, status=source)
 
 
 def ask(where: Site, target: str, peer: str = "127.0.0.1", method: str = "GET", **fields: str) -> Response:
