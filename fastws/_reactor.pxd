@@ -3,8 +3,8 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+from ._hit cimport Queued
 from ._sendfile cimport fastws_file
-from ._table cimport Entry
 
 
 cdef extern from "netinet/in.h" nogil:
@@ -58,6 +58,9 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t send(int fd, const void *buffer, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
 
+cdef enum:
+    PEER_BYTES = 48            # the longest IPv6 address has 45 characters
+
 # What the reactor knows of one descriptor.
 cdef struct Watched:
     PyObject *owner            # borrowed: who added it keeps it until remove()
@@ -68,22 +71,7 @@ cdef struct Watched:
     uint32_t peer_len
     fastws_file file           # being sent without Python's help; nothing is left of it otherwise
     size_t file_sent           # bytes of it so far
-    char peer[48]              # the longest IPv6 address has 45 characters
-
-# One answer gathered for the next sendmsg.
-cdef struct Queued:
-    Entry *entry
-    const char *request        # the request head
-    const char *referer
-    const char *agent
-    const char *line           # the request line
-    uint32_t request_len, referer_len, agent_len, line_len
-    int status
-    bint closes
-    const char *head           # of the response
-    const char *tail           # Date, Connection and the empty line
-    uint32_t head_len, tail_len
-    size_t body_len            # 0 for HEAD and 304
+    char peer[PEER_BYTES]
 
 # One event for Python, found while the GIL was released.
 cdef struct Found:

@@ -12,25 +12,19 @@ import os
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, errno
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close, read, write
 
-from ._fields cimport (
-    CodingsMemo, SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_MODIFIED_SINCE, SEEN_NONE_MATCH,
-    SEEN_REFERER, find_decisive_fields, is_plain_host, size_of, value_equals, value_matches, value_of,
-)
+from ._hit cimport HitPredicate, Queued
 from ._line cimport fastws_text
 from ._lines cimport Lines
-from ._moment cimport (
-    FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_look_at_clock, fastws_moment,
-    fastws_tick,
-)
-from ._scan cimport FASTWS_MAX_FIELDS, fastws_field, fastws_head, fastws_scan_head
+from ._moment cimport fastws_look_at_clock, fastws_moment, fastws_tick
+from ._scan cimport FASTWS_MAX_FIELDS, fastws_head, fastws_scan_head
 from ._sendfile cimport fastws_file, fastws_send_file
-from ._table cimport Entry, Table
+from ._table cimport Table
 
 from .events import DURATION_BOUNDS_S, PartialSend, ReplayCounters
 
@@ -85,8 +79,7 @@ cdef class Reactor:
     # the settings of a hit
     cdef uint32_t _line_limit, _field_limit
     cdef size_t _head_limit
-    cdef bint _takes_get, _takes_head, _takes_1_0, _takes_1_1, _is_draining
-    cdef CodingsMemo _codings
+    cdef HitPredicate _hit
     # the request being looked at, and the answers gathered
     cdef fastws_head _head
     cdef Queued _queue[QUEUE_MAX]
@@ -102,7 +95,7 @@ cdef class Reactor:
     def __cinit__(self):
         self._epoll = self._wake = -1
         self._arena = <char *>malloc(ARENA_BYTES)
-        self._lines, self._table = Lines(), Table()
+        self._lines, self._table, self._hit = Lines(), Table(), HitPredicate()
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
         self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._arena == NULL:
@@ -130,28 +123,32 @@ cdef class Reactor:
         self._table.clear(cache_bytes)
         self._line_limit, self._head_limit = limits.request_line_bytes, limits.head_bytes
         self._field_limit = min(limits.field_count, FASTWS_MAX_FIELDS)
-        self._takes_get, self._takes_head = "GET" in methods, "HEAD" in methods
-        self._takes_1_0, self._takes_1_1 = "HTTP/1.0" in versions, "HTTP/1.1" in versions
         self._lines.configure(log_format)
-        self._codings = CodingsMemo(default_codings)
+        self._hit.configure(methods, versions, default_codings)
         self._moment.second = -1
         fastws_tick(&self._moment, self._lines.is_json)
 
     # Watching
 
-    cdef int _watch(self, int fd, PyObject *owner, int role, uint32_t mask) except -1:
-        cdef epoll_event event
+    cdef bint _make_room(self, int fd) noexcept nogil:
+        """Have a record for ``fd``; False if there is no memory for it."""
         cdef int room
         cdef Watched *grown
-        if fd < 0:
-            raise ValueError(f"Invalid file descriptor: {fd}")
         if fd >= self._watched_room:
             room = max(64, 2 * self._watched_room, fd + 1)
             grown = <Watched *>realloc(self._watched, room * sizeof(Watched))
             if grown == NULL:
-                raise MemoryError
+                return False
             memset(&grown[self._watched_room], 0, (room - self._watched_room) * sizeof(Watched))
             self._watched, self._watched_room = grown, room
+        return True
+
+    cdef int _watch(self, int fd, PyObject *owner, int role, uint32_t mask) except -1:
+        cdef epoll_event event
+        if fd < 0:
+            raise ValueError(f"Invalid file descriptor: {fd}")
+        if not self._make_room(fd):
+            raise MemoryError
         self._watched[fd].owner = owner
         self._watched[fd].role = role
         self._watched[fd].interest = IDLE
@@ -180,39 +177,90 @@ cdef class Reactor:
         self._find_watched(fd, ROLE_LISTENER).role = ROLE_NONE
         epoll_ctl(self._epoll, EPOLL_CTL_DEL, fd, NULL)
 
-    def accept(self, listener, int limit):
+    def accept(self, listener, int limit, *, bint answer):
         """See ``backend.Reactor.accept``."""
         cdef int listener_fd = listener.fileno()
         cdef list accepted = []
-        cdef sockaddr_storage address
-        cdef socklen_t size
-        cdef char peer[48]
+        cdef char peer[PEER_BYTES]
         cdef int fd
+        if answer:
+            return self._accept_and_answer(listener_fd, limit)
         while len(accepted) < limit:
-            size = sizeof(address)
-            fd = accept4(listener_fd, <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            fd = _accept_one(listener_fd, peer)
             if fd < 0:
-                if errno == ECONNABORTED or errno == EINTR:
-                    continue  # the client was gone before it was accepted
                 if errno == EAGAIN or accepted:
                     break
                 raise OSError(errno, os.strerror(errno))
-            if address.ss_family == AF_INET:
-                inet_ntop(AF_INET, &(<sockaddr_in *>&address).sin_addr, peer, sizeof(peer))
-            elif address.ss_family == AF_INET6:
-                inet_ntop(AF_INET6, &(<sockaddr_in6 *>&address).sin6_addr, peer, sizeof(peer))
-            else:
-                memcpy(peer, b"unix:", 6)
-            accepted.append((fd, peer.decode("ascii")))
+            accepted.append((fd, peer.decode("ascii"), None))
         return accepted
+
+    cdef list _accept_and_answer(self, int listener_fd, int limit):
+        """Most clients' first request is there when their connection is accepted, and often it is their last.
+
+        As in a turn, everything is received before the first look at the file system.
+        """
+        cdef list kept = []
+        cdef int i, count = 0, failure = 0
+        cdef uint64_t hits = self._hits
+        cdef Input *taken
+        with nogil:
+            self._arena_used = 0
+            while count < min(limit, READY_MAX) and failure == 0:
+                failure = self._meet(listener_fd, &self._inputs[count])
+                count += failure == 0
+            self._turn += 1
+            fastws_tick(&self._moment, self._lines.is_json)
+        if count == 0 and failure != EAGAIN:
+            raise OSError(failure, os.strerror(failure))
+        for i in range(count):
+            taken = &self._inputs[i]
+            self._found_count = 0
+            with nogil:
+                if taken.size:
+                    self._answer(taken.fd, taken.data, taken.size)
+            if self._found_count and (self._found[0].kind == RESET or (
+                self._found[0].kind == DONE and self._found[0].data_len == 0
+            )):
+                close(taken.fd)
+                continue
+            event = None
+            if self._found_count:
+                event = self._found[0].kind, self._event_data(&self._found[0])
+            elif taken.size:
+                event = READ, b""
+            kept.append((taken.fd, self._watched[taken.fd].peer[: self._watched[taken.fd].peer_len].decode(), event))
+        self._found_count = 0
+        self._measure(self._moment.now, hits)
+        return kept
+
+    cdef int _meet(self, int listener_fd, Input *taken) noexcept nogil:
+        """Accept one connection and read what has come with it; return 0, or the error of ``accept``."""
+        cdef char peer[PEER_BYTES]
+        cdef int fd = _accept_one(listener_fd, peer)
+        cdef ssize_t size = 0
+        if fd < 0:
+            return errno
+        if not self._make_room(fd):
+            close(fd)
+            return ENOMEM
+        self._name(&self._watched[fd], peer, strlen(peer))
+        taken.fd, taken.data = fd, self._arena + self._arena_used
+        if ARENA_BYTES - self._arena_used >= RECEIVE_BYTES:
+            size = recv(fd, self._arena + self._arena_used, RECEIVE_BYTES, MSG_DONTWAIT)
+        taken.size = max(size, <ssize_t>0)  # an end or an error will be found again
+        self._arena_used += taken.size
+        return 0
+
+    cdef void _name(self, Watched *watched, const char *peer, size_t size) noexcept nogil:
+        watched.peer_len = <uint32_t>min(size, <size_t>PEER_BYTES)
+        memcpy(watched.peer, peer, watched.peer_len)
 
     def add(self, int fd, owner, str peer):
         """See ``backend.Reactor.add``."""
         cdef Py_ssize_t size
         cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
         self._watch(fd, <PyObject *>owner, ROLE_CONNECTION, EPOLLIN)
-        self._watched[fd].peer_len = <uint32_t>min(size, <Py_ssize_t>sizeof(self._watched.peer))
-        memcpy(self._watched[fd].peer, text, self._watched[fd].peer_len)
+        self._name(&self._watched[fd], text, size)
 
     def remove(self, int fd):
         """See ``backend.Reactor.remove``."""
@@ -442,7 +490,7 @@ cdef class Reactor:
             if length <= 0:
                 break
             answer = &self._queue[self._queued]
-            if not self._match(answer):
+            if not self._hit.holds(&self._head, &self._moment, self._table, self._turn, answer):
                 break
             answer.request, answer.request_len = data + offset, <uint32_t>length
             if answer.body_len and answer.entry.body_file >= 0:
@@ -463,81 +511,6 @@ cdef class Reactor:
             self._find(fd, DONE, data + offset, size - offset)
         elif offset < size:
             self._find(fd, READ, data + offset, size - offset)
-
-    cdef bint _match(self, Queued *answer) noexcept nogil:
-        """The hit predicate. Whatever needs a rule is a miss: Python knows the rules."""
-        cdef fastws_head *head = &self._head
-        cdef const char *query
-        cdef uint32_t path_len = head.target_len
-        cdef bint is_head, is_1_0
-        cdef fastws_field *seen[SEEN_COUNT]
-        cdef fastws_field *none_match
-        cdef fastws_field *modified_since
-        cdef Entry *entry
-        if head.method_len == 3 and memcmp(head.method, b"GET", 3) == 0 and self._takes_get:
-            is_head = False
-        elif head.method_len == 4 and memcmp(head.method, b"HEAD", 4) == 0 and self._takes_head:
-            is_head = True
-        else:
-            return False
-        if memcmp(head.version, b"HTTP/1.1", 8) == 0 and self._takes_1_1:
-            is_1_0 = False
-        elif memcmp(head.version, b"HTTP/1.0", 8) == 0 and self._takes_1_0:
-            is_1_0 = True
-        else:
-            return False
-        if not find_decisive_fields(head, seen):
-            return False
-        if not is_1_0 if seen[SEEN_HOST] == NULL else not is_plain_host(seen[SEEN_HOST]):
-            return False
-        if not self._choose_tail(answer, is_1_0, seen[SEEN_CONNECTION]):
-            return False
-        none_match, modified_since = seen[SEEN_NONE_MATCH], seen[SEEN_MODIFIED_SINCE]
-        query = <const char *>memchr(head.target, c"?", head.target_len)
-        if query != NULL:
-            path_len = <uint32_t>(query - head.target)
-            if memchr(query, c"#", head.target_len - path_len) != NULL:
-                return False
-        entry = self._table.look_up(head.target, path_len, self._codings.recall(seen[SEEN_ENCODING]))
-        if entry == NULL or not self._table.is_fresh(entry, self._turn):
-            return False
-        answer.entry, answer.status = entry, 200
-        answer.head, answer.head_len = entry.head, entry.head_len
-        answer.body_len = 0 if is_head else entry.body_len
-        # Only a precondition that repeats the entry's own validator is decided here.
-        if none_match != NULL:
-            if not value_equals(none_match, entry.etag, entry.etag_len):
-                return False
-            answer.status = 304
-        elif modified_since != NULL:
-            if entry.last_modified_len == 0 or not value_equals(
-                modified_since, entry.last_modified, entry.last_modified_len
-            ):
-                return False
-            answer.status = 304
-        if answer.status == 304:
-            answer.head, answer.head_len, answer.body_len = entry.not_modified, entry.not_modified_len, 0
-        answer.line, answer.line_len = head.method, head.line_len
-        answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
-        answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
-        entry.is_used = True
-        return True
-
-    cdef bint _choose_tail(self, Queued *answer, bint is_1_0, fastws_field *connection) noexcept nogil:
-        """Choose what is said of the connection; False where Connection has more than one plain option."""
-        cdef int tail = FASTWS_TAIL_CLOSE if is_1_0 else FASTWS_TAIL_PERSISTENT
-        if connection != NULL:
-            if value_matches(connection, b"keep-alive", 10):
-                tail = FASTWS_TAIL_KEEP_ALIVE if is_1_0 else FASTWS_TAIL_PERSISTENT
-            elif value_matches(connection, b"close", 5):
-                tail = FASTWS_TAIL_CLOSE
-            else:
-                return False
-        if self._is_draining:
-            tail = FASTWS_TAIL_CLOSE
-        answer.closes = tail == FASTWS_TAIL_CLOSE
-        answer.tail, answer.tail_len = self._moment.tail[tail], self._moment.tail_len[tail]
-        return True
 
     cdef void _gather(self, Queued *answer) noexcept nogil:
         cdef iovec *iov = &self._iov[self._iov_used]
@@ -666,11 +639,11 @@ cdef class Reactor:
 
     def learn_codings(self, str accept_encoding, int codings):
         """See ``backend.Reactor.learn_codings``."""
-        self._codings.learn(accept_encoding.encode("latin-1"), codings)
+        self._hit.learn_codings(accept_encoding.encode("latin-1"), codings)
 
     def drain(self):
         """See ``backend.Reactor.drain``."""
-        self._is_draining = True
+        self._hit.is_draining = True
 
     def counters(self):
         """See ``backend.Reactor.counters``."""
@@ -684,3 +657,24 @@ cdef class Reactor:
             durations=tuple([self._durations[i] for i in range(DURATION_BUCKETS)]),
             **self._table.counters(),
         )
+
+
+cdef int _accept_one(int listener_fd, char *peer) noexcept nogil:
+    """Accept a connection and write its address to ``peer``, PEER_BYTES; -1 with errno if there is none."""
+    cdef sockaddr_storage address
+    cdef socklen_t size
+    cdef int fd
+    while True:
+        size = sizeof(address)
+        fd = accept4(listener_fd, <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd >= 0 or (errno != ECONNABORTED and errno != EINTR):  # those were gone before they were accepted
+            break
+    if fd < 0:
+        return -1
+    if address.ss_family == AF_INET:
+        inet_ntop(AF_INET, &(<sockaddr_in *>&address).sin_addr, peer, PEER_BYTES)
+    elif address.ss_family == AF_INET6:
+        inet_ntop(AF_INET6, &(<sockaddr_in6 *>&address).sin6_addr, peer, PEER_BYTES)
+    else:
+        memcpy(peer, b"unix:", 6)
+    return fd

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .events import ACCEPT, IDLE, INPUT, OUTPUT, READ, RESET, WRITE, Event, ReplayCounters
+from .events import ACCEPT, IDLE, INPUT, OUTPUT, READ, RESET, WRITE, Accepted, Event, ReplayCounters
 from .messages import Identity, Limits
 
 RECEIVE_BYTES = 65536
@@ -77,9 +77,9 @@ class Reactor:
         """See ``backend.Reactor.remove_listener``."""
         self._selector.unregister(fd)
 
-    def accept(self, listener: socket.socket, limit: int) -> Sequence[tuple[int, str]]:
+    def accept(self, listener: socket.socket, limit: int, *, answer: bool) -> Sequence[Accepted]:
         """See ``backend.Reactor.accept``."""
-        accepted: list[tuple[int, str]] = []
+        accepted: list[Accepted] = []
         while len(accepted) < limit:
             try:
                 sock, address = listener.accept()
@@ -93,7 +93,7 @@ class Reactor:
                 break
             sock.setblocking(False)
             peer = address[0].partition("%")[0] if isinstance(address, tuple) else "unix:"
-            accepted.append((sock.detach(), peer))
+            accepted.append((sock.detach(), peer, None))
         return accepted
 
     def add(self, fd: int, owner: object, peer: str) -> None:

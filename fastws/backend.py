@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
-from .events import Event, ReplayCounters
+from .events import Accepted, Event, ReplayCounters
 from .messages import Fields, Identity, Limits, Request
 
 
@@ -100,11 +100,12 @@ class Reactor(Protocol):
     def remove_listener(self, fd: int) -> None:
         """Report it no longer."""
 
-    def accept(self, listener: socket.socket, limit: int) -> Sequence[tuple[int, str]]:
-        """Accept at most ``limit`` connections: (non-blocking descriptor, peer address) of each.
+    def accept(self, listener: socket.socket, limit: int, *, answer: bool) -> Sequence[Accepted]:
+        """Accept at most ``limit`` connections, and return those that are to be added.
 
-        The peer of a Unix-domain socket is ``unix:``. Raises ``OSError`` if the first cannot be accepted
-        although it waits, such as for want of descriptors.
+        With ``answer`` the reactor may read from them and answer; those that wanted no more it closes and leaves
+        out. Without, any thread may call. Raises ``OSError`` if the first cannot be accepted although it waits,
+        such as for want of descriptors.
         """
 
     def add(self, fd: int, owner: object, peer: str) -> None:

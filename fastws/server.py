@@ -260,10 +260,10 @@ class Server:
         """Hand over what waits, and no more than a queue holds: a socket that others keep open fills up again."""
         left = BACKLOG
         try:
-            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH)):
+            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH, answer=False)):
                 left -= len(accepted)
-                for fd, peer in accepted:
-                    self.least_loaded(first).hand_over(fd, peer)
+                for each in accepted:
+                    self.least_loaded(first).hand_over(each)
         except OSError as error:
             self.logger.error("connections that waited could not be accepted: %s", error.strerror)
 

@@ -16,7 +16,7 @@ from .clock import Clock
 from .config import Config
 from .connection import Connection
 from .errors import HTTPError
-from .events import ACCEPT, DONE, PARTIAL, READ, RESET, WRITE
+from .events import ACCEPT, DONE, PARTIAL, READ, RESET, WRITE, Accepted
 from .messages import Limits, Publication, Request, Response
 from .negotiation import codings_number, preferred_codings
 from .states import State
@@ -65,7 +65,7 @@ class Worker:
         self._has_peers = server.worker_count > 1
         self._connections: set[Connection] = set()
         self._configure(config)
-        self._arrivals: collections.deque[tuple[int, str]] = collections.deque()
+        self._arrivals: collections.deque[Accepted] = collections.deque()
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
         self._listeners: tuple[socket.socket, ...] = ()
         self._resume_accept_at: float | None = None
@@ -119,9 +119,9 @@ class Worker:
         """Return what this worker has counted, as of about now."""
         return self._tally.status(self.reactor.counters(), self.load)
 
-    def hand_over(self, fd: int, peer: str) -> None:
+    def hand_over(self, accepted: Accepted) -> None:
         """Give this worker a connection that another one accepted."""
-        self._arrivals.append((fd, peer))
+        self._arrivals.append(accepted)
         if self._has_ended:  # since it was chosen
             self._close_arrivals()
         else:
@@ -165,7 +165,7 @@ class Worker:
             while self._tasks:
                 self._tasks.popleft()(self)
             while self._arrivals:
-                self._adopt(*self._arrivals.popleft(), time.monotonic())
+                self._adopt(self._arrivals.popleft(), time.monotonic())
             now = time.monotonic()
             if now >= deadline or reactor.log_is_full:
                 self._keep_time(now)
@@ -200,19 +200,25 @@ class Worker:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            accepted = self.reactor.accept(listener, ACCEPT_BATCH)
+            accepted = self.reactor.accept(listener, ACCEPT_BATCH, answer=self._has_room())
         except OSError as error:
             self._pause_accept(error)
             return
         now = time.monotonic()
-        for fd, peer in accepted:
+        for each in accepted:
             worker = self._server.least_loaded(self) if self._has_peers else self
             if worker is self:
-                self._adopt(fd, peer, now)
+                self._adopt(each, now)
             else:
-                worker.hand_over(fd, peer)
+                worker.hand_over(each)
 
-    def _adopt(self, fd: int, peer: str, now: float) -> None:
+    def _has_room(self) -> bool:
+        """Tell whether all that the workers may accept in one turn is surely let in."""
+        count = self._server.connection_count() + ACCEPT_BATCH * self._server.worker_count
+        return count <= self._max_connections and not self._max_per_address
+
+    def _adopt(self, accepted: Accepted, now: float) -> None:
+        fd, peer, came = accepted
         connection = Connection(self, fd, peer, now)
         self._connections.add(connection)
         try:
@@ -220,17 +226,19 @@ class Worker:
         except OSError as error:
             self.logger.error("a connection from %s cannot be watched: %s", peer, error)
             self._connections.discard(connection)
-            os.close(fd)
+            _drop(accepted)
             return
         if self._max_per_address:
             self._count_by_peer[peer] += 1
         if self.is_draining:
             connection.drain(self.grace_s)
-        crowded = self._crowded(peer)
+        crowded = self._crowded(peer) if came is None else ""
         if crowded:
             connection.refuse(HTTPError(503, f"{crowded} has too many connections open.", close=True))
-        else:
-            self.timers.schedule(connection, now + self.keepalive_time_s)
+            return
+        self.timers.schedule(connection, now + self.keepalive_time_s)
+        if came is not None and came != (READ, b""):
+            self._handle(connection, *came)
 
     def _crowded(self, peer: str) -> str:
         """Return who has more connections than the configuration allows, the new one included, or ''.
@@ -371,7 +379,15 @@ class Worker:
         """Close what nobody will serve; the thread that handed it over may be doing the same."""
         while True:
             try:
-                fd, _ = self._arrivals.popleft()
+                accepted = self._arrivals.popleft()
             except IndexError:
                 return
-            os.close(fd)
+            _drop(accepted)
+
+
+def _drop(accepted: Accepted) -> None:
+    """Close a connection that was accepted and will not be served, and the file that it was being sent."""
+    fd, _, came = accepted
+    os.close(fd)
+    if came is not None and came[0] == PARTIAL and came[1].file >= 0:
+        os.close(came[1].file)

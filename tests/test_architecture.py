@@ -33,6 +33,7 @@ ROWS = (
     # twins
     "_scan _line _moment _sendfile",
     "_fields _lines _table",
+    "_hit",
     "_parser _parser_py _reactor _reactor_py",
     "backend",
     # resources

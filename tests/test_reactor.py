@@ -166,14 +166,17 @@ def test_listener_is_reported_until_it_is_removed(rig: Start, host: str) -> None
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         listener.setblocking(False)
-        assert r.reactor.accept(listener, 10) in ([], ())
+        assert r.reactor.accept(listener, 10, answer=False) in ([], ())
         r.reactor.add_listener(listener.fileno(), listener)
         assert r.turn() == []
         clients = [socket.create_connection(listener.getsockname()[:2]) for _ in range(3)]
         assert r.turn() == [(listener, ACCEPT, None)]
-        accepted = [*r.reactor.accept(listener, 2), *r.reactor.accept(listener, 2)]
-        assert [peer for _, peer in accepted] == [host] * 3
-        for fd, _ in accepted:
+        accepted = [
+            *r.reactor.accept(listener, 2, answer=False),
+            *r.reactor.accept(listener, 2, answer=False),
+        ]
+        assert [peer for _, peer, _ in accepted] == [host] * 3
+        for fd, _, _ in accepted:
             assert not os.get_blocking(fd)
             assert not os.get_inheritable(fd)
             os.close(fd)

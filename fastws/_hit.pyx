@@ -1,0 +1,106 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The hit predicate: whether a request is answered by a published answer as it stands, and by which bytes.
+
+GET or HEAD without a body, no field that could change the answer, a fresh entry. Whatever needs a rule is a
+miss: Python knows the rules. One reactor's own.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memchr, memcmp
+
+from ._fields cimport (
+    CodingsMemo, SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_MODIFIED_SINCE,
+    SEEN_NONE_MATCH, SEEN_REFERER, find_decisive_fields, is_plain_host, size_of, value_equals, value_matches,
+    value_of,
+)
+from ._moment cimport FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_moment
+from ._scan cimport fastws_field, fastws_head
+from ._table cimport Entry, Table
+
+
+cdef class HitPredicate:
+    """See ``backend.Reactor.configure``; ``_hit.pxd`` lists what the reactor calls."""
+
+    cdef void configure(self, methods, versions, int default_codings):
+        self._takes_get, self._takes_head = "GET" in methods, "HEAD" in methods
+        self._takes_1_0, self._takes_1_1 = "HTTP/1.0" in versions, "HTTP/1.1" in versions
+        self._codings = CodingsMemo(default_codings)
+
+    cdef void learn_codings(self, bytes accept_encoding, int codings):
+        self._codings.learn(accept_encoding, codings)
+
+    cdef bint holds(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn,
+                    Queued *answer) noexcept nogil:
+        """The hit predicate. Whatever needs a rule is a miss: Python knows the rules."""
+        cdef const char *query
+        cdef uint32_t path_len = head.target_len
+        cdef bint is_head, is_1_0
+        cdef fastws_field *seen[SEEN_COUNT]
+        cdef fastws_field *none_match
+        cdef fastws_field *modified_since
+        cdef Entry *entry
+        if head.method_len == 3 and memcmp(head.method, b"GET", 3) == 0 and self._takes_get:
+            is_head = False
+        elif head.method_len == 4 and memcmp(head.method, b"HEAD", 4) == 0 and self._takes_head:
+            is_head = True
+        else:
+            return False
+        if memcmp(head.version, b"HTTP/1.1", 8) == 0 and self._takes_1_1:
+            is_1_0 = False
+        elif memcmp(head.version, b"HTTP/1.0", 8) == 0 and self._takes_1_0:
+            is_1_0 = True
+        else:
+            return False
+        if not find_decisive_fields(head, seen):
+            return False
+        if not is_1_0 if seen[SEEN_HOST] == NULL else not is_plain_host(seen[SEEN_HOST]):
+            return False
+        if not self._choose_tail(answer, moment, is_1_0, seen[SEEN_CONNECTION]):
+            return False
+        none_match, modified_since = seen[SEEN_NONE_MATCH], seen[SEEN_MODIFIED_SINCE]
+        query = <const char *>memchr(head.target, c"?", head.target_len)
+        if query != NULL:
+            path_len = <uint32_t>(query - head.target)
+            if memchr(query, c"#", head.target_len - path_len) != NULL:
+                return False
+        entry = table.look_up(head.target, path_len, self._codings.recall(seen[SEEN_ENCODING]))
+        if entry == NULL or not table.is_fresh(entry, turn):
+            return False
+        answer.entry, answer.status = entry, 200
+        answer.head, answer.head_len = entry.head, entry.head_len
+        answer.body_len = 0 if is_head else entry.body_len
+        # Only a precondition that repeats the entry's own validator is decided here.
+        if none_match != NULL:
+            if not value_equals(none_match, entry.etag, entry.etag_len):
+                return False
+            answer.status = 304
+        elif modified_since != NULL:
+            if entry.last_modified_len == 0 or not value_equals(
+                modified_since, entry.last_modified, entry.last_modified_len
+            ):
+                return False
+            answer.status = 304
+        if answer.status == 304:
+            answer.head, answer.head_len, answer.body_len = entry.not_modified, entry.not_modified_len, 0
+        answer.line, answer.line_len = head.method, head.line_len
+        answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
+        answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
+        entry.is_used = True
+        return True
+
+    cdef bint _choose_tail(self, Queued *answer, fastws_moment *moment, bint is_1_0,
+                           fastws_field *connection) noexcept nogil:
+        """Choose what is said of the connection; False where Connection has more than one plain option."""
+        cdef int tail = FASTWS_TAIL_CLOSE if is_1_0 else FASTWS_TAIL_PERSISTENT
+        if connection != NULL:
+            if value_matches(connection, b"keep-alive", 10):
+                tail = FASTWS_TAIL_KEEP_ALIVE if is_1_0 else FASTWS_TAIL_PERSISTENT
+            elif value_matches(connection, b"close", 5):
+                tail = FASTWS_TAIL_CLOSE
+            else:
+                return False
+        if self.is_draining:
+            tail = FASTWS_TAIL_CLOSE
+        answer.closes = tail == FASTWS_TAIL_CLOSE
+        answer.tail, answer.tail_len = moment.tail[tail], moment.tail_len[tail]
+        return True
