@@ -1,13 +1,15 @@
 """Fixtures that run a test on both sides of the seam, and fail when the compiled side is missing.
 
 A test that serves runs once more on the pure side with epoll, sendfile and /proc hidden (``bare``), as on a
-platform that has none of them.
+platform that has none of them. The marker ``sides`` names those of the three that a costly test needs.
 """
 
 from __future__ import annotations
 
 import os
 import selectors
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +25,9 @@ PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "side" in metafunc.fixturenames:
         bare = ["bare"] if "serve" in metafunc.fixturenames else []
-        metafunc.parametrize("side", ["compiled", "pure", *bare], indirect=True)
+        chosen = metafunc.definition.get_closest_marker("sides")
+        sides = chosen.args if chosen else ["compiled", "pure", *bare]
+        metafunc.parametrize("side", sides, indirect=True)
 
 
 @pytest.fixture
@@ -44,6 +48,29 @@ def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selectors, "DefaultSelector", plain)
     monkeypatch.setattr(transmit, "_send_file", transmit._read_and_send)
     monkeypatch.setattr(files, "PROC_FD", "/nonexistent/")
+
+
+@pytest.fixture
+def free_ports() -> Iterator[Callable[..., tuple[int, ...]]]:
+    """Return a function that finds ports on which nobody listens, and keeps others from taking them.
+
+    On Linux they are bound and do not listen, so that the kernel gives them to nobody, connecting is refused,
+    and whoever sets SO_REUSEADDR may listen on them, as servers do. Elsewhere they were free a moment ago.
+    """
+    with ExitStack() as stack:
+
+        def find(count: int, host: str = "127.0.0.1") -> tuple[int, ...]:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            found = [stack.enter_context(socket.socket(family)) for _ in range(count)]
+            for sock in found:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((host, 0))
+            ports = tuple(int(sock.getsockname()[1]) for sock in found)
+            if sys.platform != "linux":
+                stack.close()
+            return ports
+
+        yield find
 
 
 @pytest.fixture

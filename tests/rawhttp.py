@@ -5,6 +5,7 @@ Not named ``http``: pytest puts this directory first on the path.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import socket
@@ -198,6 +199,29 @@ def put(root: Path, files: dict[str, bytes]) -> Path:
         os.utime(path, (date, date))
     settle(*(root / name for name in files))
     return root
+
+
+def be_at_rest(server: Server) -> None:
+    """Wait until ``server`` has no connection, and has closed what it had.
+
+    A connection that waits to be accepted is not counted yet, and one that is being closed is counted no more.
+    So every worker is asked to finish its turn before and after the count is looked at.
+    """
+
+    def is_at_rest() -> bool:
+        server._tell_all(lambda _: None, TIMEOUT_S)
+        if server.connection_count():
+            return False
+        server._tell_all(lambda _: None, TIMEOUT_S)
+        return server.connection_count() == 0
+
+    wait_until(is_at_rest, "a server at rest")
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has open (Linux); what is only waiting to be collected is closed first."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
 
 
 def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:

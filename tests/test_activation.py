@@ -146,19 +146,16 @@ def test_port_below_1024_comes_by_activation_only(site: Path, kind: str) -> None
     (site / "low.conf").write_text("DocumentRoot root\nListenPort 81\n")
     code, printed = failure(start(site, kind, [], "--config", "low.conf"))
     assert (code, "low.conf:2: " in printed, "1024" in printed) == (2, True, True)
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for port in range(1023, 600, -1):
-            try:
-                listener.bind(("127.0.0.1", port))
-                break
-            except PermissionError:
-                pytest.skip("this user may not bind to a port below 1024")
-            except OSError:
-                continue
-        listener.listen()
-        with activated(site, kind, [listener]):
-            assert get(port, "/page.txt").status == 200
+    for port in range(1023, 600, -1):
+        try:
+            listener = socket.create_server(("127.0.0.1", port))
+            break
+        except PermissionError:
+            pytest.skip("this user may not bind to a port below 1024")
+        except OSError:
+            continue
+    with listener, activated(site, kind, [listener]):
+        assert get(port, "/page.txt").status == 200
 
 
 # What is not handed over

@@ -142,8 +142,9 @@ def test_protected_page_is_never_replayed_to_who_has_no_password(server: Server)
 
 
 def test_user_is_in_the_access_log(server: Server, tmp_path: Path) -> None:
-    get(server, "/private/page.html", credentials("anna", "s3cret"))
-    get(server, "/private/page.html", credentials("eve", "s3cret"))
+    with Client(server) as client:  # one connection, for each worker writes its lines for itself
+        client.get("/private/page.html", credentials("anna", "s3cret"))
+        client.get("/private/page.html", credentials("eve", "s3cret"))
     server.stop()
     lines = (tmp_path / "access.txt").read_text().splitlines()
     assert [line.split()[2] for line in lines] == ["anna", "-"]

