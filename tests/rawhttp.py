@@ -61,6 +61,8 @@ class Client:
         host = "127.0.0.1" if isinstance(where, int) else where.config.host
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.sock.settimeout(TIMEOUT_S)
+        # What is sent in pieces goes out in these pieces, and none waits for an acknowledgement.
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.connect((host, port))

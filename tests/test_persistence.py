@@ -18,12 +18,18 @@ Serve = Callable[..., Server]
 BIG = bytes(range(256)) * 16384  # 4 MiB: more than any socket buffer takes at once
 
 
+TEXTS = {f"{i}.txt": f"file {i}".encode() for i in range(10)} | {"index.html": b"<pre></pre>"}
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A root without large files, for tests of many cases."""
+    return put(tmp_path / "root", TEXTS)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    files = {f"{i}.txt": f"file {i}".encode() for i in range(10)}
-    return put(
-        tmp_path / "root", files | {"index.html": b"<pre></pre>", "big.bin": BIG, "m.bin": BIG[: 1 << 20]}
-    )
+    return put(tmp_path / "root", TEXTS | {"big.bin": BIG, "m.bin": BIG[: 1 << 20]})
 
 
 # Persistence (RFC 9112 section 9.3)
@@ -365,7 +371,7 @@ def test_client_that_only_sends_is_cut_off_and_still_finds_the_answer(serve: Ser
 )
 @pytest.mark.parametrize("pieces", ["whole", "bytewise"])
 def test_where_a_message_ends_is_certain_or_the_connection_does(
-    serve: Serve, root: Path, lines: list[str], body: bytes, statuses: list[int], pieces: str
+    serve: Serve, texts: Path, lines: list[str], body: bytes, statuses: list[int], pieces: str
 ) -> None:
     data = request("/", *lines, method="POST") + body + request("/smuggled-or-next")
     with Client(serve()) as client:
