@@ -20,6 +20,20 @@ import pytest
 from fastws import Server, backend, files, load, transmit
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
+MOST_PROCESSES = 8
+"""More are no quicker, for some tests take long by themselves."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes share the tests: two for each processor, as each waits half of the time.
+
+    Tests that are named on the command line are run in one.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2 * processors, MOST_PROCESSES)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
