@@ -16,12 +16,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastws import Server, backend, files, load, transmit
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
+# How long an example takes is the machine's business.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
 MOST_PROCESSES = 8
-"""More are no quicker, for some tests take long by themselves."""
+"""More are no quicker, for some files take long by themselves."""
+
+LONGEST_FIRST = (
+    *(
+        "build",
+        "readme",
+        "faults",
+        "lifecycle",
+        "browser",
+        "attacks",
+        "persistence",
+        "leaks",
+        "freshness",
+        "soak",
+    ),
+    *("files_served", "confinement", "limits", "codings", "drain", "listing", "fuzz", "errors"),
+)
+"""Files that take long, in the order in which processes are handed them: one at the end would be waited for."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,6 +76,12 @@ def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bac
     if PURE_ONLY:
         pytest.skip("FASTWS_NO_EXTENSIONS=1: the compiled side was left out on purpose")
     return backend.load(pure=False, required=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one process of several
+        ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,9 @@ def refuses(server: Process) -> bool:
 
 @SIDES
 def test_sigterm_finishes_many_downloads_in_flight(site: Path, kind: str) -> None:
+    configure(
+        site, "DrainTimeout 300", "RequestTimeout 300"
+    )  # however slowly a busy machine lets them be read
     with running(site, side=kind) as server:
         clients = [Client(server.port, receive_buffer=16384) for _ in range(30)]
         for client in clients:
