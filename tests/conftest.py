@@ -50,9 +50,11 @@ LONGEST_FIRST = (
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many processes share the tests: two for each processor, as each waits half of the time.
 
-    Tests that are named on the command line are run in one.
+    One, where files are named on the command line, where what is printed is to be seen (``-s``), and for the long
+    tests, some of which measure.
     """
-    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+    is_named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    if is_named or config.option.capture == "no" or config.option.markexpr == "long":
         return 0
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(2 * processors, MOST_PROCESSES)
