@@ -15,10 +15,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import launch
 import pytest
 from hypothesis import HealthCheck, settings
 
 from fastws import Server, backend, files, load, transmit
+from fastws import server as server_module
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
 # How long an example takes is the machine's business.
@@ -92,6 +94,12 @@ def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selectors, "DefaultSelector", plain)
     monkeypatch.setattr(transmit, "_send_file", transmit._read_and_send)
     monkeypatch.setattr(files, "PROC_FD", "/nonexistent/")
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stops gives an idle connection longer than a busy machine keeps a client from asking."""
+    monkeypatch.setattr(server_module, "GRACE_S", launch.GRACE_S)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ for n, fd in enumerate(kept):
     os.dup2(fd, 3 + n)
 os.environ["LISTEN_FDS"] = str(count)
 os.environ["LISTEN_PID"] = str(os.getpid() + int(os.environ.pop("PID_OFFSET", "0")))
-os.execv(sys.executable, [sys.executable, "-m", "fastws", *sys.argv[2 + count:]])
+os.execv(sys.executable, [sys.executable, *sys.argv[2 + count:]])
 """
 
 
@@ -48,8 +48,9 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start the server with ``sockets`` handed over."""
     fds = [sock.fileno() for sock in sockets]
+    server = launch.command(*arguments, patient=True)[1:]
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, str(len(fds)), *map(str, fds), *arguments],
+        [sys.executable, "-c", LAUNCHER, str(len(fds)), *map(str, fds), *server],
         cwd=directory,
         env=launch.environment(kind, directory / "state") | variables,
         stderr=subprocess.PIPE,

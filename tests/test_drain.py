@@ -14,7 +14,6 @@ from hammer import hammering, holding, is_refused
 from rawhttp import Client, put, request, wait_until
 
 from fastws import ListenError, Server, process
-from fastws import server as server_module
 
 Serve = Callable[..., Server]
 FreePorts = Callable[..., tuple[int, ...]]
@@ -24,12 +23,6 @@ BIG = 4 << 20
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return put(tmp_path / "root", {"page.txt": b"x" * 1000, "big.bin": bytes(BIG)})
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle connection has longer for its last request than a busy machine lets a client wait."""
-    monkeypatch.setattr(server_module, "GRACE_S", 2.0)
 
 
 @contextmanager
@@ -64,6 +57,7 @@ def error_log(server: Server) -> str:
 # Under load
 
 
+@pytest.mark.usefixtures("patient")
 def test_drain_under_load_fails_not_one_request(serve: Serve, root: Path) -> None:
     server = serve("WorkerThreads 2")
     with hammering(server.port, "/page.txt", count=32) as hammer:
@@ -246,7 +240,7 @@ def test_second_signal_ends_at_once(site: tuple[Path, str], second: int) -> None
 
 def test_signal_under_load_fails_not_one_request(site: tuple[Path, str]) -> None:
     directory, side = site
-    with launch.running(directory, "--workers", "2", side=side) as running:
+    with launch.running(directory, "--workers", "2", side=side, patient=True) as running:
         with hammering(running.port, "/page.txt", count=16) as hammer:
             running.signal(signal.SIGTERM)
             hammer.join()

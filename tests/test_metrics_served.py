@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from rawhttp import Client, ProtocolError, get, put, request, wait_until
 
 from fastws import Server
-from fastws import server as server_module
 
 Serve = Callable[..., Server]
 
@@ -100,9 +99,8 @@ def test_status_path_comes_and_goes_by_reload(serve: Serve, root: Path) -> None:
         assert client.get("/-/healthz").status == 404
 
 
-def test_readiness_ends_with_the_drain(serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # An idle connection has longer for its last request than a busy machine keeps a client from asking.
-    monkeypatch.setattr(server_module, "GRACE_S", 5.0)
+@pytest.mark.usefixtures("patient")
+def test_readiness_ends_with_the_drain(serve: Serve, root: Path) -> None:
     server = serve("StatusPath /-/")
     with Client(server, receive_buffer=4096) as busy, Client(server) as health, Client(server) as ready:
         busy.send(request("/big.bin"))
