@@ -177,20 +177,29 @@ def run_rounds(site: Site, count: int) -> int:
 
 
 def check_flatness(site: Site, count: int) -> tuple[Usage, Usage, int]:
+    """Do ``count`` requests, and over again if memory grew more than it may: what leaks does so each time.
+
+    What comes and goes with time may just have come, above all on a slow machine.
+    """
     run_rounds(site, max(1000, count // 10))
-    before = Usage(site)
-    done = run_rounds(site, count)
-    after = Usage(site)
-    assert after.descriptors == before.descriptors
     workers = sum(server.worker_count for server in site.servers)
-    assert max(before.connections, after.connections) <= workers  # each loop's variables hold the last one
-    allowed = (
-        BLOCKS_IN_FLUX + done * BLOCKS_PER_REQUEST + (after.changes - before.changes) * BLOCKS_PER_CHANGE
+    after = Usage(site)
+    for _ in range(3):
+        before, done, after = after, run_rounds(site, count), Usage(site)
+        assert after.descriptors == before.descriptors
+        assert (
+            max(before.connections, after.connections) <= workers
+        )  # each loop's variables hold the last one
+        allowed = (
+            BLOCKS_IN_FLUX + done * BLOCKS_PER_REQUEST + (after.changes - before.changes) * BLOCKS_PER_CHANGE
+        )
+        grown = (after.blocks - before.blocks, after.resident - before.resident)
+        # AddressSanitizer keeps what was freed.
+        if grown[0] < allowed and (UNDER_ASAN or grown[1] < 6 * MEGABYTE):
+            return before, after, done
+    raise AssertionError(
+        f"{grown[0]} blocks (allowed: {allowed:.0f}) and {grown[1]} bytes of memory are left"
     )
-    assert after.blocks - before.blocks < allowed
-    if not UNDER_ASAN:  # which keeps what was freed
-        assert after.resident - before.resident < 6 * MEGABYTE
-    return before, after, done
 
 
 def test_descriptors_and_memory_stay_flat(

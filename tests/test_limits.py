@@ -145,7 +145,7 @@ def test_reader_of_one_byte_a_second_is_dropped_and_logged(serve: Serve, root: P
 
 
 def test_reader_above_min_rate_gets_everything(serve: Serve, root: Path) -> None:
-    server = serve("RequestTimeout 0.8", "MinRate 1K", "WorkerThreads 1")
+    server = serve("RequestTimeout 1.5", "MinRate 1K", "WorkerThreads 1")
     with Client(server, receive_buffer=4096) as client:
         client.send(request("/m.bin") * 8)
         body = 0
@@ -153,7 +153,7 @@ def test_reader_above_min_rate_gets_everything(serve: Serve, root: Path) -> None
             client.head()
             for _ in range(16):
                 body += len(client.read(MIB // 16))
-                time.sleep(0.01)  # the pace of the reader
+                time.sleep(0.02)  # the pace of the reader: longer than RequestTimeout in all
         assert body == 8 * MIB
 
 
@@ -167,7 +167,7 @@ def test_min_rate_0_waits_for_a_reader(serve: Serve, root: Path) -> None:
 
 
 def test_idle_connection_is_closed_after_keepalive_time_and_logged_once(serve: Serve, root: Path) -> None:
-    server = serve("KeepaliveTime 0.5", "ErrorLog errors.txt")
+    server = serve("KeepaliveTime 1", "ErrorLog errors.txt")
     with Client(server) as client:
         assert client.get("/a.txt").status == 200
         assert client.is_over()

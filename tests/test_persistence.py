@@ -197,7 +197,7 @@ def test_half_request_and_half_close_end_the_connection(serve: Serve, root: Path
 def test_idle_connection_is_closed_after_keepalive_time_and_logged(
     serve: Serve, root: Path, tmp_path: Path
 ) -> None:
-    server = serve("KeepaliveTime 0.6", "ErrorLog errors.txt")
+    server = serve("KeepaliveTime 1", "ErrorLog errors.txt")
     with Client(server) as fresh, Client(server) as used, Client(server) as hot:
         assert used.get("/1.txt").status == 200
         assert [hot.get("/1.txt").status for _ in range(2)] == [200] * 2
@@ -212,8 +212,8 @@ def test_idle_connection_is_closed_after_keepalive_time_and_logged(
 
 
 def test_connection_in_use_outlives_keepalive_time(serve: Serve, root: Path) -> None:
-    with Client(serve("KeepaliveTime 0.8")) as client:
-        end = time.monotonic() + 1.2
+    with Client(serve("KeepaliveTime 1.2")) as client:
+        end = time.monotonic() + 2
         while time.monotonic() < end:
             assert client.get("/1.txt").status == 200
             time.sleep(0.05)  # the pace of a client, not a wait for the server
@@ -242,13 +242,13 @@ def drip(client: Client, data: bytes, head: bytes = b"") -> int:
 
 
 def test_slow_body_above_min_rate_is_taken(serve: Serve, root: Path) -> None:
-    server = serve("RequestTimeout 0.8", "MinRate 1")
+    server = serve("RequestTimeout 1.2", "MinRate 1")
     form = "Content-Type: application/x-www-form-urlencoded"
     with Client(server) as client:
         client.send(request("/", form, "Content-Length: 40", method="POST"))
         for byte in b"a=" + b"x" * 38:
             client.send(bytes((byte,)))
-            time.sleep(0.03)  # 1.2 s in all
+            time.sleep(0.05)  # 2 s in all
         assert client.reply().status == 200
 
 
