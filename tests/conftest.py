@@ -1,7 +1,7 @@
 """Fixtures that run a test on both sides of the seam, and fail when the compiled side is missing.
 
 A test that serves runs once more on the pure side with epoll, sendfile and /proc hidden (``bare``), as on a
-platform that has none of them. The marker ``sides`` names those of the three that a costly test needs.
+platform that has none of them.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "side" in metafunc.fixturenames:
         bare = ["bare"] if "serve" in metafunc.fixturenames else []
-        chosen = metafunc.definition.get_closest_marker("sides")
-        sides = chosen.args if chosen else ["compiled", "pure", *bare]
-        metafunc.parametrize("side", sides, indirect=True)
+        metafunc.parametrize("side", ["compiled", "pure", *bare], indirect=True)
 
 
 @pytest.fixture

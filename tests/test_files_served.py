@@ -112,7 +112,6 @@ def check_sent(server: Server, counts: list[int], expected: int, request: pytest
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.sides("compiled", "bare")  # by sendfile and without it; the reactor has no part in it
 def test_file_of_4_gib_arrives_whole_in_constant_memory(serve: Serve, root: Path) -> None:
     size = (4 << 30) + 12345
     with open(root / "sparse.bin", "wb") as file:
