@@ -1,15 +1,18 @@
 """Name the required tests that were skipped: ``python .ci/skips.py REPORT.xml < IDS``.
 
 REPORT.xml is pytest's JUnit report, IDS the output of ``pytest --collect-only -q -m 'browser or peer'``. Exit
-status 1 with CI=true if such a test was skipped although its reason names no program that is missing here.
+status 1 with CI=true if such a test was skipped although its reason names no program or package that is missing
+here.
 """
 
+import importlib.util
 import os
 import shutil
 import sys
 import xml.etree.ElementTree as ET
 
-PROGRAMS = ("chromium", "chromedriver", "nginx", "wrk", "goaccess", "slowhttptest", "caddy")
+PROGRAMS = ("chromium", "chromedriver", "nginx", "goaccess", "slowhttptest", "caddy", "faketime", "clang")
+PACKAGES = ("atheris",)
 
 
 def skipped(report: str) -> dict[str, str]:
@@ -27,6 +30,7 @@ def main() -> int:
     required = {line.strip() for line in sys.stdin if "::" in line}
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"
     absent = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
+    absent += [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     unexcused = 0
     for test, reason in sorted(skipped(sys.argv[1]).items()):
         if test in required:

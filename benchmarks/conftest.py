@@ -17,6 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the working t
 TWINS = {"compiled": "fastws._parser", "pure": "fastws._parser_py"}
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Measure in one process, with nothing beside it."""
+    return 0
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ratio: asserts a ratio of two times of one interleaved run")
 

@@ -8,16 +8,58 @@ from __future__ import annotations
 
 import os
 import selectors
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import launch
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastws import Server, backend, files, load, transmit
+from fastws import server as server_module
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
+# How long an example takes is the machine's business.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+MOST_PROCESSES = 8
+"""More are no quicker, for some files take long by themselves."""
+
+LONGEST_FIRST = (
+    *(
+        "build",
+        "readme",
+        "faults",
+        "lifecycle",
+        "browser",
+        "attacks",
+        "persistence",
+        "leaks",
+        "freshness",
+        "soak",
+    ),
+    *("files_served", "confinement", "limits", "codings", "drain", "listing", "fuzz", "errors"),
+)
+"""Files that take long, in the order in which processes are handed them: one at the end would be waited for."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes share the tests: two for each processor, as each waits half of the time.
+
+    One, where files are named on the command line, where what is printed is to be seen (``-s``), and for the long
+    tests, some of which measure.
+    """
+    is_named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    if is_named or config.option.capture == "no" or config.option.markexpr == "long":
+        return 0
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2 * processors, MOST_PROCESSES)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -38,12 +80,47 @@ def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bac
     return backend.load(pure=False, required=True)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one process of several
+        ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
 def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     # poll rather than select, which knows no descriptor above 1023, and these tests open more.
     plain = getattr(selectors, "PollSelector", selectors.SelectSelector)
     monkeypatch.setattr(selectors, "DefaultSelector", plain)
     monkeypatch.setattr(transmit, "_send_file", transmit._read_and_send)
     monkeypatch.setattr(files, "PROC_FD", "/nonexistent/")
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stops gives an idle connection longer than a busy machine keeps a client from asking."""
+    monkeypatch.setattr(server_module, "GRACE_S", launch.GRACE_S)
+
+
+@pytest.fixture
+def free_ports() -> Iterator[Callable[..., tuple[int, ...]]]:
+    """Return a function that finds ports on which nobody listens, and keeps others from taking them.
+
+    On Linux they are bound and do not listen, so that the kernel gives them to nobody, connecting is refused,
+    and whoever sets SO_REUSEADDR may listen on them, as servers do. Elsewhere they were free a moment ago.
+    """
+    with ExitStack() as stack:
+
+        def find(count: int, host: str = "127.0.0.1") -> tuple[int, ...]:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            found = [stack.enter_context(socket.socket(family)) for _ in range(count)]
+            for sock in found:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((host, 0))
+            ports = tuple(int(sock.getsockname()[1]) for sock in found)
+            if sys.platform != "linux":
+                stack.close()
+            return ports
+
+        yield find
 
 
 @pytest.fixture

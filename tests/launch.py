@@ -11,8 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-END_S = 30.0
+END_S = 60.0
 """No server takes that long to end."""
+
+GRACE_S = 3.0
+"""How long a connection may be idle while a patient server stops: longer than a busy machine keeps a client."""
+
+PATIENT = f"""
+import sys
+from fastws import cli, server
+server.GRACE_S = {GRACE_S}
+sys.exit(cli.main())
+"""
+"""The server as ``python -m fastws`` runs it, but patient."""
 
 
 class Process:
@@ -45,18 +56,22 @@ def environment(side: str, state: Path) -> dict[str, str]:
     return kept | own | {"FASTWS_NO_EXTENSIONS": "1" if side == "pure" else "0"}
 
 
-def command(*arguments: str) -> list[str]:
+def command(*arguments: str, patient: bool = False) -> list[str]:
     """``python -m fastws`` with ``arguments``."""
-    return [sys.executable, "-m", "fastws", *arguments]
+    return [sys.executable, *(("-c", PATIENT) if patient else ("-m", "fastws")), *arguments]
 
 
 @contextmanager
 def running(
-    directory: Path, *arguments: str, side: str = "pure", prefix: Sequence[str] = ()
+    directory: Path,
+    *arguments: str,
+    side: str = "pure",
+    prefix: Sequence[str] = (),
+    patient: bool = False,
 ) -> Iterator[Process]:
     """Run the server in ``directory`` on a free port until the block ends."""
     popen = subprocess.Popen(
-        [*prefix, *command("--port", "0", *arguments)],
+        [*prefix, *command("--port", "0", *arguments, patient=patient)],
         cwd=directory,
         env=environment(side, directory / "state"),
         stderr=subprocess.PIPE,

@@ -71,10 +71,19 @@ def which(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
-def free_port() -> int:
-    """A port that was free a moment ago, for servers that cannot be asked which one they took."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port for servers that cannot be asked which one they took; on Linux nobody else gets it in the block.
+
+    It is bound and does not listen: connecting is refused, and who sets SO_REUSEADDR may listen on it.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = int(holder.getsockname()[1])
+        if sys.platform != "linux":
+            holder.close()
+        yield port
 
 
 @contextmanager
@@ -88,8 +97,12 @@ def serving(name: str, root: Path, own: Path) -> Iterator[int]:
         with Server(config) as server:
             yield server.port
         return
-    port = free_port()
-    command = start(root, port, own)
+    with free_port() as port, _running(name, start(root, port, own), port, own):
+        yield port
+
+
+@contextmanager
+def _running(name: str, command: list[str], port: int, own: Path) -> Iterator[None]:
     program = which(command[0]) or command[0]
     home = os.environ | {"HOME": str(own), "XDG_DATA_HOME": str(own), "XDG_CONFIG_HOME": str(own)}
     with (
@@ -99,7 +112,7 @@ def serving(name: str, root: Path, own: Path) -> Iterator[int]:
         try:
             wait_until(lambda: _accepts(port) or process.poll() is not None, f"{name} listens")
             assert process.poll() is None, (own / "output.txt").read_text()
-            yield port
+            yield
         finally:
             process.terminate()
             process.wait(timeout=20)

@@ -5,6 +5,7 @@ Not named ``http``: pytest puts this directory first on the path.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 from fastws import Server
 from fastws.files import identity_of, is_settled
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 """No answer takes that long; a test that waits for one fails then instead of hanging."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) ([A-Za-z ]+)")
@@ -60,6 +61,8 @@ class Client:
         host = "127.0.0.1" if isinstance(where, int) else where.config.host
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.sock.settimeout(TIMEOUT_S)
+        # What is sent in pieces goes out in these pieces, and none waits for an acknowledgement.
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.connect((host, port))
@@ -198,6 +201,29 @@ def put(root: Path, files: dict[str, bytes]) -> Path:
         os.utime(path, (date, date))
     settle(*(root / name for name in files))
     return root
+
+
+def be_at_rest(server: Server) -> None:
+    """Wait until ``server`` has no connection, and has closed what it had.
+
+    A connection that waits to be accepted is not counted yet, and one that is being closed is counted no more.
+    So every worker is asked to finish its turn before and after the count is looked at.
+    """
+
+    def is_at_rest() -> bool:
+        server._tell_all(lambda _: None, TIMEOUT_S)
+        if server.connection_count():
+            return False
+        server._tell_all(lambda _: None, TIMEOUT_S)
+        return server.connection_count() == 0
+
+    wait_until(is_at_rest, "a server at rest")
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has open (Linux); what is only waiting to be collected is closed first."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
 
 
 def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:

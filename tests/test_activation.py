@@ -27,7 +27,7 @@ for n, fd in enumerate(kept):
     os.dup2(fd, 3 + n)
 os.environ["LISTEN_FDS"] = str(count)
 os.environ["LISTEN_PID"] = str(os.getpid() + int(os.environ.pop("PID_OFFSET", "0")))
-os.execv(sys.executable, [sys.executable, "-m", "fastws", *sys.argv[2 + count:]])
+os.execv(sys.executable, [sys.executable, *sys.argv[2 + count:]])
 """
 
 
@@ -48,8 +48,9 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start the server with ``sockets`` handed over."""
     fds = [sock.fileno() for sock in sockets]
+    server = launch.command(*arguments, patient=True)[1:]
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, str(len(fds)), *map(str, fds), *arguments],
+        [sys.executable, "-c", LAUNCHER, str(len(fds)), *map(str, fds), *server],
         cwd=directory,
         env=launch.environment(kind, directory / "state") | variables,
         stderr=subprocess.PIPE,
@@ -146,19 +147,16 @@ def test_port_below_1024_comes_by_activation_only(site: Path, kind: str) -> None
     (site / "low.conf").write_text("DocumentRoot root\nListenPort 81\n")
     code, printed = failure(start(site, kind, [], "--config", "low.conf"))
     assert (code, "low.conf:2: " in printed, "1024" in printed) == (2, True, True)
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for port in range(1023, 600, -1):
-            try:
-                listener.bind(("127.0.0.1", port))
-                break
-            except PermissionError:
-                pytest.skip("this user may not bind to a port below 1024")
-            except OSError:
-                continue
-        listener.listen()
-        with activated(site, kind, [listener]):
-            assert get(port, "/page.txt").status == 200
+    for port in range(1023, 600, -1):
+        try:
+            listener = socket.create_server(("127.0.0.1", port))
+            break
+        except PermissionError:
+            pytest.skip("this user may not bind to a port below 1024")
+        except OSError:
+            continue
+    with listener, activated(site, kind, [listener]):
+        assert get(port, "/page.txt").status == 200
 
 
 # What is not handed over

@@ -127,7 +127,7 @@ def test_every_answer_is_one_that_h11_reads(serve: Serve, root: Path, lines: lis
             assert oracle.their_state is h11.DONE
 
 
-@pytest.mark.parametrize("mtime", [0, 1, time.time() + 86400])
+@pytest.mark.parametrize("mtime", [0, 1, time.time() + 86400], ids=["0", "1", "tomorrow"])
 def test_implausible_time_suppresses_last_modified_alone(serve: Serve, root: Path, mtime: float) -> None:
     os.utime(root / "page.txt", (mtime, mtime))
     server = serve()

@@ -6,11 +6,12 @@ import os
 import socket
 import threading
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from rawhttp import Client, put, request, thrice
+from rawhttp import Client, open_descriptors, put, request, thrice
 
 import fastws
 from fastws import Config, ListenError, Server, backend, defaults, load
@@ -110,10 +111,11 @@ def test_port_in_use_is_a_listen_error(config: Config, side: backend.Backend) ->
             pass
 
 
-def test_second_port_in_use_leaves_the_first_free(config: Config, side: backend.Backend) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = (other.getsockname()[1], taken.getsockname()[1])
-        other.close()
+def test_second_port_in_use_leaves_the_first_free(
+    config: Config, side: backend.Backend, free_ports: Callable[..., tuple[int, ...]]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = (*free_ports(1), taken.getsockname()[1])
         with pytest.raises(ListenError):
             Server(config.with_overrides(listen_ports=ports), backend=side).start()
         socket.create_server(("127.0.0.1", ports[0])).close()
@@ -130,12 +132,12 @@ def test_nothing_is_left_behind(config: Config, side: backend.Backend) -> None:
             Server(config.with_overrides(listen_ports=(taken.getsockname()[1],)), backend=side).start()
 
     use()
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = threading.active_count(), open_descriptors()
     for _ in range(3):
         use()
         fail()
     assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_descriptors() == descriptors
 
 
 def test_reload_in_the_process_serves_the_new_configuration(

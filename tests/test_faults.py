@@ -22,7 +22,17 @@ from pathlib import Path
 
 import pytest
 from launch import Process, running
-from rawhttp import Client, ProtocolError, get, put, request, thrice, wait_until
+from rawhttp import (
+    Client,
+    ProtocolError,
+    be_at_rest,
+    get,
+    open_descriptors,
+    put,
+    request,
+    thrice,
+    wait_until,
+)
 
 from fastws import Server
 from fastws.accesslog import LogFile
@@ -400,15 +410,18 @@ def test_clock_of_the_whole_process_jumps_and_dates_follow(
 
                 wait_until(date_follows, f"a Date after a jump by {offset}")
             began = time.monotonic()
+            assert client.get("/a.txt").status == 200
             assert client.is_over()  # the idle time of a connection passes as before
-            assert 1 < time.monotonic() - began < 15
+            assert 1.9 < time.monotonic() - began < 15
 
 
 # Signals and threads
 
 
 def test_sigterm_in_the_middle_of_100_downloads_completes_them_all(root: Path, process_side: str) -> None:
-    with process(root, process_side, "DrainTimeout 60") as server, ExitStack() as stack:
+    # However slowly a busy machine lets the clients read.
+    lines = ("DrainTimeout 300", "RequestTimeout 300")
+    with process(root, process_side, *lines) as server, ExitStack() as stack:
         clients = [stack.enter_context(Client(server.port, receive_buffer=8192)) for _ in range(100)]
         for client in clients:
             client.send(request("/big.bin"))
@@ -486,14 +499,14 @@ def test_connection_handed_to_a_worker_that_dies_is_closed(serve: Serve, root: P
         raise RuntimeError
 
     victim.tell(fail)
-    victim.hand_over(os.dup(here.fileno()), "127.0.0.1")
+    victim.hand_over((os.dup(here.fileno()), "127.0.0.1", None))
     here.close()
     release.set()
     assert victim.join(20)
     assert there.recv(1) == b""
     late, kept = socket.socketpair()  # by a thread that had chosen the worker before it died
     kept.settimeout(20)
-    victim.hand_over(late.detach(), "127.0.0.1")
+    victim.hand_over((late.detach(), "127.0.0.1", None))
     assert kept.recv(1) == b""
     there.close()
     kept.close()
@@ -512,7 +525,7 @@ def test_workers_that_die_again_and_again_leave_no_descriptor(serve: Serve, root
             assert victim.join(20)
         wait_until(lambda old=victim: old not in server._workers)
         assert get(server, "/a.txt").status == 200
-        wait_until(lambda: server.connection_count() == 0)
-        count = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+        be_at_rest(server)
+        count = open_descriptors() if sys.platform == "linux" else 0
         before = before or count
     assert count <= before

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import resource
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rawhttp import Client, get, put, request, settle, thrice, wait_until
+from rawhttp import (
+    TIMEOUT_S,
+    Client,
+    be_at_rest,
+    get,
+    open_descriptors,
+    put,
+    request,
+    settle,
+    thrice,
+    wait_until,
+)
 
 from fastws import Server, backend
 
@@ -98,6 +111,7 @@ def check_sent(server: Server, counts: list[int], expected: int, request: pytest
 # Size
 
 
+@pytest.mark.timeout(900)
 def test_file_of_4_gib_arrives_whole_in_constant_memory(serve: Serve, root: Path) -> None:
     size = (4 << 30) + 12345
     with open(root / "sparse.bin", "wb") as file:
@@ -295,15 +309,17 @@ def swap_while_asking(
 ) -> None:
     """Point ``link`` to each of ``targets`` in turn while it is asked for; outside of the root is 404."""
     link.symlink_to(targets[0])
+    seen: set[int] = set()
 
     def swap() -> None:
-        for number in range(swaps):
+        deadline = time.monotonic() + TIMEOUT_S
+        numbers = itertools.count()
+        while (number := next(numbers)) < swaps or (200 not in seen and time.monotonic() < deadline):
             fresh = link.with_name("fresh")
             fresh.symlink_to(targets[number % 2])
             os.replace(fresh, link)
 
     swapper = threading.Thread(target=swap)
-    seen = set()
     with Client(server) as client:
         swapper.start()
         while swapper.is_alive():
@@ -393,16 +409,16 @@ def test_no_descriptor_is_left_open(serve: Serve, root: Path) -> None:
         request("/a.txt", method="POST"),
         request("/a.txt/x"), request("/x", method="PUT"), b"malformed\r\n\r\n",
     ]  # fmt: skip
-    wait_until(lambda: server.connection_count() == 0)
-    before = len(os.listdir("/proc/self/fd"))
+    be_at_rest(server)
+    before = open_descriptors()
     for data in asked * 3:
         with Client(server) as client:
             client.send(data)
             client.reply("HEAD" if data.startswith(b"HEAD") else "GET")
         with Client(server, receive_buffer=4096) as client:
             client.send(data)  # and leaves
-    wait_until(lambda: server.connection_count() == 0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    be_at_rest(server)
+    assert open_descriptors() == before
 
 
 def test_many_downloads_at_once_share_the_threads(serve: Serve, root: Path) -> None:

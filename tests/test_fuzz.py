@@ -35,11 +35,20 @@ def build(folder: Path, kind: str, *flags: str) -> Path:
     compiler = "cc" if kind == "loop" else "clang"
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler} was found")
+    if kind == "libfuzzer" and not has_libfuzzer():
+        pytest.skip("clang was found without its runtime libraries (Debian: libclang-rt-*-dev)")
     program = folder / kind
     command = [str(FUZZ / "build"), str(program), kind, *flags]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return program
+
+
+def has_libfuzzer() -> bool:
+    """Whether clang links a sanitized fuzzer; Debian has the libraries for that in a package of their own."""
+    command = ["clang", "-x", "c", "-", "-o", os.devnull, "-fsanitize=fuzzer,address,undefined"]
+    source = "int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return 0; }"
+    return subprocess.run(command, input=source, text=True, capture_output=True).returncode == 0
 
 
 def run(*command: object, timeout_s: float = 100) -> str:
@@ -88,6 +97,7 @@ def test_a_planted_read_beyond_the_end_is_found(tmp_path: Path) -> None:
     assert done.returncode != 0
 
 
+@pytest.mark.peer
 def test_coverage_guides_a_short_run_of_the_scanner(tmp_path: Path) -> None:
     found = tmp_path / "found"
     found.mkdir()
@@ -104,6 +114,7 @@ def test_coverage_guides_a_short_run_of_the_scanner(tmp_path: Path) -> None:
     assert re.search(r"Done [1-9][0-9]{2,} runs", output), output[-1000:]
 
 
+@pytest.mark.peer
 def test_coverage_guides_a_short_differential_run(tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed")

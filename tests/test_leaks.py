@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from launch import Process, running
-from rawhttp import Client, put, request, settle, wait_until
+from rawhttp import Client, be_at_rest, open_descriptors, put, request, settle, wait_until
 from test_memory import BODY, HEAD, UNDER_ASAN, Peers, compiled, configured, publish, soon
 
 from fastws import Server, backend
@@ -58,10 +58,6 @@ class Site:
     @property
     def servers(self) -> tuple[Server, Server]:
         return self.big, self.full
-
-    def settled(self) -> None:
-        """Wait until the servers have seen that every client is gone."""
-        wait_until(lambda: not any(server.connection_count() for server in self.servers), "the last close")
 
 
 def pipelined(site: Site) -> int:
@@ -163,10 +159,10 @@ class Usage:
     """What the process holds at a moment of rest."""
 
     def __init__(self, site: Site) -> None:
-        site.settled()
-        gc.collect()
+        for server in site.servers:
+            be_at_rest(server)
         self.changes = site.rounds // 5
-        self.descriptors = sorted(os.listdir("/proc/self/fd"))
+        self.descriptors = open_descriptors()
         self.blocks = sys.getallocatedblocks()
         self.resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         self.connections = sum(isinstance(thing, Connection) for thing in gc.get_objects())
@@ -181,20 +177,29 @@ def run_rounds(site: Site, count: int) -> int:
 
 
 def check_flatness(site: Site, count: int) -> tuple[Usage, Usage, int]:
+    """Do ``count`` requests, and over again if memory grew more than it may: what leaks does so each time.
+
+    What comes and goes with time may just have come, above all on a slow machine.
+    """
     run_rounds(site, max(1000, count // 10))
-    before = Usage(site)
-    done = run_rounds(site, count)
-    after = Usage(site)
-    assert len(after.descriptors) == len(before.descriptors)
     workers = sum(server.worker_count for server in site.servers)
-    assert max(before.connections, after.connections) <= workers  # each loop's variables hold the last one
-    allowed = (
-        BLOCKS_IN_FLUX + done * BLOCKS_PER_REQUEST + (after.changes - before.changes) * BLOCKS_PER_CHANGE
+    after = Usage(site)
+    for _ in range(3):
+        before, done, after = after, run_rounds(site, count), Usage(site)
+        assert after.descriptors == before.descriptors
+        assert (
+            max(before.connections, after.connections) <= workers
+        )  # each loop's variables hold the last one
+        allowed = (
+            BLOCKS_IN_FLUX + done * BLOCKS_PER_REQUEST + (after.changes - before.changes) * BLOCKS_PER_CHANGE
+        )
+        grown = (after.blocks - before.blocks, after.resident - before.resident)
+        # AddressSanitizer keeps what was freed.
+        if grown[0] < allowed and (UNDER_ASAN or grown[1] < 6 * MEGABYTE):
+            return before, after, done
+    raise AssertionError(
+        f"{grown[0]} blocks (allowed: {allowed:.0f}) and {grown[1]} bytes of memory are left"
     )
-    assert after.blocks - before.blocks < allowed
-    if not UNDER_ASAN:  # which keeps what was freed
-        assert after.resident - before.resident < 6 * MEGABYTE
-    return before, after, done
 
 
 def test_descriptors_and_memory_stay_flat(
@@ -218,7 +223,7 @@ def test_descriptors_and_memory_stay_flat_over_a_million_requests(
     count = 60_000 if os.environ.get("FASTWS_BOUNDED") else 1_000_000
     before, after, done = check_flatness(Site(serve, tmp_path / "root"), count)
     print(
-        f"{done} requests: {len(after.descriptors)} descriptors before and after, "
+        f"{done} requests: {after.descriptors} descriptors before and after, "
         f"{after.blocks - before.blocks:+d} blocks, {(after.resident - before.resident) / 1024:+.0f} KiB resident"
     )
 
@@ -226,10 +231,22 @@ def test_descriptors_and_memory_stay_flat_over_a_million_requests(
 # References
 
 
-def leftover(work: Callable[[], object], times: int = 3_000) -> tuple[int, int]:
-    """Return how many blocks and traced bytes ``work`` leaves behind when it is done ``times`` times."""
+def check_leftover(work: Callable[[], object], times: int = 3_000) -> None:
+    """Do ``work`` ``times`` times, and over again if that left something: a leak leaves it each time.
+
+    What else goes on in this process, by other threads, does not.
+    """
     for _ in range(300):
         work()
+    for _ in range(3):
+        blocks, size = leftover(work, times)
+        if blocks < 100 and size < 20_000:
+            return
+    raise AssertionError(f"{blocks} blocks and {size} bytes are left")
+
+
+def leftover(work: Callable[[], object], times: int) -> tuple[int, int]:
+    """Return how many blocks and traced bytes ``work`` leaves behind when it is done ``times`` times."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -241,12 +258,6 @@ def leftover(work: Callable[[], object], times: int = 3_000) -> tuple[int, int]:
         return sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()[0] - size
     finally:
         tracemalloc.stop()
-
-
-def assert_nothing_is_left(work: Callable[[], object]) -> None:
-    blocks, size = leftover(work)
-    assert blocks < 100, blocks
-    assert size < 20_000, size
 
 
 REQUEST_HEAD = (
@@ -265,7 +276,7 @@ def test_parsing_leaves_nothing(side: backend.Backend) -> None:
         with pytest.raises(IndexError):
             side.parser.parse_request(b"", 1, 0, Limits())
 
-    assert_nothing_is_left(work)
+    check_leftover(work)
 
 
 def test_requests_own_their_parts_once(side: backend.Backend) -> None:
@@ -294,7 +305,7 @@ def test_building_heads_and_lines_leaves_nothing(side: backend.Backend) -> None:
         with pytest.raises(KeyError):
             side.parser.build_head(999, ())
 
-    assert_nothing_is_left(work)
+    check_leftover(work)
 
 
 def test_publishing_and_evicting_leaves_nothing(compiled: backend.Backend) -> None:
@@ -314,8 +325,7 @@ def test_publishing_and_evicting_leaves_nothing(compiled: backend.Backend) -> No
 
         bare = sys.getrefcount(body), sys.getrefcount(content)
         work()
-        blocks, size = leftover(work, 300)
-        assert (blocks < 100, size < 20_000) == (True, True), (blocks, size)
+        check_leftover(work, 300)
         counters = reactor.counters()
         assert counters.entries <= 10
         assert counters.evicted > 1_000
@@ -341,8 +351,7 @@ def test_replaying_leaves_nothing(compiled: backend.Backend) -> None:
                     seen += len(reactor.wait(soon()))
             reactor.take_log()
 
-        blocks, size = leftover(work, 500)
-        assert (blocks < 100, size < 20_000) == (True, True), (blocks, size)
+        check_leftover(work, 500)
         assert reactor.counters().hits > 1_000
 
 

@@ -177,6 +177,9 @@ def refuses(server: Process) -> bool:
 
 @SIDES
 def test_sigterm_finishes_many_downloads_in_flight(site: Path, kind: str) -> None:
+    configure(
+        site, "DrainTimeout 300", "RequestTimeout 300"
+    )  # however slowly a busy machine lets them be read
     with running(site, side=kind) as server:
         clients = [Client(server.port, receive_buffer=16384) for _ in range(30)]
         for client in clients:
@@ -216,7 +219,7 @@ def test_request_begun_before_sigterm_is_answered(site: Path, kind: str) -> None
 def test_idle_connection_gets_one_more_answer_after_sigterm(
     site: Path, kind: str, target: str, status: int
 ) -> None:
-    with running(site, side=kind) as server, Client(server.port) as client:
+    with running(site, side=kind, patient=True) as server, Client(server.port) as client:
         assert [client.get(target).status for _ in range(3)] == [status] * 3
         server.signal(signal.SIGTERM)
         while not (reply := client.get(target)).all("Connection"):
@@ -254,7 +257,7 @@ def test_download_longer_than_drain_timeout_is_cut_off_and_said(site: Path, kind
 @SIDES
 def test_no_request_fails_while_the_server_drains_under_load(site: Path, kind: str) -> None:
     """Whoever was let in is answered; a client opens connections until there is nobody to connect to."""
-    with running(site, "--workers", "2", side=kind) as server:
+    with running(site, "--workers", "2", side=kind, patient=True) as server:
         failures: list[BaseException] = []
         answered: list[int] = []
 

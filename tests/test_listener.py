@@ -204,6 +204,7 @@ def test_who_waits_gets_in_and_nobody_else(host: str) -> None:
         late = socket.socket(listener.family)
         late.setblocking(False)
         assert late.connect_ex(address) == errno.EINPROGRESS
+        assert select.select([listener], [], [], TIMEOUT_S)[0]
         accepted, _ = listener.accept()
         with pytest.raises(BlockingIOError):
             listener.accept()

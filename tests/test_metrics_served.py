@@ -99,6 +99,7 @@ def test_status_path_comes_and_goes_by_reload(serve: Serve, root: Path) -> None:
         assert client.get("/-/healthz").status == 404
 
 
+@pytest.mark.usefixtures("patient")
 def test_readiness_ends_with_the_drain(serve: Serve, root: Path) -> None:
     server = serve("StatusPath /-/")
     with Client(server, receive_buffer=4096) as busy, Client(server) as health, Client(server) as ready:
@@ -126,12 +127,12 @@ def test_latency_is_that_of_the_answer_not_of_the_wait_for_the_request(serve: Se
         slow.send(b"GET /page.txt HTTP/1.1\r\nHo")
         client.get("/page.txt")
         wait_until(lambda: server.worker_status()[0].connections == 2)
-        threading.Event().wait(0.3)  # what must not be counted
+        threading.Event().wait(0.8)  # what must not be counted
         slow.send(b"st: x\r\n\r\n")
         assert slow.reply().status == 200
         text = client.get("/-/metrics").body
     assert total(text, "fastws_request_duration_seconds_count") == 3
-    assert total(text, "fastws_request_duration_seconds_sum") < 0.3
+    assert total(text, "fastws_request_duration_seconds_sum") < 0.8
 
 
 def test_operations_page_lists_every_metric(serve: Serve, root: Path) -> None:

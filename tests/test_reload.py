@@ -18,6 +18,7 @@ from fastws import Config, Server
 from fastws.errors import ConfigError, Problem
 
 Serve = Callable[..., Server]
+FreePorts = Callable[..., tuple[int, ...]]
 
 
 @pytest.fixture
@@ -31,12 +32,6 @@ def with_stamp(config: Config, stamp: int) -> Config:
 
 def error_log(server: Server) -> str:
     return Path(server.config.error_log).read_text()
-
-
-def free_ports(count: int) -> tuple[int, ...]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return tuple(sock.getsockname()[1] for sock in sockets)
 
 
 def refuse(*problems: str) -> Callable[[], Config]:
@@ -168,7 +163,9 @@ def test_log_level_is_the_new_one(serve: Serve, root: Path) -> None:
 # Listeners
 
 
-def test_listeners_that_stay_are_kept_new_ones_opened_dropped_ones_closed(serve: Serve, root: Path) -> None:
+def test_listeners_that_stay_are_kept_new_ones_opened_dropped_ones_closed(
+    serve: Serve, root: Path, free_ports: FreePorts
+) -> None:
     stays, goes, comes = free_ports(3)
     path = root.parent / "socket"
     server = serve("WorkerThreads 2", listen_ports=(stays, goes), listen_unix=(str(path),))
@@ -185,7 +182,7 @@ def test_listeners_that_stay_are_kept_new_ones_opened_dropped_ones_closed(serve:
         assert established.get("/page.txt").status == 200
 
 
-def test_what_waits_at_a_dropped_port_is_answered(serve: Serve, root: Path) -> None:
+def test_what_waits_at_a_dropped_port_is_answered(serve: Serve, root: Path, free_ports: FreePorts) -> None:
     stays, goes = free_ports(2)
     server = serve("WorkerThreads 2", listen_ports=(stays, goes))
     clients = []
@@ -203,7 +200,7 @@ def test_what_waits_at_a_dropped_port_is_answered(serve: Serve, root: Path) -> N
         client.sock.close()
 
 
-def test_reload_to_a_port_in_use_keeps_everything(serve: Serve, root: Path) -> None:
+def test_reload_to_a_port_in_use_keeps_everything(serve: Serve, root: Path, free_ports: FreePorts) -> None:
     server, (free,) = serve(), free_ports(1)
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
@@ -227,7 +224,9 @@ def test_wrong_configuration_leaves_the_old_one_and_every_error_in_the_log(serve
     assert sum("thing" in line for line in lines) == 2
 
 
-def test_wrong_password_file_leaves_the_old_configuration(serve: Serve, root: Path, tmp_path: Path) -> None:
+def test_wrong_password_file_leaves_the_old_configuration(
+    serve: Serve, root: Path, tmp_path: Path, free_ports: FreePorts
+) -> None:
     server = serve()
     (tmp_path / "htpasswd").write_text("me:plain\n")
     comes = free_ports(1)[0]

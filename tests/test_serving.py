@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -433,21 +432,11 @@ def test_cache_size_0_serves_every_file_from_disk(serve: Serve, root: Path) -> N
     assert thrice(server, "/a.txt", method="HEAD")["Content-Length"] == "9"
 
 
-def free_ports(host: str, count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    socks = [socket.socket(family) for _ in range(count)]
-    for sock in socks:
-        sock.bind((host, 0))
-    ports = [int(sock.getsockname()[1]) for sock in socks]
-    for sock in socks:
-        sock.close()
-    return ports
-
-
-def test_every_listen_port_is_served(serve: Serve, root: Path) -> None:
-    ports = free_ports("127.0.0.1", 3)
-    server = serve("WorkerThreads 2", listen_ports=tuple(ports))
+def test_every_listen_port_is_served(
+    serve: Serve, root: Path, free_ports: Callable[..., tuple[int, ...]]
+) -> None:
+    ports = free_ports(3)
+    server = serve("WorkerThreads 2", listen_ports=ports)
     # Every worker accepts on every port: more connections than workers are answered on each.
     for port in ports:
         clients = [Client(port) for _ in range(4)]

@@ -25,6 +25,8 @@ MIB = 1 << 20
 TEXT = b"a line of text that compresses well\n" * 200
 FORM = "Content-Type: application/x-www-form-urlencoded"
 CLIENTS = 4
+WARM_UP_VISITS = 4_000
+"""Until then the server's memory grows, for what it remembers of paths and files is not much yet."""
 
 
 @pytest.fixture(params=["compiled", "pure"])
@@ -152,11 +154,20 @@ class Sample:
         directory = Path(f"/proc/{server.popen.pid}")
         self.resident = int((directory / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         self.descriptors = len(os.listdir(directory / "fd"))
+        self.sockets = sum(is_socket(directory / "fd" / name) for name in os.listdir(directory / "fd"))
         self.threads = len(os.listdir(directory / "task"))
 
 
+def is_socket(descriptor: Path) -> bool:
+    """Whether a process's descriptor, named by its path in /proc, is one of a socket."""
+    try:
+        return os.readlink(descriptor).startswith("socket:")
+    except FileNotFoundError:
+        return False  # closed meanwhile
+
+
 def soak(directory: Path, side: str, seconds: float) -> None:
-    """Let ``CLIENTS`` visitors go on for ``seconds`` after a quarter of that to warm up; compare."""
+    """Let ``CLIENTS`` visitors go on for ``seconds``, warm as the server is then; compare."""
     files = {f"many/f{i}.txt": f"f{i}".encode() * 99 for i in range(500)}
     root = put(
         directory / "root", files | {"a.txt": TEXT, "index.html": b"<pre></pre>", "big.bin": b"b" * 3 * MIB}
@@ -178,10 +189,12 @@ def soak(directory: Path, side: str, seconds: float) -> None:
                 each.result()
             return samples
 
-        visit(seconds / 4)
-        quiet = wait_for_quiet(server)
+        fresh = Sample(server)
+        while sum(visitor.count for visitor in visitors) < WARM_UP_VISITS:
+            visit(seconds / 4)
+        quiet = wait_for_quiet(server, fresh.sockets)
         samples = visit(seconds)
-        after = wait_for_quiet(server)
+        after = wait_for_quiet(server, fresh.sockets)
     third = len(samples) // 3
     first, last = (
         statistics.median(s.resident for s in part) for part in (samples[:third], samples[-third:])
@@ -199,15 +212,17 @@ def soak(directory: Path, side: str, seconds: float) -> None:
     assert " error " not in log
 
 
-def wait_for_quiet(server: Process) -> Sample:
-    """Wait until no client is connected, and look then."""
-    sockets = Path(f"/proc/{server.popen.pid}/net/tcp")
+def wait_for_quiet(server: Process, sockets: int) -> Sample:
+    """Wait until no client is connected, and look then; ``sockets`` is what the server has without any."""
+    connections = Path(f"/proc/{server.popen.pid}/net/tcp")
     port = f":{server.port:04X} "
 
     def is_quiet() -> bool:
         # the local address is the second column, the state the fourth: 01 established, 08 close-wait
-        lines = [line.split() for line in sockets.read_text().splitlines()]
-        return not any(f"{line[1]} ".endswith(port) and line[3] in ("01", "08", "04", "05") for line in lines)
+        lines = [line.split() for line in connections.read_text().splitlines()]
+        if any(f"{line[1]} ".endswith(port) and line[3] in ("01", "08", "04", "05") for line in lines):
+            return False
+        return Sample(server).sockets == sockets
 
     wait_until(is_quiet, "no client connected")
     return Sample(server)

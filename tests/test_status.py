@@ -231,7 +231,6 @@ def test_live_page_draws_the_metrics_in_chromium(
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         browser.resize(driver, 1280, 900)
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-        driver.save_screenshot("/tmp/status.png")
         source.is_draining = True
         browser.wait_for(driver, "document.getElementById('state').textContent === 'is draining'")
     browser.wait_for(driver, "document.getElementById('state').textContent === 'does not answer'")
