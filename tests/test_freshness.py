@@ -20,6 +20,7 @@ import pytest
 from rawhttp import Client, ProtocolError, Reply
 
 from fastws import Server
+from fastws.variants import MEMORY_BYTES
 
 SETTLE_S = 0.025  # a file is published when it is older than the clock's tick; see files.SETTLED_NS
 
@@ -98,7 +99,9 @@ class Site:
         ]
 
     def new_body(self) -> bytes:
-        return b"body %d " % next(self.serial) + b"." * random.randrange(3000)
+        """Sometimes one that is replayed from its file, by sendfile."""
+        size = random.choice((0, 0, 0, MEMORY_BYTES)) + random.randrange(3000)
+        return b"body %d " % next(self.serial) + b"." * size
 
     def _do(self, history: History, body: bytes | None, deed: Callable[[], None]) -> None:
         history.begin(body)

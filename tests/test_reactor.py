@@ -52,6 +52,7 @@ GZIP = codings_number(preferred_codings("gzip"))
 ETAG = '"the-tag"'
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 BODY = b"the body"
+BIG = bytes(range(256)) * 64
 HEAD_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n"
 HEAD_304 = b'HTTP/1.1 304 Not Modified\r\nETag: "the-tag"\r\n'
 
@@ -137,6 +138,23 @@ def hot(compiled: backend.Backend) -> Iterator[Rig]:
     made.publish()
     yield made
     made.close()
+
+
+@pytest.fixture
+def big(compiled: backend.Backend, tmp_path: Path) -> Iterator[tuple[Rig, Path]]:
+    """A compiled rig with one small published answer, and one whose body is read from a file each time."""
+    made, path = Rig(compiled), tmp_path / "big"
+    path.write_bytes(BIG)
+    made.publish()
+    publish_file(made, path)
+    yield made, path
+    made.close()
+
+
+def publish_file(made: Rig, path: Path) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % path.stat().st_size
+    known = ((str(path), identity_of(os.stat(path))),)
+    made.publish("/big", b"", head=head, depends=known, body_file=0)
 
 
 # Both sides: readiness
@@ -861,3 +879,176 @@ def test_hits_are_answered_while_another_thread_holds_the_gil(
                 client.wait(20)
     # Workers go to Python once in 0.9 s and wait for the GIL then; they may do so early in a call, not in all.
     assert max(grown) > 500, grown
+
+
+# Compiled: bodies in files, and files on Python's behalf
+
+
+def test_body_in_a_file_is_replayed_in_the_order_of_the_requests(big: tuple[Rig, Path]) -> None:
+    r, _ = big
+    r.client.setblocking(True)
+    assert r.ask(request("/page.txt") + request("/big") + request("/page.txt") + request("/big")) == []
+    data = b""
+    while len(data) < 2 * len(BIG) or not data.endswith(BIG):
+        data += r.client.recv(1 << 20)
+    assert [part[-len(BODY) :] for part in data.split(b"HTTP/1.1 200 OK")[1:]] == 2 * [
+        BODY,
+        BIG[-len(BODY) :],
+    ]
+    assert data.count(BIG) == 2
+    assert r.reactor.counters().file_bytes == 2 * len(BIG)
+    assert [line.split()[-3:-2] for line in r.reactor.take_log().decode().splitlines()] == [
+        [str(len(body))] for body in (BODY, BIG, BODY, BIG)
+    ]
+
+
+def test_head_and_304_of_a_body_in_a_file_open_nothing(big: tuple[Rig, Path]) -> None:
+    r, _ = big
+    assert r.ask(request("/big", method="HEAD") + request("/big", f"If-None-Match: {ETAG}")) == []
+    answer = r.received()
+    assert answer.count(b"HTTP/1.1 200") == answer.count(b"HTTP/1.1 304") == 1
+    assert BIG[:100] not in answer
+    assert r.reactor.counters().file_bytes == 0
+
+
+def test_body_in_a_file_that_was_replaced_or_is_gone_is_a_miss(big: tuple[Rig, Path]) -> None:
+    r, path = big
+    fresh = path.with_name("fresh")
+    fresh.write_bytes(BIG)
+    os.replace(fresh, path)
+    asked = request("/page.txt") + request("/big")
+    assert r.ask(asked) == [(r.owner, READ, request("/big"))]
+    publish_file(r, path)
+    path.unlink()
+    assert r.ask(asked) == [(r.owner, READ, request("/big"))]
+    assert r.received().count(BODY) == 2
+
+
+def test_what_does_not_fit_of_a_body_in_a_file_comes_with_its_descriptor(big: tuple[Rig, Path]) -> None:
+    r, path = big
+    content = 64 * BIG
+    path.write_bytes(content)
+    publish_file(r, path)
+    r.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    [(owner, kind, partial)] = r.ask(request("/big") + b"rest")
+    assert (owner, kind) == (r.owner, PARTIAL)
+    assert (partial.request, partial.head, partial.body) == (request("/big"), b"", b"")
+    assert (partial.length, partial.rest) == (len(content), b"rest")
+    assert 0 < partial.offset < len(content)
+    try:
+        left = os.pread(partial.file, len(content), partial.offset)
+    finally:
+        os.close(partial.file)
+    assert content[: partial.offset] + left == content
+    assert r.received().endswith(content[: partial.offset][-100:])
+
+
+def test_transfer_goes_on_without_python_and_says_when_it_is_over(rig: Start, tmp_path: Path) -> None:
+    r = rig()
+    (tmp_path / "big").write_bytes(BIG)
+    r.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    received = b""
+    with (tmp_path / "big").open("rb") as file:
+        r.reactor.transfer(r.fd, file.fileno(), 100, len(BIG) - 100)
+        events = r.turn()
+        while not events:
+            received += r.received()
+            assert r.reactor.transferred(r.fd) >= len(received)
+            events = r.turn()
+        received += r.received()
+        assert events == [(r.owner, WRITE, None)]
+        sent = r.reactor.end_transfer(r.fd)
+    assert (r.reactor.transferred(r.fd), r.reactor.end_transfer(r.fd)) == (0, 0)
+    # The pure side leaves all of it to Python.
+    assert received == (BIG[100:] if r.reactor.side == "compiled" else b"")
+    assert sent == len(received)
+
+
+def test_transfer_of_a_file_that_shrank_is_left_to_python(compiled: backend.Backend, tmp_path: Path) -> None:
+    r = Rig(compiled)
+    (tmp_path / "big").write_bytes(BIG)
+    with (tmp_path / "big").open("rb") as file:
+        r.reactor.transfer(r.fd, file.fileno(), 0, len(BIG) + 1)
+        assert r.turn() == [(r.owner, WRITE, None)]
+        assert r.turn() == [(r.owner, WRITE, None)]
+        assert r.reactor.end_transfer(r.fd) == len(BIG)
+    r.close()
+
+
+# Compiled: what comes with a new connection
+
+
+@pytest.fixture
+def arriving(compiled: backend.Backend) -> Iterator[tuple[Rig, socket.socket]]:
+    """A compiled rig with one published answer, and a listener."""
+    made = Rig(compiled)
+    made.publish()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        made.reactor.add_listener(listener.fileno(), listener)
+        yield made, listener
+    made.close()
+
+
+def connect_and_accept(
+    arriving: tuple[Rig, socket.socket], data: bytes
+) -> tuple[socket.socket, list[Accepted]]:
+    """Connect, send, and accept once the bytes are there."""
+    r, listener = arriving
+    client = socket.create_connection(listener.getsockname())
+    client.settimeout(TIMEOUT_S)
+    client.sendall(data)
+    assert r.next_events() == [(listener, ACCEPT, None)]
+    return client, list(r.reactor.accept(listener, 10, answer=True))
+
+
+def test_first_and_last_request_is_answered_as_its_connection_is_accepted(
+    arriving: tuple[Rig, socket.socket],
+) -> None:
+    client, accepted = connect_and_accept(arriving, request("/page.txt", "Connection: close"))
+    with client:
+        assert accepted == []
+        answer = b""
+        while piece := client.recv(4096):
+            answer += piece
+        assert answer.startswith(HEAD_200)
+        assert answer.endswith(b"Connection: close\r\n\r\n" + BODY)
+    assert arriving[0].reactor.take_log().startswith(b"127.0.0.1 - - [")
+
+
+@pytest.mark.parametrize(
+    ("data", "came"),
+    [
+        (request("/page.txt"), (READ, b"")),
+        (request("/missing"), (READ, request("/missing"))),
+        (request("/page.txt") + b"GET /", (READ, b"GET /")),
+        (request("/page.txt", "Connection: close") + b"more", (DONE, b"more")),
+    ],
+)
+def test_connection_that_is_not_over_comes_with_what_is_left_to_do(
+    arriving: tuple[Rig, socket.socket], data: bytes, came: tuple[int, bytes]
+) -> None:
+    client, accepted = connect_and_accept(arriving, data)
+    with client:
+        [(fd, peer, event)] = accepted
+        os.close(fd)
+    assert (peer, event) == ("127.0.0.1", came)
+
+
+def test_connection_without_a_request_comes_without_anything(arriving: tuple[Rig, socket.socket]) -> None:
+    client, accepted = connect_and_accept(arriving, b"")
+    with client:
+        [(fd, peer, event)] = accepted
+        os.close(fd)
+    assert (peer, event) == ("127.0.0.1", None)
+
+
+def test_accepting_without_answering_reads_nothing(arriving: tuple[Rig, socket.socket]) -> None:
+    r, listener = arriving
+    with socket.create_connection(listener.getsockname()) as client:
+        client.sendall(request("/page.txt"))
+        assert r.next_events() == [(listener, ACCEPT, None)]
+        [(fd, _, event)] = r.reactor.accept(listener, 10, answer=False)
+        with socket.socket(fileno=fd) as ours:
+            assert event is None
+            assert ours.recv(4096) == request("/page.txt")
