@@ -40,7 +40,7 @@ class Auth:
         self._rules: list[tuple[re.Pattern[str], str, Htpasswd]] = []
         if not config.basic_auth:
             return
-        check = _load_bcrypt(config.config_path or "command line")
+        check = _load_bcrypt(*config.given.get("BasicAuth", ("configuration", 0)))
         files = {path: Htpasswd(path, check, logger) for _, path in config.basic_auth}
         problems = tuple(problem for file in files.values() for problem in file.problems)
         if problems:
@@ -144,12 +144,12 @@ class Htpasswd:
         return users, anybody
 
 
-def _load_bcrypt(file: str) -> Any:
+def _load_bcrypt(file: str, line: int) -> Any:
     try:
         import bcrypt
     except ImportError:
-        text = "BasicAuth needs the package bcrypt: pip install 'fastws-server[auth]'"
-        raise ConfigError((Problem(file, 0, text),)) from None
+        text = "BasicAuth: the package bcrypt is needed: pip install 'fastws-server[auth]'"
+        raise ConfigError((Problem(file, line, text),)) from None
     return bcrypt.checkpw
 
 

@@ -245,7 +245,7 @@ def test_missing_bcrypt_is_a_clear_error_at_the_start(
     tmp_path: Path, htpasswd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "bcrypt", None)
-    with pytest.raises(ConfigError, match=r"ws\.conf: BasicAuth needs the package bcrypt: pip install"):
+    with pytest.raises(ConfigError, match=r"ws\.conf:[1-9]\d*: BasicAuth: the package bcrypt is needed: pip"):
         _start(tmp_path, htpasswd)
 
 
