@@ -107,6 +107,18 @@ def _serve(source: Source) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
-    except (ListenError, OSError) as error:  # OSError: a log file cannot be opened
+    except ListenError as error:
         print(f"fastws: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    except OSError as error:
+        print(f"fastws: {_explain(error, source)}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _explain(error: OSError, source: Source) -> str:
+    """Return what to do about a log that cannot be opened, the one file that a start writes."""
+    if error.filename is None:
+        return str(error)
+    means = (
+        "AccessLog and ErrorLog" if source.path else "XDG_STATE_HOME, or AccessLog and ErrorLog in a ws.conf,"
+    )
+    return f"cannot write logs at {error.filename}: {error.strerror}; {means} name another place"

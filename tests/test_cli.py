@@ -128,6 +128,16 @@ def test_port_in_use_exits_1_and_says_so(site: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_state_directory_that_cannot_be_made_exits_1_and_says_what_helps(site: Path) -> None:
+    (site / "state").write_text("a file where a directory is needed")
+    done = run(site, "--port", "0", "www")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"fastws: cannot write logs at {site}/state/fastws: Not a directory;"
+        " XDG_STATE_HOME, or AccessLog and ErrorLog in a ws.conf, name another place\n"
+    )
+
+
 def test_server_names_its_port_answers_and_stops_with_0(site: Path) -> None:
     command = [sys.executable, "-u", "-m", "fastws", "--port", "0"]
     with subprocess.Popen(

@@ -305,7 +305,10 @@ def test_every_error_is_reported_in_the_order_of_the_file(write: Write) -> None:
         ("DirectoryIndex a/b index.html .c", ["'a/b' is not a plain", "'.c' is not a plain"]),
         ("StatusAllow here 10.0.0.0/8 there", ["'here' does not", "'there' does not"]),
         ("ContentType html text", ["'html' is not one extension", "'text' is not type/subtype"]),
-        ('Header "A B" "" x', ["'A B' is not a field name", "'' is not a field value", "'x' is not a pattern"]),
+        (
+            'Header "A B" "" x',
+            ["'A B' is not a field name", "'' is not a field value", "'x' is not a pattern"],
+        ),
         ("CacheControl x \u20ac", ["'x' is not a pattern", "'\u20ac' is not a field value"]),
         ("ErrorPage 200 x", ["'200' is not a whole number", "'x' is not a path"]),
         ("Redirect a b 200", ["'a' is not a path", "'b' is neither", "'200' is none of 301"]),
