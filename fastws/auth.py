@@ -1,10 +1,10 @@
 """Basic authentication (RFC 7617) by htpasswd files with bcrypt hashes.
 
 The only module that tries the optional package ``bcrypt``. A hash takes its 50 to 250 ms on purpose, and the
-worker thread that computes it serves nobody else meanwhile. So name and password are remembered with the outcome,
-as a keyed hash in memory: a page of fifty files costs one computation, and so does a program that keeps asking with
-a password of yesterday. Only new guesses are computed: who needs protection against a flood of them limits their rate
-in front of the server.
+worker thread that computes it serves nobody else meanwhile. So name and password are remembered with the
+outcome, as a keyed hash in memory: a page of fifty files costs one computation, and so does a program that
+keeps asking with yesterday's password. Only new guesses are computed: who needs protection against a flood of
+them limits their rate in front of the server.
 """
 
 from __future__ import annotations

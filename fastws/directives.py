@@ -66,7 +66,7 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Content type of files whose extension has none; `off` answers 501. Without a file it is"
             " `application/octet-stream`.", most=ANY),
         Directive("DirectoryListing", "directory_listing", "on|off", v.parse_switch, "off",
-            "List a directory that has no index; otherwise it is 404."),
+            "List a directory that has no index, its first 10,000 names; otherwise it is 404."),
         Directive("CleanUrls", "clean_urls", "on|off", v.parse_switch, "off",
             "Serve `/about` from `about.html`."),
         Directive("Fallback", "fallback", "/PATH", v.optional(v.parse_url_path), "off",
