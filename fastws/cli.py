@@ -96,7 +96,11 @@ def _print_directives(config: Config) -> None:
     """Print the dictionary of every directive in force, as Python would read it."""
     import pprint  # for this one listing
 
-    pprint.pp(config.as_dict(), width=100)
+    try:
+        pprint.pp(config.as_dict(), width=100)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as `| head` does; what Python still holds for it goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _serve(source: Source) -> int:

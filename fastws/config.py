@@ -108,9 +108,8 @@ def load(path: str, directory: str | None = None, overrides: Mapping[str, str] =
         draft.read_line(number, line)
     draft.override(directory, overrides)
     if not draft.has("ListenPort", "Listen") and not is_socket_activated():
-        draft.report(
-            len(lines), "ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH"
-        )
+        allowed = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
+        draft.report(len(lines), f"ListenPort is missing; {allowed}")
     if not draft.has("DocumentRoot"):
         draft.report(len(lines), "DocumentRoot is missing; the directory to serve is needed")
     return draft.finish(config_path)

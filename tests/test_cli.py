@@ -53,6 +53,17 @@ def test_check_prints_the_dictionary_in_force(site: Path) -> None:
     assert shown["KeepaliveTime"] == 15.0
 
 
+def test_check_for_a_reader_that_has_gone_is_quiet(site: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fastws", "--check"]
+    done = subprocess.run(
+        command, cwd=site, env=environment(site), stdout=writer, stderr=subprocess.PIPE, timeout=30
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_flags_go_before_the_file(site: Path) -> None:
     done = run(site, "--check", "--host", "::1", "--port", "0", "--workers", "3")
     shown = ast.literal_eval(done.stdout)

@@ -357,7 +357,9 @@ def test_repeatable_directives_add_up(write: Write) -> None:
 
 def test_port_missing_in_a_file_is_an_error(write: Write) -> None:
     (problem,) = problems(write("DocumentRoot www", needed=False))
-    assert problem == "1: ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH"
+    assert problem == (
+        "1: ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
+    )
 
 
 def test_wrong_port_is_not_also_called_missing(write: Write) -> None:
