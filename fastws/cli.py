@@ -50,16 +50,18 @@ def build_parser() -> argparse.ArgumentParser:
         prog="fastws",
         description="Serve files over HTTP/1.1.",
         epilog=f"Without DIR and --config the server reads ./{CONFIG_FILE}; where there is none, it serves"
-        " the current directory on 127.0.0.1:8080.",
+        " the current directory on 127.0.0.1:8080. --port 0 takes a free port; the line at the start names it.",
     )
     parser.add_argument("directory", nargs="?", metavar="DIR", help="directory to serve")
-    parser.add_argument("--config", metavar="FILE", help="configuration file, see docs/configuration.md")
+    parser.add_argument("--config", metavar="FILE", help="configuration file, one directive a line")
     for row in DIRECTIVES:
         if row.flag:
             metavar = row.flag.removeprefix("--").upper()
-            parser.add_argument(
-                row.flag, dest=row.name, metavar=metavar, help=f"go before {row.name} of the file"
-            )
+            meaning = row.help.partition(". ")[0].rstrip(".").replace("`", "")
+            if meaning[1].islower():
+                meaning = meaning[0].lower() + meaning[1:]
+            text = f"{meaning} (in place of {row.name} in the file)"
+            parser.add_argument(row.flag, dest=row.name, metavar=metavar, help=text)
     parser.add_argument("--check", action="store_true", help="print every directive in force and exit")
     parser.add_argument(
         "--version", action="store_true", help="print the version and which side runs, and exit"

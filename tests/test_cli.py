@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import fastws
-from fastws import backend
+from fastws import Server, backend, defaults
 from fastws.cli import build_parser, find_source
+from fastws.process import _print_banner
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -121,6 +122,20 @@ def test_version_names_both_sides(tmp_path: Path) -> None:
     done = run(tmp_path, "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"fastws {fastws.__version__} ({backend.describe()})\n"
+
+
+def test_help_says_what_each_flag_means(site: Path) -> None:
+    shown = " ".join(run(site, "--help").stdout.split())
+    assert "--host HOST IPv4 or IPv6 address to listen on;" in shown
+    assert "--workers WORKERS threads that serve; 0 chooses" in shown
+    assert "(in place of ListenPort in the file)" in shown
+
+
+def test_banner_names_logs_that_are_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = defaults(str(tmp_path)).with_overrides(listen_ports=(0,), access_log="-", error_log="off")
+    with Server(config) as server:
+        _print_banner(server)
+    assert "(access log: standard error, error log: off; Ctrl-C stops)" in capsys.readouterr().err
 
 
 def test_source_can_be_read_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
