@@ -35,7 +35,7 @@ class Config(NamedTuple):
     clean_urls: bool
     fallback: str | None
     error_pages: Mapping[int, str]
-    redirects: tuple[tuple[str, str, int], ...]
+    redirects: Mapping[str, tuple[str, int]]
     basic_auth: tuple[tuple[str, str], ...]
     request_methods: tuple[str, ...]
     http_types: tuple[str, ...]

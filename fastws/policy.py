@@ -18,7 +18,7 @@ class Policy:
     def __init__(self, config: Config) -> None:
         self._headers = [((name, value), glob_pattern(glob)) for name, value, glob in config.headers]
         self._cache_control = [(glob_pattern(glob), value) for glob, value in config.cache_control]
-        self._redirects = {source: (target, status) for source, target, status in config.redirects}
+        self._redirects = config.redirects
         self._memo: dict[str, Fields] = {}
 
     def fields(self, path: str) -> Fields:

@@ -228,7 +228,7 @@ def parse_error_page(words: Sequence[str], base: str) -> dict[int, str]:
     return {status: path}
 
 
-def parse_redirect(words: Sequence[str], base: str) -> tuple[tuple[str, str, int], ...]:
+def parse_redirect(words: Sequence[str], base: str) -> dict[str, tuple[str, int]]:
     """``from to [status]``."""
     source, target, status = _all(
         lambda: parse_url_path(words, base),
@@ -237,7 +237,7 @@ def parse_redirect(words: Sequence[str], base: str) -> tuple[tuple[str, str, int
         ),
         lambda: _redirect_status(words[2]) if len(words) > 2 else 302,
     )
-    return ((source, target, status),)
+    return {source: (target, status)}
 
 
 def parse_url_path(words: Sequence[str], base: str) -> str:

@@ -71,8 +71,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("Fallback", "/index.html", "/index.html"),
     ("Fallback", "off", None),
     ("ErrorPage", "404 /404.html", {404: "/404.html"}),
-    ("Redirect", "/old /new", (("/old", "/new", 302),)),
-    ("Redirect", '"/an old" https://a.example/?b=c#d 308', (("/an old", "https://a.example/?b=c#d", 308),)),
+    ("Redirect", "/old /new", {"/old": ("/new", 302)}),
+    ("Redirect", '"/an old" https://a.example/?b=c#d 308', {"/an old": ("https://a.example/?b=c#d", 308)}),
     ("BasicAuth", "/private/* users", (("/private/*", "{}/users"),)),
     ("RequestMethods", "get POST", ("GET", "POST")),
     ("RequestMethods", '"GET,HEAD"', ("GET", "HEAD")),
@@ -189,7 +189,7 @@ DEFAULTS: dict[str, Any] = {
     "CleanUrls": False,
     "Fallback": None,
     "ErrorPage": {},
-    "Redirect": (),
+    "Redirect": {},
     "BasicAuth": (),
     "RequestMethods": ("GET", "HEAD", "POST"),
     "HTTPType": ("HTTP/1.0", "HTTP/1.1"),
@@ -340,6 +340,7 @@ def test_second_line_of_a_single_directive_names_the_first(write: Write) -> None
         ("ListenPort 9000", "ListenPort 9001, 9000"),
         ("ContentType .a text/html", "ContentType .A text/css"),
         ("ErrorPage 404 /a.html", "ErrorPage 404 /b.html"),
+        ("Redirect /a /b", "Redirect /a /c"),
     ],
 )
 def test_repeated_directive_that_clashes_is_reported(write: Write, first: str, second: str) -> None:
@@ -395,7 +396,7 @@ def test_comments_and_quotes(write: Write) -> None:
     config = load(path)
     assert (config.host, config.keepalive_time_s) == ("::1", 7.0)
     assert config.headers == (("X-A", "# not a comment", "*"),)
-    assert config.redirects == (("/a", "/b#part", 302),)
+    assert config.redirects == {"/a": ("/b#part", 302)}
 
 
 @pytest.mark.parametrize("line", ['ErrorLog "off', 'ErrorLog "o"ff', 'ErrorLog "off\\"'])
