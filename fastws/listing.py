@@ -23,8 +23,7 @@ def list_directory(
 
     Left out are dotfiles, the files ``hidden`` by (device, inode), whatever is neither file nor directory,
     and symbolic links that lead nowhere or out of the root. Of more than ``LISTED_MAX`` names only the first
-    are looked at, directories before files.
-    Raises ``HTTPError`` if it cannot be read.
+    are looked at, directories before files. Raises ``HTTPError`` if it cannot be read.
     """
     entries = []
     try:
