@@ -135,6 +135,11 @@ def test_configured_nosniff_takes_the_place_of_the_default(serve: Serve, root: P
     assert get(server, "/assets/app.js").all("X-Content-Type-Options") == ["nosniff"]
 
 
+def test_redirect_to_a_directory_is_asked_for_anew(serve: Serve, root: Path) -> None:
+    """Browsers keep a 301 that says nothing for good, and a directory may become a file."""
+    assert get(serve(), "/folder")["Cache-Control"] == "no-cache"
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirect_has_its_status(serve: Serve, root: Path, status: int) -> None:
     reply = thrice(serve(f"Redirect /about.html https://example.org/a?b {status}"), "/about.html?query")
