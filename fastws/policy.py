@@ -12,6 +12,9 @@ MEMO_SIZE = 4096
 """Paths whose fields are remembered."""
 
 
+_NOSNIFF: Fields = (("X-Content-Type-Options", "nosniff"),)
+
+
 class Policy:
     """The rules of one configuration that depend on the path alone. Any thread may ask."""
 
@@ -36,10 +39,15 @@ class Policy:
         return (("Cache-Control", value),) if value else ()
 
     def header_fields(self, path: str) -> Fields:
-        """Return the configured fields without Cache-Control, for answers that set their own."""
+        """Return the configured fields without Cache-Control, for answers that set their own.
+
+        ``path`` is '' where it is not known. Browsers are told not to guess types unless a line says otherwise.
+        """
         if not self._headers:
-            return ()
-        return tuple([field for field, pattern in self._headers if pattern.fullmatch(path)])
+            return _NOSNIFF
+        fields = tuple([field for field, pattern in self._headers if pattern.fullmatch(path)])
+        is_set = any(name.lower() == "x-content-type-options" for name, _ in fields)
+        return fields if is_set else (*_NOSNIFF, *fields)
 
     def redirect(self, path: str) -> tuple[str, int] | None:
         """Return where the configuration sends ``path``, and with which status."""
