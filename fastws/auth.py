@@ -1,9 +1,10 @@
 """Basic authentication (RFC 7617) by htpasswd files with bcrypt hashes.
 
 The only module that tries the optional package ``bcrypt``. A hash takes its 50 to 250 ms on purpose, and the
-worker thread that computes it serves nobody else meanwhile. So a password that was right is remembered, as a
-keyed hash in memory, and a page of fifty files costs one computation. One that was wrong is computed each
-time: who needs protection against a flood of guesses limits their rate in front of the server.
+worker thread that computes it serves nobody else meanwhile. So name and password are remembered with the
+outcome, as a keyed hash in memory: a page of fifty files costs one computation, and so does a program that
+keeps asking with yesterday's password. Only new guesses are computed: who needs protection against a flood of
+them limits their rate in front of the server.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .messages import Identity
 from .policy import glob_pattern
 
 MEMO_SIZE = 1024
-"""Passwords remembered as right."""
+"""Names and passwords remembered as right, and as many as wrong."""
 
 PASSWORD_BYTES = 72
 """What bcrypt looks at; htpasswd and Apache cut a longer password too."""
@@ -40,7 +41,7 @@ class Auth:
         self._rules: list[tuple[re.Pattern[str], str, Htpasswd]] = []
         if not config.basic_auth:
             return
-        check = _load_bcrypt(config.config_path or "command line")
+        check = _load_bcrypt(*config.given.get("BasicAuth", ("configuration", 0)))
         files = {path: Htpasswd(path, check, logger) for _, path in config.basic_auth}
         problems = tuple(problem for file in files.values() for problem in file.problems)
         if problems:
@@ -81,7 +82,9 @@ class Htpasswd:
         self._checkpw = check
         self._log = logger
         self._secret = os.urandom(32)
+        # Apart, so that no flood of guesses makes the server forget who was let in.
         self._right: dict[bytes, None] = {}
+        self._wrong: dict[bytes, None] = {}
         self._state: tuple[Identity | None, dict[bytes, bytes], bytes] = (None, {}, b"")
         try:
             self._read()
@@ -96,19 +99,24 @@ class Htpasswd:
         if not expected:
             return False
         # The hash of the file is part of it: a changed password is forgotten by itself.
-        digest = blake2b(expected + password, key=self._secret, digest_size=32).digest()
-        if digest in self._right and name in users:
+        known = b"%b%c%b%b" % (expected, len(password), password, name)
+        digest = blake2b(known, key=self._secret, digest_size=32).digest()
+        if digest in self._right:
             return True
+        if digest in self._wrong:
+            return False
+        is_right = self._is_password(password, expected) and name in users
+        memo = self._right if is_right else self._wrong
+        if len(memo) >= MEMO_SIZE:
+            memo.clear()
+        memo[digest] = None
+        return is_right
+
+    def _is_password(self, password: bytes, expected: bytes) -> bool:
         try:
-            is_right = bool(self._checkpw(password, expected))
+            return bool(self._checkpw(password, expected))
         except ValueError:  # such as a NUL in the password
             return False
-        if not is_right or name not in users:
-            return False
-        if len(self._right) >= MEMO_SIZE:
-            self._right.clear()
-        self._right[digest] = None
-        return True
 
     def _users(self) -> tuple[dict[bytes, bytes], bytes]:
         identity, users, anybody = self._state
@@ -144,12 +152,12 @@ class Htpasswd:
         return users, anybody
 
 
-def _load_bcrypt(file: str) -> Any:
+def _load_bcrypt(file: str, line: int) -> Any:
     try:
         import bcrypt
     except ImportError:
-        text = "BasicAuth needs the package bcrypt: pip install 'fastws-server[auth]'"
-        raise ConfigError((Problem(file, 0, text),)) from None
+        text = "BasicAuth: the package bcrypt is needed: pip install 'fastws-server[auth]'"
+        raise ConfigError((Problem(file, line, text),)) from None
     return bcrypt.checkpw
 
 

@@ -50,16 +50,18 @@ def build_parser() -> argparse.ArgumentParser:
         prog="fastws",
         description="Serve files over HTTP/1.1.",
         epilog=f"Without DIR and --config the server reads ./{CONFIG_FILE}; where there is none, it serves"
-        " the current directory on 127.0.0.1:8080.",
+        " the current directory on 127.0.0.1:8080. --port 0 takes a free port; the line at the start names it.",
     )
     parser.add_argument("directory", nargs="?", metavar="DIR", help="directory to serve")
-    parser.add_argument("--config", metavar="FILE", help="configuration file, see docs/configuration.md")
+    parser.add_argument("--config", metavar="FILE", help="configuration file, one directive a line")
     for row in DIRECTIVES:
         if row.flag:
             metavar = row.flag.removeprefix("--").upper()
-            parser.add_argument(
-                row.flag, dest=row.name, metavar=metavar, help=f"go before {row.name} of the file"
-            )
+            meaning = row.help.partition(". ")[0].rstrip(".").replace("`", "")
+            if meaning[1].islower():
+                meaning = meaning[0].lower() + meaning[1:]
+            text = f"{meaning} (in place of {row.name} in the file)"
+            parser.add_argument(row.flag, dest=row.name, metavar=metavar, help=text)
     parser.add_argument("--check", action="store_true", help="print every directive in force and exit")
     parser.add_argument(
         "--version", action="store_true", help="print the version and which side runs, and exit"
@@ -96,7 +98,11 @@ def _print_directives(config: Config) -> None:
     """Print the dictionary of every directive in force, as Python would read it."""
     import pprint  # for this one listing
 
-    pprint.pp(config.as_dict(), width=100)
+    try:
+        pprint.pp(config.as_dict(), width=100)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as `| head` does; what Python still holds for it goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _serve(source: Source) -> int:
@@ -107,6 +113,18 @@ def _serve(source: Source) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
-    except (ListenError, OSError) as error:  # OSError: a log file cannot be opened
+    except ListenError as error:
         print(f"fastws: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    except OSError as error:
+        print(f"fastws: {_explain(error, source)}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _explain(error: OSError, source: Source) -> str:
+    """Return what to do about a log that cannot be opened, the one file that a start writes."""
+    if error.filename is None:
+        return str(error)
+    means = (
+        "AccessLog and ErrorLog" if source.path else "XDG_STATE_HOME, or AccessLog and ErrorLog in a ws.conf,"
+    )
+    return f"cannot write logs at {error.filename}: {error.strerror}; {means} name another place"

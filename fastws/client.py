@@ -75,6 +75,14 @@ class Fetcher(threading.Thread):
         self._stop_event = stop
         self._connection: Connection | None = None
 
+    def connect(self) -> bool:
+        """Open the first connection ahead of ``run``; tell whether the server is there."""
+        try:
+            self._connection = self._open()
+        except ServerDownError as error:
+            self.server_down = error
+        return self.server_down is None
+
     def run(self) -> None:
         """Fetch everything, unless told to stop or the server is down."""
         try:
@@ -121,13 +129,13 @@ class Fetcher(threading.Thread):
     def _usable_connection(self) -> Connection:
         old = self._connection
         if old is None:
-            self._connection = self._connect()
+            self._connection = self._open()
             return self._connection
         self._note(old, old.check_idle())
         if not old.unusable:
             return old
         # Opened before the old one is closed: so the kernel cannot give the same local port again.
-        new = self._connection = self._connect()
+        new = self._connection = self._open()
         old.close()
         self.reconnects += 1
         text = f"reconnect, before on port {old.local_port}: {old.unusable}"
@@ -136,7 +144,7 @@ class Fetcher(threading.Thread):
             self._note(new, "the new connection has the local port of the old one")
         return new
 
-    def _connect(self) -> Connection:
+    def _open(self) -> Connection:
         return Connection(self._target.host, self._target.port, self._target.timeout_s)
 
     def _note(self, connection: Connection, problem: str) -> None:
@@ -154,8 +162,23 @@ def run_phase(
         Fetcher(f"phase-{number}/thread-{i}", share, target, log, stop) for i, share in enumerate(shares, 1)
     ]
     planned = sum(map(len, shares))
-    report.start(title, planned)
     started = time.perf_counter()
+    # Of a phase that cannot begin nothing is shown: a server that is down is one line.
+    if fetchers[0].connect():
+        report.start(title, planned)
+        _fetch_all(fetchers, stop, report)
+    phase = Phase(
+        title=title,
+        planned=planned,
+        outcomes=tuple(outcome for each in fetchers for outcome in each.outcomes),
+        problems=tuple(problem for each in fetchers for problem in each.problems),
+        reconnects=sum(each.reconnects for each in fetchers),
+        elapsed_s=time.perf_counter() - started,
+    )
+    return phase, next((each.server_down for each in fetchers if each.server_down), None)
+
+
+def _fetch_all(fetchers: Sequence[Fetcher], stop: threading.Event, report: Report) -> None:
     try:
         for fetcher in fetchers:
             fetcher.start()
@@ -165,16 +188,7 @@ def run_phase(
                 report.progress(sum(len(each.outcomes) for each in fetchers))
     finally:
         stop.set()  # on an interrupt; the threads are daemons, so one that hangs holds up nothing
-    phase = Phase(
-        title=title,
-        planned=planned,
-        outcomes=tuple(outcome for each in fetchers for outcome in each.outcomes),
-        problems=tuple(problem for each in fetchers for problem in each.problems),
-        reconnects=sum(each.reconnects for each in fetchers),
-        elapsed_s=time.perf_counter() - started,
-    )
-    report.progress(len(phase.outcomes))
-    return phase, next((each.server_down for each in fetchers if each.server_down), None)
+    report.progress(sum(len(each.outcomes) for each in fetchers))
 
 
 def run(paths: Sequence[str], threads: int, target: Target, log: Log, report: Report) -> int:

@@ -152,13 +152,13 @@ class _RichReport:
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
     def start(self, title: str, planned: int) -> None:
+        self._progress.start()
         self._task = self._progress.add_task(title, total=planned)
         self._progress.refresh()
 

@@ -35,7 +35,7 @@ class Config(NamedTuple):
     clean_urls: bool
     fallback: str | None
     error_pages: Mapping[int, str]
-    redirects: tuple[tuple[str, str, int], ...]
+    redirects: Mapping[str, tuple[str, int]]
     basic_auth: tuple[tuple[str, str], ...]
     request_methods: tuple[str, ...]
     http_types: tuple[str, ...]
@@ -60,6 +60,7 @@ class Config(NamedTuple):
     status_path: str | None
     status_allow: tuple[str, ...]
     config_path: str | None
+    given: Mapping[str, tuple[str, int]]  # directive name → the file and line that first gave it
 
     def with_overrides(self, **fields: Any) -> Config:
         """A copy with ``fields`` replaced by values that need no parsing, such as ``listen_ports=(0,)``."""
@@ -98,7 +99,8 @@ def load(path: str, directory: str | None = None, overrides: Mapping[str, str] =
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise ConfigError((Problem(path, 0, f"cannot be read: {error.strerror}"),)) from None
+        text = f"cannot be read: {error.strerror}; a text file with one directive a line is needed"
+        raise ConfigError((Problem(path, 1, text),)) from None
     config_path = os.path.abspath(path)
     draft = _Draft(path, os.path.dirname(config_path))
     lines = data.removeprefix(b"\xef\xbb\xbf").rstrip().split(b"\n")
@@ -106,9 +108,8 @@ def load(path: str, directory: str | None = None, overrides: Mapping[str, str] =
         draft.read_line(number, line)
     draft.override(directory, overrides)
     if not draft.has("ListenPort", "Listen") and not is_socket_activated():
-        draft.report(
-            len(lines), "ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH"
-        )
+        allowed = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
+        draft.report(len(lines), f"ListenPort is missing; {allowed}")
     if not draft.has("DocumentRoot"):
         draft.report(len(lines), "DocumentRoot is missing; the directory to serve is needed")
     return draft.finish(config_path)
@@ -160,7 +161,8 @@ class _Draft:
                 raise ValueError(f"{row.name} was given in line {first} already; once is allowed")
             self._add(row, words[1:])
         except ValueError as error:
-            self.report(number, str(error))
+            for text in error.args:
+                self.report(number, text)
 
     def _add(self, row: Directive, words: list[str]) -> None:
         try:
@@ -168,7 +170,7 @@ class _Draft:
             before = self.values.get(row.field)
             self.values[row.field] = value if before is None else _joined(before, value)
         except ValueError as error:
-            raise ValueError(f"{row.name}: {error}") from None
+            raise ValueError(*[f"{row.name}: {text}" for text in error.args]) from None
 
     def override(self, directory: str | None, overrides: Mapping[str, str]) -> None:
         """Let the command line replace what the file said."""
@@ -183,7 +185,8 @@ class _Draft:
                 is_any_port = row.name == "ListenPort" and text == "0"
                 self.values[row.field] = (0,) if is_any_port else parse(row, [text], self.base)
             except ValueError as error:
-                self.problems.append(Problem(COMMAND_LINE, 0, f"{row.flag or row.name}: {error}"))
+                for wrong in error.args:
+                    self.problems.append(Problem(COMMAND_LINE, 0, f"{row.flag or row.name}: {wrong}"))
 
     def finish(self, config_path: str | None) -> Config:
         """Fill in the defaults, look at the paths, and make the Config or raise."""
@@ -203,7 +206,7 @@ class _Draft:
         frozen: dict[str, Any] = {
             k: MappingProxyType(v) if isinstance(v, dict) else v for k, v in self.values.items()
         }
-        return Config(config_path=config_path, **frozen)
+        return Config(config_path=config_path, given=MappingProxyType(self.given), **frozen)
 
     def _check_paths(self) -> None:
         """Report a root that cannot be served and a log that cannot be written."""
@@ -244,7 +247,7 @@ def split_words(line: bytes) -> list[str]:
 
 
 def parse(row: Directive, words: list[str], base: str) -> Any:
-    """The value of ``row`` for ``words``; raises ``ValueError`` with what is allowed."""
+    """The value of ``row`` for ``words``; raises ``ValueError`` with a text for each thing that is wrong."""
     if not words:
         raise ValueError(f"the value is missing; allowed is {row.name} {row.syntax}")
     if not row.least <= len(words) <= row.most:

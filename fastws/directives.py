@@ -66,7 +66,7 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Content type of files whose extension has none; `off` answers 501. Without a file it is"
             " `application/octet-stream`.", most=ANY),
         Directive("DirectoryListing", "directory_listing", "on|off", v.parse_switch, "off",
-            "List a directory that has no index; otherwise it is 404."),
+            "List a directory that has no index, its first 10,000 names; otherwise it is 404."),
         Directive("CleanUrls", "clean_urls", "on|off", v.parse_switch, "off",
             "Serve `/about` from `about.html`."),
         Directive("Fallback", "fallback", "/PATH", v.optional(v.parse_url_path), "off",
@@ -76,7 +76,7 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             least=2, most=2, repeatable=True, unset={}),
         Directive("Redirect", "redirects", "FROM TO [STATUS]", v.parse_redirect, "",
             "Redirect one path to a path or URL. STATUS is 301, 302 (the default, as browsers keep a 301"
-            " for good), 303, 307 or 308.", least=2, most=3, repeatable=True, unset=()),
+            " for good), 303, 307 or 308.", least=2, most=3, repeatable=True, unset={}),
         Directive("BasicAuth", "basic_auth", "GLOB FILE", v.parse_basic_auth, "",
             "Ask for a password of the htpasswd file (bcrypt) wherever the pattern matches. The first"
             " matching line decides.", least=2, most=2, repeatable=True, unset=()),

@@ -10,6 +10,8 @@ from itertools import permutations
 CODINGS = ("br", "zstd", "gzip", "identity")
 """The content codings that the server may choose from, in its own order of preference."""
 
+_ANY = ("identity", "gzip", "br", "zstd")  # for who says nothing: the plain form, or what most can decode
+
 _ALIASES = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
 
 # Every preference that there can be: 65, the same numbers in every process of this version.
@@ -37,10 +39,13 @@ def preferred_codings(value: str | None) -> tuple[str, ...]:
 
     Ordered by weight, then as in ``CODINGS``. ``identity`` is accepted unless the field excludes it, and
     comes last unless the field gives it a weight. Empty if nothing known is accepted. A coding named twice
-    has the lower weight. A missing, empty or malformed field means identity alone, which is never wrong.
+    has the lower weight. Without the field anything is accepted, identity first; an empty or malformed one means
+    identity alone.
     """
+    if value is None:
+        return _ANY
     weights: dict[str, float] = {}
-    for name, weight in _parse_list(_CODING, value or "") or ():
+    for name, weight in _parse_list(_CODING, value) or ():
         coding = _ALIASES.get(name, name)
         weights[coding] = min(weight, weights.get(coding, weight))
     unnamed = weights.get("*", 0.0)

@@ -56,6 +56,11 @@ REASON_PHRASES = {
 }
 """Status code → reason phrase; those of ``http.HTTPStatus`` depend on the version of Python."""
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")
+"""What needs neither percent-encoding (RFC 3986 section 2.3) nor escaping for HTML: nearly all names."""
+
+_NUMBER = re.compile("[0-9]+")
+
 _REFERENCES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#x27;"))  # & first
 
 SORTS = ("name", "size", "time")
@@ -72,6 +77,13 @@ class Entry(NamedTuple):
     is_directory: bool
     size_bytes: int
     mtime_s: int
+
+
+class Listing(NamedTuple):
+    """What is shown of a directory; ``omitted`` is the number of names that were too many."""
+
+    entries: list[Entry]
+    omitted: int = 0
 
 
 def reason_phrase(status: int) -> str:
@@ -101,11 +113,13 @@ def redirect_page(status: int, location: str) -> bytes:
     )
 
 
-def listing_page(path: str, entries: Iterable[Entry], sort: str, order: str, show_parent: bool) -> bytes:
+def listing_page(
+    path: str, entries: Iterable[Entry], sort: str, order: str, show_parent: bool, omitted: int = 0
+) -> bytes:
     """Return the HTML page that lists the directory ``path``, decoded and with a slash at both ends.
 
     ``sort`` is one of ``SORTS`` and ``order`` one of ``ORDERS``; they come from the client, so anything
-    else means the first. ``show_parent`` adds the link to the directory above.
+    else means the first. ``show_parent`` adds the link to the directory above. ``omitted`` names are told of.
     """
     sort = sort if sort in SORTS else SORTS[0]
     order = order if order in ORDERS else ORDERS[0]
@@ -118,32 +132,36 @@ def listing_page(path: str, entries: Iterable[Entry], sort: str, order: str, sho
     return _page(
         f"Index of {_escape(_shown(path))}",
         _LISTING_STYLE,
-        f"<main><h1>{_breadcrumbs(path)}</h1>\n<p>{_summary(listed)}</p>\n"
+        f"<main><h1>{_breadcrumbs(path)}</h1>\n<p>{_summary(listed, omitted)}</p>\n"
         f"<table><thead><tr>{headings}</tr></thead>\n<tbody>\n"
         + "\n".join(rows)
         + "\n</tbody></table></main>",
     )
 
 
-def listing_json(path: str, entries: Iterable[Entry]) -> bytes:
-    """Return the listing as JSON: ``{"path", "entries": [{"name", "type", "href", "size", "modified"}]}``.
+def listing_json(path: str, entries: Iterable[Entry], omitted: int = 0) -> bytes:
+    """Return the listing as JSON, an entry a line.
 
-    ``size`` is in bytes and null for a directory, ``modified`` an RFC 3339 time in UTC, ``href`` relative
-    to the directory.
+    ``{"path", "omitted", "entries": [{"name", "type", "href", "size", "modified"}]}``: ``size`` is in bytes and
+    null for a directory, ``modified`` an RFC 3339 time in UTC, ``href`` relative to the directory.
     """
     import json  # half a millisecond that most servers never need
 
-    listed = [
-        {
-            "name": _shown(entry.name),
-            "type": "directory" if entry.is_directory else "file",
-            "href": _href(entry),
-            "size": None if entry.is_directory else entry.size_bytes,
-            "modified": _utc(entry.mtime_s),
-        }
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    lines = [
+        encode(
+            {
+                "name": _shown(entry.name),
+                "type": "directory" if entry.is_directory else "file",
+                "href": _href(entry),
+                "size": None if entry.is_directory else entry.size_bytes,
+                "modified": _utc(entry.mtime_s),
+            }
+        )
         for entry in sort_entries(entries, "name", "asc")
     ]
-    return json.dumps({"path": _shown(path), "entries": listed}, ensure_ascii=False, indent=1).encode()
+    head = f'{{"path": {encode(_shown(path))}, "omitted": {omitted}, "entries": ['
+    return (head + "\n" * bool(lines) + ",\n".join(lines) + "\n]}\n").encode()
 
 
 def sort_entries(entries: Iterable[Entry], sort: str, order: str) -> list[Entry]:
@@ -152,7 +170,7 @@ def sort_entries(entries: Iterable[Entry], sort: str, order: str) -> list[Entry]
     Equal sizes and times are told apart by name, and so are directories when sorted by size.
     """
     backwards = order == "desc"
-    by_name = sorted(entries, key=_natural_key, reverse=backwards and sort == "name")
+    by_name = sorted(entries, key=lambda entry: natural_key(entry.name), reverse=backwards and sort == "name")
     if sort == "size":
         by_name.sort(key=lambda entry: 0 if entry.is_directory else entry.size_bytes, reverse=backwards)
     elif sort == "time":
@@ -172,13 +190,20 @@ def human_size(size_bytes: int) -> str:
     return f"{size:.1f} {unit}" if size < 9.95 else f"{size:.0f} {unit}"
 
 
-def _natural_key(entry: Entry) -> tuple[list[str | int], str]:
-    parts = re.split("([0-9]+)", entry.name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], entry.name
+def natural_key(name: str) -> tuple[str, str]:
+    """Return what to sort names by: without regard to case, and numbers by their size."""
+    return _NUMBER.sub(_number_key, name.casefold()), name
+
+
+def _number_key(number: re.Match[str]) -> str:
+    """Digits such that text order is the order of the numbers, and before any character of a name."""
+    digits = number[0].lstrip("0")
+    return f"\0{chr(len(digits))}{digits}"
 
 
 def _entry_row(entry: Entry) -> str:
     name = _escape(_shown(entry.name))
+    href = _escape(_href(entry))
     kind, slash = ("dir", "/") if entry.is_directory else ("file", "")
     size = (
         "<td></td>"
@@ -188,7 +213,7 @@ def _entry_row(entry: Entry) -> str:
     machine = _utc(entry.mtime_s)
     day, clock = machine[:10], machine[11:16]
     return (
-        f'<tr><td class="{kind}"><a href="{_escape(_href(entry))}">{name}{slash}</a></td>{size}'
+        f'<tr><td class="{kind}"><a href="{href}">{name}{slash}</a></td>{size}'
         f'<td><time datetime="{machine}" title="{machine}">{day}<span> {clock}</span></time></td></tr>'
     )
 
@@ -219,7 +244,9 @@ def _breadcrumbs(path: str) -> str:
     return '<span aria-hidden="true"> / </span>'.join(links)
 
 
-def _summary(entries: list[Entry]) -> str:
+def _summary(entries: list[Entry], omitted: int) -> str:
+    if omitted:
+        return f"The first {len(entries):,} of {len(entries) + omitted:,} names."
     if not entries:
         return "This directory is empty."
     sizes = [entry.size_bytes for entry in entries if not entry.is_directory]
@@ -236,6 +263,8 @@ def _href(entry: Entry) -> str:
 
 
 def _quote(name: str) -> str:
+    if _UNRESERVED.fullmatch(name):
+        return name
     from urllib.parse import quote  # only listings need it
 
     # A colon is quoted too: a file may be called "javascript:...", and that must stay a relative path.
@@ -244,9 +273,12 @@ def _quote(name: str) -> str:
 
 def _shown(name: str) -> str:
     """Return a file's name as text, with U+FFFD for bytes that are not UTF-8."""
+    if name.isascii():
+        return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+@functools.lru_cache(maxsize=1024)
 def _utc(seconds: int) -> str:
     """Return the RFC 3339 time; beyond the calendar (years 1 to 9999), which file systems allow, its end."""
     year, month, day, hour, minute, second = time.gmtime(min(max(seconds, _YEAR_1), _YEAR_9999))[:6]
@@ -255,6 +287,8 @@ def _utc(seconds: int) -> str:
 
 def _escape(text: str) -> str:
     """As ``html.escape``; an import here would fail where the page says that no file can be opened."""
+    if _UNRESERVED.fullmatch(text):
+        return text
     for character, reference in _REFERENCES:
         text = text.replace(character, reference)
     return text

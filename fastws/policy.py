@@ -12,13 +12,16 @@ MEMO_SIZE = 4096
 """Paths whose fields are remembered."""
 
 
+_NOSNIFF: Fields = (("X-Content-Type-Options", "nosniff"),)
+
+
 class Policy:
     """The rules of one configuration that depend on the path alone. Any thread may ask."""
 
     def __init__(self, config: Config) -> None:
         self._headers = [((name, value), glob_pattern(glob)) for name, value, glob in config.headers]
         self._cache_control = [(glob_pattern(glob), value) for glob, value in config.cache_control]
-        self._redirects = {source: (target, status) for source, target, status in config.redirects}
+        self._redirects = config.redirects
         self._memo: dict[str, Fields] = {}
 
     def fields(self, path: str) -> Fields:
@@ -36,10 +39,15 @@ class Policy:
         return (("Cache-Control", value),) if value else ()
 
     def header_fields(self, path: str) -> Fields:
-        """Return the configured fields without Cache-Control, for answers that set their own."""
+        """Return the configured fields without Cache-Control, for answers that set their own.
+
+        ``path`` is '' where it is not known. Browsers are told not to guess types unless a line says otherwise.
+        """
         if not self._headers:
-            return ()
-        return tuple([field for field, pattern in self._headers if pattern.fullmatch(path)])
+            return _NOSNIFF
+        fields = tuple([field for field, pattern in self._headers if pattern.fullmatch(path)])
+        is_set = any(name.lower() == "x-content-type-options" for name, _ in fields)
+        return fields if is_set else (*_NOSNIFF, *fields)
 
     def redirect(self, path: str) -> tuple[str, int] | None:
         """Return where the configuration sends ``path``, and with which status."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .accesslog import STANDARD_ERROR
 from .config import Config, Source
 from .privileges import is_root
 from .server import Server
@@ -93,10 +94,14 @@ def _print_banner(server: Server) -> None:
     print(
         f"fastws {__version__} serves {config.document_root} at {server.url}"
         + (f" and {more}" if more else "")
-        + f" (access log: {config.access_log}, error log: {config.error_log}; Ctrl-C stops)",
+        + f" (access log: {_named(config.access_log)}, error log: {_named(config.error_log)}; Ctrl-C stops)",
         file=sys.stderr,
         flush=True,
     )
+
+
+def _named(log: str) -> str:
+    return "standard error" if log == STANDARD_ERROR else log
 
 
 def _warn_of_root(server: Server) -> None:

@@ -82,10 +82,9 @@ class Site:
         self._described: dict[tuple[str, str, str, int | None], Fields] = {}
         self._known: dict[tuple[str, str], _Known] = {}
         self._status = None if config.status_path is None else Status(config, status, self._variants)
-        nosniff = ("X-Content-Type-Options", "nosniff")
-        self._common: Fields = (nosniff,)
+        self._common: Fields = ()
         if config.server_header != "off":
-            self._common = (("Server", config.server_header), nosniff)
+            self._common = (("Server", config.server_header),)
 
     def close(self) -> None:
         """End what runs in the background; the site still answers."""
@@ -114,7 +113,8 @@ class Site:
             path = target.path
             response = None if self._status is None else self._status.respond(request, path, peer)
             if response is not None:
-                response = response._replace(fields=(*self._common, *response.fields))
+                configured = self._policy.header_fields(path)
+                response = response._replace(fields=(*self._common, *response.fields, *configured))
             else:
                 response = self._redirect(path) or self._serve(request, target, body, now_ns)
         except HTTPError as error:
@@ -136,7 +136,7 @@ class Site:
     def error(self, error: HTTPError, path: str | None = None) -> Response:
         """Return the response for ``error``, as configured for the decoded ``path`` if that is known."""
         response = errorhandlers.respond_to(error)
-        configured = () if path is None else self._policy.header_fields(path)
+        configured = self._policy.header_fields(path or "")
         response = response._replace(fields=(*self._common, *response.fields, *configured))
         page = self.config.error_pages.get(response.status)
         if page is None:
@@ -149,16 +149,16 @@ class Site:
 
     def _redirect(self, path: str) -> Response | None:
         found = self._policy.redirect(path)
-        return None if found is None else self._moved(path, *found)
+        return None if found is None else self._moved(*found, self._policy.header_fields(path))
 
-    def _moved(self, path: str, location: str, status: int) -> Response:
+    def _moved(self, location: str, status: int, configured: Fields) -> Response:
         body = pages.redirect_page(status, location)
         fields = (
             *self._common,
             ("Location", location),
             ("Content-Type", "text/html; charset=utf-8"),
             ("Content-Length", str(len(body))),
-            *self._policy.header_fields(path),
+            *configured,
         )
         return Response(status, fields, (body,))
 
@@ -174,7 +174,7 @@ class Site:
             if located is None:
                 location = encode_path(path + "/")
                 query = "" if target.query is None else f"?{target.query}"
-                return self._moved(path, location + query, 301)
+                return self._moved(location + query, 301, self._policy.fields(path))
             if located.relative != path[1:]:
                 # Under another name (an index, a clean URL) the file is no less protected.
                 user = self._authorize(request, "/" + located.relative) or user

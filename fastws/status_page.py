@@ -17,8 +17,10 @@ h1{margin:0 0 1.25rem;font-size:1.4rem}h1 span{margin-left:.5rem;font-size:.9rem
 h2{display:flex;justify-content:space-between;margin:0 0 .5rem;font-size:.85rem;font-weight:600;
 color:var(--dim)}h2 span{font-weight:400}
 .cards,.charts{display:grid;gap:.75rem;margin-bottom:.75rem}
-.cards{grid-template-columns:repeat(auto-fit,minmax(9rem,1fr))}
-.charts{grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr))}
+.cards{grid-template-columns:repeat(2,1fr)}
+@media(min-width:36rem){.cards{grid-template-columns:repeat(3,1fr)}}
+@media(min-width:60rem){.charts{grid-template-columns:repeat(3,1fr)}}
+@media(min-width:62rem){.cards{grid-template-columns:repeat(6,1fr)}}
 section{padding:1rem;background:var(--card);border:1px solid var(--line);border-radius:10px}
 .cards b{display:block;font-size:1.35rem;line-height:1.3;white-space:nowrap;font-variant-numeric:tabular-nums}
 .cards small{color:var(--dim)}
@@ -29,6 +31,8 @@ table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .5rem;text-align:right;border-top:1px solid var(--line);font-size:.9rem}
 th{border:0;color:var(--dim);font-size:.8rem;font-weight:600}th:first-child,td:first-child{text-align:left}
 .axis{display:flex;justify-content:space-between;color:var(--dim);font-size:.75rem}
+@media(max-width:36rem){th,td{padding:.3rem .15rem;font-size:.75rem}th{font-size:.7rem}
+td{white-space:nowrap}th:nth-child(4),td:nth-child(4){display:none}}
 .scroll{overflow-x:auto}.bad{color:var(--bad)}.ok{color:var(--ok)}
 </style></head>
 <body><main>

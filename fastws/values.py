@@ -1,14 +1,16 @@
 """Parsers of directive values: the words behind a directive's name → the value that ``Config`` holds.
 
 Every parser takes the words of one line (quotes removed) and the directory that relative paths start from,
-and raises ``ValueError`` with a text that says what is wrong and what is allowed.
+and raises ``ValueError`` whose arguments are texts, one for each thing that is wrong, which say what is allowed.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 from .mediatypes import with_charset
 
@@ -97,9 +99,7 @@ def choice(*names: str) -> Parse:
     """A parser of one of ``names``, in any case."""
 
     def parse(words: Sequence[str], base: str) -> str:
-        if words[0].lower() not in names:
-            raise ValueError(f"{words[0]!r} is none of {', '.join(names)}")
-        return words[0].lower()
+        return _one_of(words[0].lower(), names)
 
     return parse
 
@@ -108,11 +108,7 @@ def chosen(*names: str) -> Parse:
     """A parser of a list of ``names`` separated by commas or spaces, each at most once; gives a tuple."""
 
     def parse(words: Sequence[str], base: str) -> tuple[str, ...]:
-        values = [item.upper() for item in _items(words)]
-        for value in values:
-            if value not in names:
-                raise ValueError(f"{value!r} is none of {', '.join(names)}")
-        return tuple(dict.fromkeys(values))
+        return tuple(dict.fromkeys(_each(lambda item: _one_of(item.upper(), names), _items(words))))
 
     return parse
 
@@ -148,7 +144,7 @@ def parse_host(words: Sequence[str], base: str) -> str:
 
 def parse_ports(words: Sequence[str], base: str) -> tuple[int, ...]:
     """TCP ports that need no privilege."""
-    ports = tuple(_port(item) for item in _items(words))
+    ports = _each(_port, _items(words))
     if len(set(ports)) < len(ports):
         raise ValueError("a port is listed twice; each may be listed once")
     return ports
@@ -187,26 +183,22 @@ def parse_log(words: Sequence[str], base: str) -> str:
 
 def parse_index(words: Sequence[str], base: str) -> tuple[str, ...]:
     """Plain file names."""
-    names = tuple(_items(words))
-    for name in names:
-        if "/" in name or name.startswith("."):
-            raise ValueError(f"{name!r} is not a plain file name without '/' and leading dot")
-    return names
+    return _each(_file_name, _items(words))
 
 
 def parse_content_type(words: Sequence[str], base: str) -> dict[str, str]:
     """``.ext type/subtype``: one lower-case extension → value of Content-Type."""
-    if not re.fullmatch(_EXTENSION, words[0]):
-        raise ValueError(f"{words[0]!r} is not one extension with its dot, such as .html")
-    return {words[0].lower(): parse_media_type(words[1:], base)}
+    extension, kind = _all(
+        lambda: _matching(_EXTENSION, words[0], "not one extension with its dot, such as .html").lower(),
+        lambda: parse_media_type(words[1:], base),
+    )
+    return {extension: kind}
 
 
 def parse_media_type(words: Sequence[str], base: str) -> str:
     """A media type with optional parameters; text without a charset is declared to be UTF-8."""
-    text = " ".join(words)
-    if not re.fullmatch(_MEDIA_TYPE, text):
-        raise ValueError(f"{text!r} is not type/subtype, such as text/html or text/html; charset=utf-8")
-    return with_charset(text)
+    allowed = "not type/subtype, such as text/html or text/html; charset=utf-8"
+    return with_charset(_matching(_MEDIA_TYPE, " ".join(words), allowed))
 
 
 def parse_server(words: Sequence[str], base: str) -> str:
@@ -216,34 +208,36 @@ def parse_server(words: Sequence[str], base: str) -> str:
 
 def parse_header(words: Sequence[str], base: str) -> tuple[tuple[str, str, str], ...]:
     """``"Name" "value" [glob]``."""
-    name = words[0]
-    if not re.fullmatch(_TOKEN, name):
-        raise ValueError(f"{name!r} is not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed")
-    if hint := _OWN_FIELDS.get(name.lower()):
-        raise ValueError(f"{name} cannot be set here: {hint}")
-    if name.lower() in _COMPUTED_FIELDS:
-        raise ValueError(f"{name} cannot be set: the server computes it for each response")
-    return ((name, _field_value(words[1:2]), _glob(words[2] if len(words) > 2 else "*")),)
+    name, value, glob = _all(
+        lambda: _field_name(words[0]),
+        lambda: _field_value(words[1:2]),
+        lambda: _glob(words[2] if len(words) > 2 else "*"),
+    )
+    return ((name, value, glob),)
 
 
 def parse_cache_control(words: Sequence[str], base: str) -> tuple[tuple[str, str], ...]:
     """``glob value``; the value may be several words."""
-    return ((_glob(words[0]), _field_value(words[1:])),)
+    glob, value = _all(lambda: _glob(words[0]), lambda: _field_value(words[1:]))
+    return ((glob, value),)
 
 
 def parse_error_page(words: Sequence[str], base: str) -> dict[int, str]:
     """``status /path``."""
-    return {_whole_number(words[0], 400, 599): parse_url_path(words[1:], base)}
+    status, path = _all(lambda: _whole_number(words[0], 400, 599), lambda: parse_url_path(words[1:], base))
+    return {status: path}
 
 
-def parse_redirect(words: Sequence[str], base: str) -> tuple[tuple[str, str, int], ...]:
+def parse_redirect(words: Sequence[str], base: str) -> dict[str, tuple[str, int]]:
     """``from to [status]``."""
-    status = _whole_number(words[2], 300, 399) if len(words) > 2 else 302
-    if status not in REDIRECT_STATUSES:
-        raise ValueError(f"{status} is none of {', '.join(map(str, REDIRECT_STATUSES))}")
-    if not re.fullmatch(_REDIRECT_TARGET, words[1]):
-        raise ValueError(f"{words[1]!r} is neither a /path nor an http:// or https:// URL, percent-encoded")
-    return ((parse_url_path(words, base), words[1], status),)
+    source, target, status = _all(
+        lambda: parse_url_path(words, base),
+        lambda: _matching(
+            _REDIRECT_TARGET, words[1], "neither a /path nor an http:// or https:// URL, percent-encoded"
+        ),
+        lambda: _redirect_status(words[2]) if len(words) > 2 else 302,
+    )
+    return {source: (target, status)}
 
 
 def parse_url_path(words: Sequence[str], base: str) -> str:
@@ -264,20 +258,31 @@ def parse_status_path(words: Sequence[str], base: str) -> str:
 
 def parse_networks(words: Sequence[str], base: str) -> tuple[str, ...]:
     """IP addresses and networks."""
-    import ipaddress  # only configurations that name an address pay for it
-
-    try:
-        return tuple(str(ipaddress.ip_network(item)) for item in _items(words))
-    except ValueError as error:
-        raise ValueError(f"{error}; addresses and networks such as 10.0.0.0/8 are allowed") from None
+    return _each(_network, _items(words))
 
 
 def parse_basic_auth(words: Sequence[str], base: str) -> tuple[tuple[str, str], ...]:
     """``glob htpasswd-file``, the file readable now: a typing error must not leave a door open."""
-    path = _absolute(words[1], base)
-    if not os.path.isfile(path) or not os.access(path, os.R_OK):
-        raise ValueError(f"{path!r} is not a file that can be read; an htpasswd file is needed")
-    return ((_glob(words[0]), path),)
+    glob, path = _all(lambda: _glob(words[0]), lambda: _readable_file(_absolute(words[1], base)))
+    return ((glob, path),)
+
+
+def _all(*parts: Callable[[], Any]) -> tuple[Any, ...]:
+    """The values of all ``parts``; raises ``ValueError`` with what is wrong with each of them."""
+    values: list[Any] = []
+    wrong: list[str] = []
+    for part in parts:
+        try:
+            values.append(part())
+        except ValueError as error:
+            wrong.extend(error.args)
+    if wrong:
+        raise ValueError(*wrong)
+    return tuple(values)
+
+
+def _each(parse: Callable[[str], object], items: Iterable[str]) -> tuple[Any, ...]:
+    return _all(*[partial(parse, item) for item in items])
 
 
 def _items(words: Sequence[str]) -> list[str]:
@@ -294,6 +299,18 @@ def _whole_number(text: str, low: int, high: int) -> int:
     return int(text)
 
 
+def _matching(pattern: str, text: str, otherwise: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"{text!r} is {otherwise}")
+    return text
+
+
+def _one_of(text: str, names: Sequence[str]) -> str:
+    if text not in names:
+        raise ValueError(f"{text!r} is none of {', '.join(names)}")
+    return text
+
+
 def _port(text: str) -> int:
     if not re.fullmatch(_NUMBER, text):
         raise ValueError(f"{text!r} is not a number; ports from {LOWEST_PORT} to {HIGHEST_PORT} are allowed")
@@ -305,6 +322,40 @@ def _port(text: str) -> int:
     if int(text) > HIGHEST_PORT:
         raise ValueError(f"port {text} is above {HIGHEST_PORT}; {LOWEST_PORT} to {HIGHEST_PORT} are allowed")
     return int(text)
+
+
+def _file_name(text: str) -> str:
+    if "/" in text or text.startswith("."):
+        raise ValueError(f"{text!r} is not a plain file name without '/' and leading dot")
+    return text
+
+
+def _field_name(text: str) -> str:
+    _matching(_TOKEN, text, "not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed")
+    if hint := _OWN_FIELDS.get(text.lower()):
+        raise ValueError(f"{text} cannot be set here: {hint}")
+    if text.lower() in _COMPUTED_FIELDS:
+        raise ValueError(f"{text} cannot be set: the server computes it for each response")
+    return text
+
+
+def _redirect_status(text: str) -> int:
+    return int(_one_of(text, [str(status) for status in REDIRECT_STATUSES]))
+
+
+def _network(text: str) -> str:
+    import ipaddress  # only configurations that name an address pay for it
+
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"{error}; addresses and networks such as 10.0.0.0/8 are allowed") from None
+
+
+def _readable_file(path: str) -> str:
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
+        raise ValueError(f"{path!r} is not a file that can be read; an htpasswd file is needed")
+    return path
 
 
 def _absolute(path: str, base: str) -> str:
@@ -320,7 +371,5 @@ def _glob(text: str) -> str:
 
 
 def _field_value(words: Sequence[str]) -> str:
-    text = " ".join(words)
-    if not re.fullmatch(_FIELD_VALUE, text):
-        raise ValueError(f"{text!r} is not a field value: printable ISO 8859-1 text without controls")
-    return text
+    allowed = "not a field value: printable ISO 8859-1 text without controls"
+    return _matching(_FIELD_VALUE, " ".join(words), allowed)

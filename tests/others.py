@@ -1,4 +1,7 @@
-"""The servers of the README's feature table, each as it comes: told what to serve and where, nothing more."""
+"""The servers of the README's feature tables: as they come, told what to serve and where and nothing more.
+
+Or configured, with whatever they know of the second table switched on in the words of their manuals.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,59 @@ from pathlib import Path
 
 from rawhttp import wait_until
 
-from fastws import Server, defaults
+from fastws import Config, Server, defaults, load
 
-Start = Callable[[Path, int, Path], list[str]]
+Start = Callable[[Path, int, Path, bool], list[str]]
+
+USER = "anna:$2b$04$22Uux2MI/Ha9JWbGGGQf5u04jIlzzYc2BmoDhVAKmDvd.YyIkp3p6"
+"""A line of an htpasswd file; the password is "s3cret"."""
+
+FASTWS = """
+ListenPort       8080
+DocumentRoot     "{root}"
+DefaultType      text/plain
+DirectoryListing on
+CleanUrls        on
+Fallback         /app.html
+BasicAuth        /private/* users
+StatusPath       /-/
+"""
+
+NGINX = """
+gzip on; gzip_types text/css; gzip_static on;
+location / {{ autoindex on; try_files $uri $uri/ $uri.html /app.html; }}
+location /data/ {{ autoindex on; autoindex_format json; }}
+location /private/ {{ auth_basic private; auth_basic_user_file {own}/users; }}
+"""
+
+CADDY = """
+{{
+    admin off
+}}
+http://127.0.0.1:{port} {{
+    root * {root}
+    encode gzip
+    basicauth /private/* {{
+        {user}
+    }}
+    handle /-/metrics {{
+        metrics
+    }}
+    handle {{
+        try_files {{path}} {{path}}/ {{path}}.html /app.html
+        file_server browse {{
+            precompressed gzip
+        }}
+    }}
+}}
+"""
 
 
-def _http_server(root: Path, port: int, _: Path) -> list[str]:
+def _http_server(root: Path, port: int, _: Path, __: bool) -> list[str]:
     return [sys.executable, "-m", "http.server", "-b", "127.0.0.1", "-d", str(root), str(port)]
 
 
-def _whitenoise(root: Path, port: int, _: Path) -> list[str]:
+def _whitenoise(root: Path, port: int, _: Path, __: bool) -> list[str]:
     not_found = "lambda e, s: s('404 Not Found', [('Content-Length', '0')]) and [] or []"
     code = (
         f"import waitress, whitenoise; app = whitenoise.WhiteNoise({not_found}, root={str(root)!r});"
@@ -32,19 +78,24 @@ def _whitenoise(root: Path, port: int, _: Path) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def _nginx(root: Path, port: int, own: Path) -> list[str]:
+def _nginx(root: Path, port: int, own: Path, is_configured: bool) -> list[str]:
+    more = NGINX.format(own=own) if is_configured else ""
     user = "user root;" if os.geteuid() == 0 else ""  # its workers must be able to read a test's directory
     text = (
         f"daemon off; {user} pid {own}/pid; error_log {own}/error.log; events {{}}"
         f" http {{ include /etc/nginx/mime.types; access_log off; client_body_temp_path {own}/body;"
         f" proxy_temp_path {own}/proxy; fastcgi_temp_path {own}/fastcgi; uwsgi_temp_path {own}/uwsgi;"
-        f" scgi_temp_path {own}/scgi; server {{ listen 127.0.0.1:{port}; root {root}; }} }}"
+        f" scgi_temp_path {own}/scgi; server {{ listen 127.0.0.1:{port}; root {root}; {more} }} }}"
     )
     (own / "nginx.conf").write_text(text)
     return ["nginx", "-c", f"{own}/nginx.conf"]
 
 
-def _caddy(root: Path, port: int, _: Path) -> list[str]:
+def _caddy(root: Path, port: int, own: Path, is_configured: bool) -> list[str]:
+    if is_configured:
+        text = CADDY.format(port=port, root=root, user=USER.replace(":", " "))
+        (own / "Caddyfile").write_text(text)
+        return ["caddy", "run", "--config", f"{own}/Caddyfile", "--adapter", "caddyfile"]
     return ["caddy", "file-server", "--root", str(root), "--listen", f"127.0.0.1:{port}"]
 
 
@@ -86,18 +137,26 @@ def free_port() -> Iterator[int]:
         yield port
 
 
+def _fastws(root: Path, own: Path, is_configured: bool) -> Config:
+    if not is_configured:
+        return defaults(str(root))
+    (own / "ws.conf").write_text(FASTWS.format(root=root))
+    return load(str(own / "ws.conf"))
+
+
 @contextmanager
-def serving(name: str, root: Path, own: Path) -> Iterator[int]:
+def serving(name: str, root: Path, own: Path, *, is_configured: bool = False) -> Iterator[int]:
     """The port on which the server called ``name`` serves ``root``; ``own`` is a directory for its files."""
     start = SERVERS[name]
+    (own / "users").write_text(USER + "\n")
     if start is None:
-        config = defaults(str(root)).with_overrides(
+        config = _fastws(root, own, is_configured).with_overrides(
             listen_ports=(0,), access_log=str(own / "access.txt"), error_log=str(own / "error.txt")
         )
         with Server(config) as server:
             yield server.port
         return
-    with free_port() as port, _running(name, start(root, port, own), port, own):
+    with free_port() as port, _running(name, start(root, port, own, is_configured), port, own):
         yield port
 
 

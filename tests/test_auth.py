@@ -167,13 +167,37 @@ def test_password_is_computed_once_for_many_files(server: Server, monkeypatch: p
     assert len(computed) == 2  # an unknown name takes as long
 
 
-def test_memo_is_bounded(htpasswd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_wrong_password_is_computed_once(htpasswd: Path) -> None:
+    computed: list[bytes] = []
+
+    def check(password: bytes, expected: bytes) -> bool:
+        computed.append(password)
+        return bcrypt.checkpw(password, expected)
+
+    file = auth.Htpasswd(str(htpasswd), check, logging.getLogger("test"))
+    # "nobody" is compared with anna's hash, and must not make her password a wrong one, nor his a right one.
+    guesses = [(b"anna", b"guess"), (b"nobody", b"s3cret"), (b"anna", b"nul\0")]
+    for _ in range(3):
+        assert [file.admits(*guess) for guess in guesses] == [False, False, False]
+    assert computed == [password for _, password in guesses]
+    assert file.admits(b"anna", b"s3cret")
+    assert not file.admits(b"nobody", b"s3cret")
+    htpasswd.write_bytes(b"anna:%s\n" % hashed("guess"))
+    assert file.admits(b"anna", b"guess")
+
+
+def test_memo_is_bounded_and_guesses_leave_the_right_ones_in_it(
+    htpasswd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(auth, "MEMO_SIZE", 1)
     file = auth.Htpasswd(str(htpasswd), bcrypt.checkpw, logging.getLogger("test"))
     for _ in range(2):
         assert file.admits(b"anna", b"s3cret")
         assert file.admits(b"bert", "grün".encode())
-        assert len(file._right) == 1
+        known = list(file._right)
+        for guess in (b"one", b"two"):
+            assert not file.admits(b"anna", guess)
+        assert (list(file._right), len(known), len(file._wrong)) == (known, 1, 1)
 
 
 def test_password_beyond_72_bytes_is_cut_as_htpasswd_does(server: Server, htpasswd: Path) -> None:
@@ -245,7 +269,7 @@ def test_missing_bcrypt_is_a_clear_error_at_the_start(
     tmp_path: Path, htpasswd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "bcrypt", None)
-    with pytest.raises(ConfigError, match=r"ws\.conf: BasicAuth needs the package bcrypt: pip install"):
+    with pytest.raises(ConfigError, match=r"ws\.conf:[1-9]\d*: BasicAuth: the package bcrypt is needed: pip"):
         _start(tmp_path, htpasswd)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import fastws
-from fastws import backend
+from fastws import Server, backend, defaults
 from fastws.cli import build_parser, find_source
+from fastws.process import _print_banner
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -51,6 +52,17 @@ def test_check_prints_the_dictionary_in_force(site: Path) -> None:
     shown = ast.literal_eval(done.stdout)
     assert shown["DocumentRoot"] == str(site / "www")
     assert shown["KeepaliveTime"] == 15.0
+
+
+def test_check_for_a_reader_that_has_gone_is_quiet(site: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fastws", "--check"]
+    done = subprocess.run(
+        command, cwd=site, env=environment(site), stdout=writer, stderr=subprocess.PIPE, timeout=30
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_flags_go_before_the_file(site: Path) -> None:
@@ -92,7 +104,8 @@ def test_every_error_goes_to_standard_error_and_exits_2(site: Path) -> None:
 
 def test_configuration_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
     done = run(tmp_path, "--config", "no.conf")
-    assert (done.returncode, done.stderr) == (2, "no.conf: cannot be read: No such file or directory\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith("no.conf:1: cannot be read: No such file or directory; a text file")
 
 
 def test_wrong_flag_exits_2(site: Path) -> None:
@@ -111,6 +124,20 @@ def test_version_names_both_sides(tmp_path: Path) -> None:
     assert done.stdout == f"fastws {fastws.__version__} ({backend.describe()})\n"
 
 
+def test_help_says_what_each_flag_means(site: Path) -> None:
+    shown = " ".join(run(site, "--help").stdout.split())
+    assert "--host HOST IPv4 or IPv6 address to listen on;" in shown
+    assert "--workers WORKERS threads that serve; 0 chooses" in shown
+    assert "(in place of ListenPort in the file)" in shown
+
+
+def test_banner_names_logs_that_are_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = defaults(str(tmp_path)).with_overrides(listen_ports=(0,), access_log="-", error_log="off")
+    with Server(config) as server:
+        _print_banner(server)
+    assert "(access log: standard error, error log: off; Ctrl-C stops)" in capsys.readouterr().err
+
+
 def test_source_can_be_read_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(site)
     source = find_source(build_parser().parse_args(["--workers", "2"]))
@@ -125,6 +152,16 @@ def test_port_in_use_exits_1_and_says_so(site: Path) -> None:
     assert done.returncode == 1
     assert str(port) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_state_directory_that_cannot_be_made_exits_1_and_says_what_helps(site: Path) -> None:
+    (site / "state").write_text("a file where a directory is needed")
+    done = run(site, "--port", "0", "www")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"fastws: cannot write logs at {site}/state/fastws: Not a directory;"
+        " XDG_STATE_HOME, or AccessLog and ErrorLog in a ws.conf, name another place\n"
+    )
 
 
 def test_server_names_its_port_answers_and_stops_with_0(site: Path) -> None:

@@ -507,7 +507,7 @@ def test_server_down_is_one_line_and_exit_1(
     assert run.err == (
         f"fastws-client: cannot connect to 127.0.0.1:{port}: Connection refused (is the server running?)\n"
     )
-    assert run.lines == []
+    assert (run.out, run.lines) == ("", [])
 
 
 def test_server_that_goes_down_between_ends_the_run_and_shows_what_was_done(client: Client) -> None:
@@ -589,8 +589,8 @@ def test_interrupt_exits_130_and_the_log_is_whole(tmp_path: Path) -> None:
     assert [line and line["path"] for line in lines] == ["/files/file1.html", "/files/file2.html"]
 
 
-def run_in_terminal(port: int, log: Path, *before: str) -> str:
-    """Return what the client writes to a pseudo-terminal."""
+def run_in_terminal(port: int, log: Path, *before: str, status: int = 0) -> str:
+    """Return what the client writes to a pseudo-terminal before it exits with ``status``."""
     arguments = ["--port", str(port), "--log", str(log), "--count", "20"]
     code = ";".join([*before, "import sys", "from fastws.client import main", "sys.exit(main(sys.argv[1:]))"])
     parent, child = pty.openpty()
@@ -603,7 +603,7 @@ def run_in_terminal(port: int, log: Path, *before: str) -> str:
             while received := os.read(parent, 65536):
                 shown += received
         os.close(parent)
-    assert process.returncode == 0
+    assert process.returncode == status
     return shown.decode()
 
 
@@ -615,6 +615,13 @@ def test_terminal_gets_bars_and_a_table_by_rich(tmp_path: Path) -> None:
     assert "┃ 20 different files ┃ file1.html 20 times ┃" in re.sub(
         r"\x1b\[[\d;?]*[a-z]", "", shown, flags=re.I
     )
+
+
+def test_terminal_gets_no_bars_when_the_server_is_down(tmp_path: Path) -> None:
+    pytest.importorskip("rich")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert run_in_terminal(port, tmp_path / "log", status=1) == ""
 
 
 def test_terminal_without_rich_gets_plain_lines(tmp_path: Path) -> None:

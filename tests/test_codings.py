@@ -247,7 +247,15 @@ def test_sidecar_stands_for_a_missing_file(serve: Serve, root: Path) -> None:
     server = serve()
     assert gzip.decompress(thrice(server, "/only.js", "Accept-Encoding: gzip").body) == TEXT
     assert brotli.decompress(thrice(server, "/folder/", "Accept-Encoding: br").body) == TEXT
-    assert get(server, "/only.js").status == 406
+    assert get(server, "/only.js", "Accept-Encoding: br, identity").status == 406
+    # Who does not say what it accepts accepts any coding (RFC 9110 section 12.5.3).
+    add_sidecars(root, "only.js", "br", "zstd")
+    reply = thrice(server, "/only.js")
+    assert (reply.status, reply["Content-Encoding"]) == (200, "gzip")
+    assert thrice(server, "/folder/")["Content-Encoding"] == "br"
+    put(root, {"only.js": b"plain"})
+    reply = thrice(server, "/only.js")
+    assert (reply.body, reply.all("Content-Encoding")) == (b"plain", [])
     assert get(server, "/only.js", method="POST", body=b"a=b").status == 405
     # Where the type is not compressible, a name with .gz is a file of its own.
     put(root, {"archive.tar.gz": b"x"})

@@ -71,8 +71,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("Fallback", "/index.html", "/index.html"),
     ("Fallback", "off", None),
     ("ErrorPage", "404 /404.html", {404: "/404.html"}),
-    ("Redirect", "/old /new", (("/old", "/new", 302),)),
-    ("Redirect", '"/an old" https://a.example/?b=c#d 308', (("/an old", "https://a.example/?b=c#d", 308),)),
+    ("Redirect", "/old /new", {"/old": ("/new", 302)}),
+    ("Redirect", '"/an old" https://a.example/?b=c#d 308', {"/an old": ("https://a.example/?b=c#d", 308)}),
     ("BasicAuth", "/private/* users", (("/private/*", "{}/users"),)),
     ("RequestMethods", "get POST", ("GET", "POST")),
     ("RequestMethods", '"GET,HEAD"', ("GET", "HEAD")),
@@ -138,7 +138,7 @@ BAD: list[tuple[str, str, str]] = [
     ("Redirect", "/old //elsewhere", "neither a /path nor an http"),
     ("Redirect", "/old /\\\\elsewhere", "neither a /path nor an http"),
     ("Redirect", '/old "/new page"', "neither a /path nor an http"),
-    ("Redirect", "/old /new 304", "304 is none of 301, 302, 303, 307, 308"),
+    ("Redirect", "/old /new 304", "'304' is none of 301, 302, 303, 307, 308"),
     ("BasicAuth", "/private/* nofile", "an htpasswd file is needed"),
     ("BasicAuth", "private users", "not a pattern of paths"),
     ("RequestMethods", "GET,BREW", "'BREW' is none of GET, HEAD, POST"),
@@ -189,7 +189,7 @@ DEFAULTS: dict[str, Any] = {
     "CleanUrls": False,
     "Fallback": None,
     "ErrorPage": {},
-    "Redirect": (),
+    "Redirect": {},
     "BasicAuth": (),
     "RequestMethods": ("GET", "HEAD", "POST"),
     "HTTPType": ("HTTP/1.0", "HTTP/1.1"),
@@ -254,7 +254,7 @@ def test_defaults_of_a_file(write: Write, tmp_path: Path) -> None:
 def test_every_directive_has_its_tests_and_field() -> None:
     names = {row.name for row in DIRECTIVES}
     assert {name for name, _, _ in GOOD} == {name for name, _, _ in BAD} == set(DEFAULTS) == names
-    assert [*(row.field for row in DIRECTIVES), "config_path"] == list(Config._fields)
+    assert [*(row.field for row in DIRECTIVES), "config_path", "given"] == list(Config._fields)
 
 
 def test_minimal_file_works_unchanged(write: Write, tmp_path: Path) -> None:
@@ -297,6 +297,31 @@ def test_every_error_is_reported_in_the_order_of_the_file(write: Write) -> None:
     assert found[-1] == "7: DocumentRoot is missing; the directory to serve is needed"
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ListenPort abc, 9000 80", ["'abc' is not a number", "port 80 is below 1024"]),
+        ("RequestMethods PUT GET TRACE", ["'PUT' is none of", "'TRACE' is none of"]),
+        ("DirectoryIndex a/b index.html .c", ["'a/b' is not a plain", "'.c' is not a plain"]),
+        ("StatusAllow here 10.0.0.0/8 there", ["'here' does not", "'there' does not"]),
+        ("ContentType html text", ["'html' is not one extension", "'text' is not type/subtype"]),
+        (
+            'Header "A B" "" x',
+            ["'A B' is not a field name", "'' is not a field value", "'x' is not a pattern"],
+        ),
+        ("CacheControl x \u20ac", ["'x' is not a pattern", "'\u20ac' is not a field value"]),
+        ("ErrorPage 200 x", ["'200' is not a whole number", "'x' is not a path"]),
+        ("Redirect a b 200", ["'a' is not a path", "'b' is neither", "'200' is none of 301"]),
+        ("BasicAuth x nobody", ["'x' is not a pattern", "nobody' is not a file"]),
+    ],
+)
+def test_every_error_of_one_line_is_reported(write: Write, line: str, said: list[str]) -> None:
+    name = line.split()[0]
+    found = problems(write(line))
+    assert [problem.startswith(f"3: {name}: ") for problem in found] == [True] * len(said)
+    assert [part in problem for part, problem in zip(said, found, strict=True)] == [True] * len(said)
+
+
 def test_unknown_directive_suggests_the_nearest(write: Write) -> None:
     assert problems(write("DirectoryIndx index.html")) == [
         "3: unknown directive 'DirectoryIndx'; the nearest known one is DirectoryIndex"
@@ -315,6 +340,7 @@ def test_second_line_of_a_single_directive_names_the_first(write: Write) -> None
         ("ListenPort 9000", "ListenPort 9001, 9000"),
         ("ContentType .a text/html", "ContentType .A text/css"),
         ("ErrorPage 404 /a.html", "ErrorPage 404 /b.html"),
+        ("Redirect /a /b", "Redirect /a /c"),
     ],
 )
 def test_repeated_directive_that_clashes_is_reported(write: Write, first: str, second: str) -> None:
@@ -332,7 +358,9 @@ def test_repeatable_directives_add_up(write: Write) -> None:
 
 def test_port_missing_in_a_file_is_an_error(write: Write) -> None:
     (problem,) = problems(write("DocumentRoot www", needed=False))
-    assert problem == "1: ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH"
+    assert problem == (
+        "1: ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
+    )
 
 
 def test_wrong_port_is_not_also_called_missing(write: Write) -> None:
@@ -368,7 +396,7 @@ def test_comments_and_quotes(write: Write) -> None:
     config = load(path)
     assert (config.host, config.keepalive_time_s) == ("::1", 7.0)
     assert config.headers == (("X-A", "# not a comment", "*"),)
-    assert config.redirects == (("/a", "/b#part", 302),)
+    assert config.redirects == {"/a": ("/b#part", 302)}
 
 
 @pytest.mark.parametrize("line", ['ErrorLog "off', 'ErrorLog "o"ff', 'ErrorLog "off\\"'])
@@ -397,7 +425,8 @@ def test_bytes_that_are_no_text_are_reported(tmp_path: Path, line: bytes, said: 
 
 
 def test_missing_file_is_reported(tmp_path: Path) -> None:
-    assert problems(str(tmp_path / "ws.conf")) == [" cannot be read: No such file or directory"]
+    (problem,) = problems(str(tmp_path / "ws.conf"))
+    assert problem.startswith("1: cannot be read: No such file or directory; a text file")
 
 
 def test_unreadable_document_root_is_reported(

@@ -1,11 +1,16 @@
-"""The README's feature table: every cell is looked at, whichever server it praises."""
+"""The README's feature tables: every cell is looked at, whichever server it praises."""
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.client
+import json
 import os
 import re
 import socket
+import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +20,17 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = b"<p>" + bytes(range(97, 123)) * 20 + b"</p>\n"
+BIG = b"p { color: red }\n" * 1000
+SIDECAR = b"/* from the sidecar */"
 TIMEOUT_S = 10
 
 
 class Site(NamedTuple):
-    """A served directory."""
+    """A served directory; ``server`` is the name of who serves it."""
 
     port: int
     root: Path
+    server: str
 
     def get(self, path: str = "/page.html", **fields: str) -> tuple[http.client.HTTPResponse, bytes]:
         """The answer to a GET with ``fields`` (underscores stand for hyphens), over a new connection."""
@@ -103,6 +111,58 @@ def refuses_two_framings(site: Site) -> bool:
     return b" 400 " in answer.split(b"\r\n")[0]
 
 
+def sends_a_sidecar(site: Site) -> bool:
+    answer, body = site.get("/plain.css", Accept_Encoding="gzip")
+    return answer.getheader("Content-Encoding") == "gzip" and gzip.decompress(body) == SIDECAR
+
+
+def compresses(site: Site) -> bool:
+    deadline = time.monotonic() + 10
+    while True:
+        answer, body = site.get("/big.css", Accept_Encoding="gzip")
+        if answer.getheader("Content-Encoding") == "gzip":
+            return gzip.decompress(body) == BIG
+        # fastws compresses in the background and sends the plain file until that is done.
+        if site.server != "fastws" or time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+
+
+def falls_back(site: Site) -> bool:
+    answer, body = site.get("/a/page/of/the/application")
+    return (answer.status, body) == (200, b"<p>application</p>")
+
+
+def has_clean_urls(site: Site) -> bool:
+    answer, body = site.get("/page")
+    return (answer.status, body) == (200, PAGE)
+
+
+def asks_for_a_password(site: Site) -> bool:
+    right, wrong = (f"Basic {b64encode(b'anna:' + word).decode()}" for word in (b"s3cret", b"guess"))
+    statuses = [site.get("/private/page.html", **fields)[0].status for fields in (
+        {}, {"Authorization": wrong}, {"Authorization": right},
+    )]  # fmt: skip
+    return statuses == [401, 401, 200]
+
+
+def lists_on_request(site: Site) -> bool:
+    answer, body = site.get("/list/")
+    return answer.status == 200 and b"one.txt" in body
+
+
+def lists_as_json(site: Site) -> bool:
+    answer, body = site.get("/data/", Accept="application/json")
+    if answer.status != 200 or "json" not in answer.getheader("Content-Type", ""):
+        return False
+    return "one.txt" in json.dumps(json.loads(body))
+
+
+def has_metrics(site: Site) -> bool:
+    answer, body = site.get("/-/metrics")
+    return answer.status == 200 and b"# TYPE " in body
+
+
 ROWS: dict[str, Callable[[Site], bool]] = {
     "Connections stay open": keeps_connections,
     "One byte range of a file": sends_one_range,
@@ -118,53 +178,99 @@ ROWS: dict[str, Callable[[Site], bool]] = {
 }
 """In the order in which they are looked at: the one that edits the page is the last."""
 
+CONFIGURED_ROWS: dict[str, Callable[[Site], bool]] = {
+    "Files compressed beforehand (`style.css.gz`) are sent": sends_a_sidecar,
+    "Files are compressed by the server": compresses,
+    "A page for every address of a single-page application": falls_back,
+    "Clean URLs: `/about` is `about.html`": has_clean_urls,
+    "Passwords (bcrypt)": asks_for_a_password,
+    "A directory is listed": lists_on_request,
+    "A directory is listed as JSON": lists_as_json,
+    "Metrics for Prometheus": has_metrics,
+}
 
-def table() -> list[list[str]]:
-    """The cells of the README's feature table, heading first."""
+TABLES = {"As they come": ROWS, "With a few lines of configuration": CONFIGURED_ROWS}
+
+
+def table(title: str) -> list[list[str]]:
+    """The cells of the README's feature table called ``title``, heading first."""
     text = (REPOSITORY / "README.md").read_text()
-    lines = re.findall(r"^\|(.*)\|$", text.partition("## Features")[2].partition("\n## ")[0], re.MULTILINE)
+    section = re.split(r"^#{2,3} ", text.partition(f"### {title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = re.findall(r"^\|(.*)\|$", section, re.MULTILINE)
     rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     return [rows[0], *rows[2:]]
 
 
-def claims(server: str) -> dict[str, str]:
+def claims(title: str, server: str) -> dict[str, str]:
     """What the table says of ``server``, by row."""
-    heading, *rows = table()
+    heading, *rows = table(title)
     return {row[0]: row[heading.index(server)] for row in rows}
 
 
-@pytest.fixture
-def site(server: str, tmp_path: Path) -> Iterator[Site]:
-    """A directory with a page, a dotfile and a way out, served by ``server``."""
+@contextlib.contextmanager
+def serving(
+    server: str, tmp_path: Path, fill: Callable[[Path], None], *, is_configured: bool
+) -> Iterator[Site]:
+    """A directory with what ``fill`` puts in, served by ``server``."""
     if reason := others.missing(server):
         pytest.skip(reason)
     root, own = tmp_path / "root", tmp_path / "own"
     root.mkdir()
     own.mkdir()
+    fill(root)
+    with others.serving(server, root, own, is_configured=is_configured) as port:
+        yield Site(port, root, server)
+
+
+def with_a_page_a_dotfile_and_a_way_out(root: Path) -> None:
     (root / "page.html").write_bytes(PAGE)
     (root / ".secret.html").write_bytes(PAGE)
     (root / "copy.html").write_bytes(PAGE)
     os.utime(root / "copy.html", (1_600_000_000, 1_600_000_000))
-    (tmp_path / "outside.html").write_bytes(PAGE)
-    (root / "outside.html").symlink_to(tmp_path / "outside.html")
-    with others.serving(server, root, own) as port:
-        yield Site(port, root)
+    (root.parent / "outside.html").write_bytes(PAGE)
+    (root / "outside.html").symlink_to(root.parent / "outside.html")
 
 
-def test_table_has_a_row_for_each_check_and_a_column_for_each_server() -> None:
-    heading, *rows = table()
-    assert heading[1:] == list(others.SERVERS)
-    assert [row[0] for row in rows] == list(ROWS)
+def with_something_for_every_directive(root: Path) -> None:
+    for name in ("private", "list", "data"):
+        (root / name).mkdir()
+    (root / "page.html").write_bytes(PAGE)
+    (root / "private/page.html").write_bytes(PAGE)
+    (root / "list/one.txt").write_bytes(b"1")
+    (root / "data/one.txt").write_bytes(b"1")
+    (root / "app.html").write_bytes(b"<p>application</p>")
+    (root / "big.css").write_bytes(BIG)
+    (root / "plain.css").write_bytes(BIG)
+    (root / "plain.css.gz").write_bytes(gzip.compress(SIDECAR))
 
 
-@pytest.mark.parametrize(
+SERVERS = pytest.mark.parametrize(
     "server",
     [
         pytest.param(name, marks=pytest.mark.peer if name in ("nginx", "Caddy") else ())
         for name in others.SERVERS
     ],
 )
-def test_table_says_what_the_server_does(server: str, site: Site) -> None:
-    said = claims(server)
-    seen = {row: "yes" if check(site) else "no" for row, check in ROWS.items() if row in said}
+
+
+@pytest.mark.parametrize("title", TABLES)
+def test_table_has_a_row_for_each_check_and_a_column_for_each_server(title: str) -> None:
+    heading, *rows = table(title)
+    assert heading[1:] == list(others.SERVERS)
+    assert [row[0] for row in rows] == list(TABLES[title])
+
+
+@SERVERS
+def test_table_says_what_the_server_does_as_it_comes(server: str, tmp_path: Path) -> None:
+    said = claims("As they come", server)
+    with serving(server, tmp_path, with_a_page_a_dotfile_and_a_way_out, is_configured=False) as site:
+        seen = {row: "yes" if check(site) else "no" for row, check in ROWS.items() if row in said}
+    assert seen == said
+
+
+@SERVERS
+def test_table_says_what_the_configured_server_does(server: str, tmp_path: Path) -> None:
+    said = claims("With a few lines of configuration", server)
+    with serving(server, tmp_path, with_something_for_every_directive, is_configured=True) as site:
+        seen = {row: "yes" if check(site) else "no" for row, check in CONFIGURED_ROWS.items() if row in said}
     assert seen == said

@@ -17,7 +17,7 @@ from rawhttp import Client, get, put
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from fastws import Server
+from fastws import Server, listing
 
 Serve = Callable[..., Server]
 
@@ -98,7 +98,7 @@ def test_json_is_for_who_asks_for_it(serve: Serve, root: Path) -> None:
     assert reply["Content-Type"] == "application/json"
     assert reply["Vary"] == "Accept"
     listed = json.loads(reply.body)
-    assert listed["path"] == "/files/"
+    assert (listed["path"], listed["omitted"]) == ("/files/", 0)
     assert {entry["name"]: entry["size"] for entry in listed["entries"]} == {
         "sub": None,
         "a file.txt": 1,
@@ -146,6 +146,20 @@ def test_the_servers_own_files_are_not_shown(serve: Serve, tmp_path: Path) -> No
     shown = names(get(server, "/").body)
     assert "plain.txt" in shown
     assert not {"ws.conf", "access.txt", "log_webserver_error.txt"} & set(shown)
+
+
+def test_names_beyond_the_limit_are_counted_and_not_shown(
+    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(root, {f"many/file{n}.txt": b"x" for n in range(12)} | {"many/zoo/x": b"x"})
+    monkeypatch.setattr(listing, "LISTED_MAX", 4)
+    server = serve("DirectoryListing on")
+    page = get(server, "/many/").body
+    assert names(page) == ["zoo/", "file0.txt", "file1.txt", "file2.txt"]
+    assert b"The first 4 of 13 names." in page
+    listed = json.loads(get(server, "/many/", "Accept: application/json").body)
+    assert [entry["name"] for entry in listed["entries"]] == ["zoo", "file0.txt", "file1.txt", "file2.txt"]
+    assert listed["omitted"] == 9
 
 
 def test_missing_directory_is_404_and_a_file_with_a_slash_too(serve: Serve, root: Path) -> None:

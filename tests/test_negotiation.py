@@ -16,7 +16,7 @@ IDENTITY = ("identity",)
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (None, "identity"),
+        (None, "identity gzip br zstd"),
         ("", "identity"),
         ("gzip", "gzip identity"),
         ("GZip", "gzip identity"),

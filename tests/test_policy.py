@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rawhttp import get, put, thrice
+from rawhttp import Client, get, put, thrice
 
 from fastws import Server, defaults, policy
 from fastws.policy import Policy, glob_pattern, is_hidden
@@ -70,7 +70,7 @@ def test_memo_of_fields_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(policy, "MEMO_SIZE", 4)
     rules = Policy(defaults(str(tmp_path)))
     for number in range(50):
-        assert rules.fields(f"/{number}") == (("Cache-Control", "no-cache"),)
+        assert rules.fields(f"/{number}")[0] == ("Cache-Control", "no-cache")
         assert len(rules._memo) <= 4
 
 
@@ -106,6 +106,38 @@ def test_configured_fields_are_on_every_answer(serve: Serve, root: Path) -> None
         assert (reply.status, reply["X-Frame-Options"], reply.all("X-Script")) == (status, "DENY", [])
     assert thrice(server, "/assets/app.js")["X-Script"] == "yes"
     assert get(server, "/assets/missing.js")["X-Script"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /../x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /about.html HTTP/1.1\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"PUT /about.html HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET /-/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+    ],
+)
+def test_field_for_everywhere_is_on_answers_that_know_no_path(
+    serve: Serve, root: Path, request_: bytes, status: int
+) -> None:
+    server = serve('Header "X-Frame-Options" "DENY"', "Header X-Script yes *.js", "StatusPath /-/")
+    with Client(server) as client:
+        client.send(request_)
+        reply = client.reply()
+    assert (reply.status, reply["X-Frame-Options"], reply.all("X-Script")) == (status, "DENY", [])
+
+
+def test_configured_nosniff_takes_the_place_of_the_default(serve: Serve, root: Path) -> None:
+    server = serve("Header X-Content-Type-Options none *.html")
+    assert get(server, "/about.html").all("X-Content-Type-Options") == ["none"]
+    assert get(server, "/assets/app.js").all("X-Content-Type-Options") == ["nosniff"]
+
+
+def test_redirect_to_a_directory_is_asked_for_anew(serve: Serve, root: Path) -> None:
+    """Browsers keep a 301 that says nothing for good, and a directory may become a file."""
+    assert get(serve(), "/folder")["Cache-Control"] == "no-cache"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
