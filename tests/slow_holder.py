@@ -2,8 +2,8 @@
 
 ``python slow_holder.py PORT KIND COUNT INTERVAL_S``. After the line ``attack`` it drips on COUNT connections to
 PORT, which it opens at the first time, each once in INTERVAL_S, and opens anew those that are cut off; after
-``rest`` it holds them, and does as much to connections to itself that nobody reads, so that it takes as much of
-the processor. Each line is answered by the same one when that has begun; the end of input ends it.
+``rest`` it holds them, and drips as much on connections to itself that nobody reads, for the sake of what that
+takes of the processor. Each line is answered by the same one when that has begun; the end of input ends it.
 """
 
 from __future__ import annotations
@@ -41,17 +41,15 @@ class Holder:
         self.dripping: list[socket.socket] = []
         self.numbers: dict[int, int] = {}
         self.poll = select.epoll()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=count)
+        listener = socket.create_server(("127.0.0.1", 0), backlog=count)
         # Its own connections, both ends: what is dripped there waits in the receiver's buffer.
-        pairs = [self.open_sink() for _ in range(count)]
-        self.sinks, self.ends = [list(column) for column in zip(*pairs, strict=True)]
-
-    def open_sink(self) -> tuple[socket.socket, socket.socket]:
-        sink = socket.create_connection(self.listener.getsockname())
-        end = self.listener.accept()[0]
-        if self.kind.reads:
-            end.sendall(b"x" * 4096)
-        return sink, end
+        self.sinks, self.ends = [], []
+        for _ in range(count):
+            self.sinks.append(socket.create_connection(listener.getsockname()))
+            self.ends.append(listener.accept()[0])
+        if kind.reads:
+            for end in self.ends:
+                end.sendall(b"x" * 4096)
 
     def attack(self) -> None:
         while len(self.held) < self.count:
@@ -79,11 +77,6 @@ class Holder:
                 sock.recv(len(self.kind.drip), socket.MSG_DONTWAIT)
             else:
                 sock.send(self.kind.drip, socket.MSG_DONTWAIT)
-        # The interval is the server's RequestTimeout: meanwhile it cuts off as many, and half of those that read.
-        if self.dripping is self.sinks and not (self.kind.reads and number % 2):
-            self.sinks[number].close()
-            self.ends[number].close()
-            self.sinks[number], self.ends[number] = self.open_sink()
 
     def run(self) -> None:
         step_s, number, due = self.interval_s / self.count, 0, 0.0

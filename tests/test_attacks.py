@@ -326,9 +326,10 @@ def median_with_doubt(values: list[float]) -> str:
 def test_saturating_client_under_attack_in_paired_windows(tmp_path: Path, which: str, kind: str) -> None:
     """One server is attacked and one is not, in turn, and in the middle they change their parts.
 
-    Server and client have a processor each. The attacker takes part of the client's, as much of it in peace as
-    under attack. All that was due to the attacked server while it was stopped falls into its windows. So that it
-    drops attackers there as often as ever, RequestTimeout is as much longer as the windows are rarer.
+    Server and client have a processor each. The attacker takes part of the client's, a little less of it in peace:
+    what it costs to open connections anew is counted as the server's loss. All that was due to the attacked server
+    while it was stopped falls into its windows. So that it drops attackers there as often as ever, RequestTimeout
+    is as much longer as the windows are rarer.
     """
     files = {"a.txt": b"a" * 1024, "index.html": b"<pre></pre>", "big.bin": b"b" * (1 << 20)}
     pairs: list[tuple[Window, Window]] = []
