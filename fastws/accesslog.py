@@ -30,11 +30,14 @@ class LogFile:
 
     ``number`` is (device, inode) of the file that is written, None for standard error and nowhere.
     ``on_loss`` is called with a sentence when lines begin to be lost and when that is over, with their
-    number. Raises ``OSError`` if the file cannot be opened.
+    number. ``opener`` opens as ``os.open`` does. Raises ``OSError`` if the file cannot be opened.
     """
 
-    def __init__(self, path: str, on_loss: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: str, on_loss: Callable[[str], None], opener: Callable[[str, int, int], int] = os.open
+    ) -> None:
         self.path = path
+        self._opener = opener
         self._on_loss = on_loss
         self._lock = threading.Lock()
         self._lost = 0
@@ -48,7 +51,7 @@ class LogFile:
         if self.path == STANDARD_ERROR:
             return os.dup(2)
         # Append mode: rotation by copy-and-truncate works, and no writer overwrites another.
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return self._opener(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def write(self, lines: bytes) -> None:
         """Append ``lines``, each with its line feed. Never raises: serving goes on when a disk is full."""
@@ -172,9 +175,9 @@ class _Logger(logging.Logger):
 class ErrorLog:
     """The error log: ``logger`` to write to, and the file behind it."""
 
-    def __init__(self, path: str, level: str) -> None:
+    def __init__(self, path: str, level: str, opener: Callable[[str, int, int], int] = os.open) -> None:
         # What the error log itself loses has nowhere else to be said than standard error.
-        self.file = LogFile(path, _say)
+        self.file = LogFile(path, _say, opener)
         self.logger: logging.Logger = _Logger("fastws", _LEVELS[level])
         self.logger.addHandler(_LogFileHandler(self.file))
 

@@ -91,8 +91,8 @@ class Connection:
         self.close()
 
     def on_done(self, rest: bytes) -> None:
-        """End after an answer that the reactor replayed; ``rest`` came after the request and is not wanted."""
-        self._linger() if rest else self.close()
+        """End after a replayed answer. Who did not ask for the end may send more before it learns of it."""
+        self._linger() if rest or self._worker.is_draining else self.close()
 
     def on_partial(self, partial: PartialSend) -> None:
         """Finish an answer that the reactor began to replay."""

@@ -20,7 +20,7 @@ CHUNK_LINE_BYTES = 256
 """The longest chunk-size line with its extensions; nobody sends extensions, attackers send long ones."""
 
 # uri-host and port of RFC 3986 without userinfo and percent-encoding, which no client of a file server sends.
-_HOST = re.compile(r"(?:[A-Za-z0-9_.~!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_HOST = re.compile(r"(?:[A-Za-z0-9_.~!$&'()*+;=-]*|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{0,5})?")
 # White space only before a semicolon (RFC 9112 section 7.1.1), where senders once padded the size with it.
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
@@ -40,7 +40,18 @@ def check_host(request: Request) -> None:
 @functools.lru_cache(maxsize=256)  # of at most 16 KiB each; clients have few names for one server
 def is_authority(text: str) -> bool:
     """Tell whether ``text`` is a host with an optional port, without userinfo."""
-    return _HOST.fullmatch(text) is not None
+    match = _HOST.fullmatch(text)
+    return match is not None and (match[1] is None or _is_ipv6(match[1]))
+
+
+def _is_ipv6(text: str) -> bool:
+    import ipaddress  # some milliseconds that most servers never need
+
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def body_length(request: Request) -> int:
@@ -76,7 +87,7 @@ def is_persistent(request: Request) -> bool:
     connection = request.fields.get("connection")
     if connection is None:
         return request.version != "HTTP/1.0"
-    options = [option.strip() for option in connection.lower().split(",")]
+    options = [option.strip(" \t") for option in connection.lower().split(",")]
     if "close" in options:
         return False
     return request.version != "HTTP/1.0" or "keep-alive" in options
@@ -115,13 +126,18 @@ class LengthDecoder:
 
 
 class ChunkedDecoder:
-    """Takes a chunked body out of a stream (RFC 9112 section 7.1); trailers are checked and dropped."""
+    """Takes a chunked body out of a stream (RFC 9112 section 7.1); trailers are checked and dropped.
+
+    Chunk sizes with their extensions are bounded as the data is: a body in chunks of one byte would cost
+    many times what it brings.
+    """
 
     def __init__(self, max_bytes: int, limits: Limits) -> None:
         self.body = bytearray()
         self.received = 0
         self.is_complete = False
         self._max_bytes = max_bytes
+        self._overhead_left = max(max_bytes, limits.head_bytes)
         self._limits = limits
         self._size = 0
         self._in_trailer = False
@@ -179,6 +195,9 @@ class ChunkedDecoder:
             self._size += self._chunk_remaining
             if self._size > self._max_bytes:
                 raise HTTPError(413, f"The body is larger than {self._max_bytes} bytes.", close=True)
+            self._overhead_left -= len(line) + 4  # and the line ends after it and after the chunk
+            if self._overhead_left < 0:
+                raise HTTPError(413, "The body has too many chunks for its size.", close=True)
             self._in_trailer = self._chunk_remaining == 0
 
     def _take_trailer(self, line: bytes) -> None:

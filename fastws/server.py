@@ -14,7 +14,7 @@ from .accesslog import OFF, STANDARD_ERROR, ErrorLog, LogFile
 from .config import Config
 from .errors import ConfigError, FastwsError, ListenError
 from .listener import ACTIVATED, BACKLOG, Address, address_of, open_listeners, turn_away
-from .privileges import drop_to
+from .privileges import LogKeeper, drop_to
 from .site import Site
 from .systemd import activated_listeners
 from .tally import WorkerStatus
@@ -37,7 +37,8 @@ class Server:
         with Server(config) as server:
             urllib.request.urlopen(server.url)
 
-    Raises ``ListenError`` if a port cannot be had, ``OSError`` if a log file cannot be opened.
+    Raises ``ListenError`` if a port cannot be had, ``OSError`` if a log file cannot be opened, ``ConfigError``
+    if ``User`` cannot be become.
     """
 
     def __init__(self, config: Config, *, backend: backends.Backend | None = None) -> None:
@@ -51,9 +52,10 @@ class Server:
         # neither of them.
         self._lock = threading.Lock()
         _make_log_directories(config)
-        self.error_log = ErrorLog(config.error_log, config.log_level)
+        keeper = LogKeeper(config.user)
+        self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
         self.logger: logging.Logger = self.error_log.logger
-        self.access_log = LogFile(config.access_log, self.logger.error)
+        self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
         self._site = self._make_site(config)
 
     def _make_site(self, config: Config) -> Site:

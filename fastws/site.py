@@ -93,7 +93,7 @@ class Site:
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Response:
         """Return the answer to ``request``; never raises.
 
-        1. the version, the method and the Host field are acceptable (400, 501)
+        1. the version, the Host field and the method are acceptable (400, 501)
         2. the target is a path inside the root (400)
         3. it is not one of the server's own pages below StatusPath (200, 503)
         4. the configuration does not send it elsewhere (3xx)
@@ -127,9 +127,9 @@ class Site:
     def _check(self, request: Request) -> None:
         if request.version not in self.config.http_types:
             raise HTTPError(400, f"{request.version} is not spoken here.", close=True)
+        check_host(request)
         if request.method not in self.config.request_methods:
             raise HTTPError(501, f"The method {request.method} is not implemented.")
-        check_host(request)
 
     # Errors and redirects
 

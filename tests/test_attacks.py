@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import select
 import shutil
 import signal
 import socket
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -221,3 +224,158 @@ def test_throughput_under_attack_interleaved_medians(server: Process, tmp_path: 
     # The closed loop is no measure where attacker, client and server share the processors; what an answer
     # costs the server is.
     assert statistics.median(cost) <= 1.5
+
+
+# A client that takes all it can get
+
+PAIRS = 100
+WINDOW_S = 0.06
+PAUSE_S = 0.12
+"""Before each window, for whoever else works on this machine."""
+
+HOLDERS, DRIP_S = 1000, 10
+"""Attackers' connections, and how often each of them drips: slowhttptest's own default."""
+
+FIRST, SECOND = (("chrt", "-f", "1", "taskset", "-c", number) for number in "01")
+"""Run a program on one processor before all others: what else goes on here would swamp the figures."""
+
+BEFORE_SECOND = ("chrt", "-f", "2", "taskset", "-c", "1")
+
+
+class Window(NamedTuple):
+    """What a client got meanwhile: answers a second, and the processor time in s that one cost the server."""
+
+    per_s: float
+    cost_s: float
+
+
+class Held:
+    """A server on the first processor and wrk on the second, both stopped except in a ``window``."""
+
+    def __init__(self, server: Process, stack: ExitStack) -> None:
+        self.server, self.pid = server, server.popen.pid
+        url = f"http://127.0.0.1:{server.port}/a.txt"
+        self.wrk = subprocess.Popen(
+            [*SECOND, "wrk", "-t1", "-c32", "-d600s", "--timeout", "60s", url], stdout=subprocess.DEVNULL
+        )
+        stack.callback(self.end)
+        self.asker = stack.enter_context(Client(server.port))
+        wait_until(lambda: self.answers() > 10_000)
+        self.stop()
+
+    def stop(self) -> None:
+        self.wrk.send_signal(signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
+        state = Path(f"/proc/{self.pid}/stat")
+        wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        self.used_s = sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+    def go(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+        self.wrk.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        self.go()
+        self.wrk.kill()
+        self.wrk.wait(20)
+
+    def answers(self) -> int:
+        """How many answers the server has given; asking counts."""
+        page = self.asker.get("/-/metrics").body.decode()
+        self.answered = sum(map(int, re.findall(r"^fastws_requests_total\{.*\} (\d+)", page, re.MULTILINE)))
+        return self.answered
+
+    def window(self) -> Window:
+        answered, used_s, began = self.answered, self.used_s, time.monotonic()
+        self.go()
+        time.sleep(WINDOW_S)
+        answers = self.answers() - answered
+        took = time.monotonic() - began
+        self.stop()
+        return Window(answers / took, (self.used_s - used_s) / answers)
+
+
+@contextmanager
+def holder(server: Held, kind: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``slow_holder.py`` against ``server``; the block begins when its connections are there."""
+    script = str(Path(__file__).with_name("slow_holder.py"))
+    arguments = [script, str(server.server.port), kind, str(HOLDERS), str(DRIP_S)]
+    os.kill(server.pid, signal.SIGCONT)
+    before = descriptors(server.server)
+    with subprocess.Popen(
+        [*BEFORE_SECOND, sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        tell(process, "attack")
+        wait_until(lambda: descriptors(server.server) - before >= HOLDERS * 0.95, "the attackers")
+        server.stop()
+        server.window()
+        yield process
+        assert process.stdin
+        process.stdin.close()
+    os.kill(server.pid, signal.SIGCONT)
+    wait_until(lambda: descriptors(server.server) <= before + 2, "the attackers gone")
+    server.stop()
+    server.window()
+
+
+def tell(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(f"{word}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == f"{word}\n"
+
+
+def median_with_doubt(values: list[float]) -> str:
+    """The median, and where it lies with 95 % certainty (bootstrap)."""
+    chance = random.Random(1)
+    medians = sorted(statistics.median(chance.choices(values, k=len(values))) for _ in range(2000))
+    return f"{statistics.median(values):.3f} ({medians[50]:.3f} to {medians[-51]:.3f})"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("wrk"), reason="needs root and Debian's wrk")
+@pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.parametrize("which", ["compiled", "pure"])
+def test_saturating_client_under_attack_in_paired_windows(tmp_path: Path, which: str, kind: str) -> None:
+    """One server is attacked and one is not, in turn, and in the middle they change their parts.
+
+    Server and client have a processor each. The attacker takes part of the client's, a little less of it in peace:
+    what it costs to open connections anew is counted as the server's loss. All that was due to the attacked server
+    while it was stopped falls into its windows. So that it drops attackers there as often as ever, RequestTimeout
+    is as much longer as the windows are rarer.
+    """
+    files = {"a.txt": b"a" * 1024, "index.html": b"<pre></pre>", "big.bin": b"b" * (1 << 20)}
+    pairs: list[tuple[Window, Window]] = []
+    with ExitStack() as stack:
+        servers = []
+        for name in ("one", "other"):
+            put(tmp_path / name / "root", files)
+            (tmp_path / name / "ws.conf").write_text(
+                'DocumentRoot "root"\nListenPort 8080\nDefaultType application/octet-stream\nStatusPath /-/\n'
+                f"KeepaliveTime 600\nRequestTimeout {10 * 2 * (PAUSE_S + WINDOW_S) / WINDOW_S:.0f}\n"
+            )
+            process = stack.enter_context(running(tmp_path / name, side=which, prefix=FIRST))
+            servers.append(Held(process, stack))
+        for calm, target in (servers, reversed(servers)):
+            with holder(target, kind) as attacker:
+                for number in range(PAIRS // 2):
+                    found = {}
+                    for word in ("rest", "attack") if number % 2 else ("attack", "rest"):
+                        tell(attacker, word)
+                        time.sleep(PAUSE_S)
+                        found[word] = (target if word == "attack" else calm).window()
+                    pairs.append((found["rest"], found["attack"]))
+    peace, war = zip(*pairs, strict=True)
+    throughput = [b.per_s / a.per_s for a, b in pairs]
+    cost = [b.cost_s / a.cost_s for a, b in pairs]
+    print(
+        f"{which}, {kind}: {statistics.median(w.per_s for w in peace):,.0f} answers/s in peace,"
+        f" {statistics.median(w.per_s for w in war):,.0f} under attack, {median_with_doubt(throughput)} times;"
+        f" an answer costs {statistics.median(w.cost_s for w in peace) * 1e6:.2f} µs in peace,"
+        f" {median_with_doubt(cost)} times that under attack"
+    )
+    assert statistics.median(throughput) >= 0.95
+    assert statistics.median(cost) <= 1.05

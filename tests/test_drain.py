@@ -126,6 +126,20 @@ def test_idle_connection_may_send_one_more_request(serve: Serve, root: Path) -> 
     assert "the server is stopping" in error_log(server)
 
 
+def test_client_that_sends_on_after_its_last_answer_is_not_reset(serve: Serve, root: Path) -> None:
+    """It did not choose the end: its next request is on its way when it learns of it (RFC 9112 section 9.6)."""
+    server = serve()
+    with Client(server) as client:
+        for _ in range(3):
+            client.get("/page.txt")
+        with stopping(server):
+            while not client.get("/page.txt").all("Connection"):
+                pass
+            for _ in range(3):  # a reset would be the answer to the first, and fail the next
+                client.send(request("/page.txt"))
+            assert client.is_over()
+
+
 @pytest.mark.usefixtures("patient")
 def test_answer_begun_before_the_end_is_followed_by_one_more(serve: Serve, root: Path) -> None:
     server = serve()

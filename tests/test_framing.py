@@ -116,6 +116,7 @@ HOSTS = [
     "127.0.0.1:8080",
     "[::1]",
     "[2001:db8::1]:80",
+    "[::ffff:192.0.2.1]",
     "a_b-c~d",
     "a:",
     "x:65535",
@@ -130,7 +131,7 @@ def test_a_valid_host_passes(host: str) -> None:
 BAD_HOSTS = [
     "a, b", "a,a", ", a", "u@a", "u:p@a", "@a", "a/b", "a?b", "a#b", "a b", "a\tb", "a\\b", "a:b", "a:-1", "a:+1",
     "a:80:80", "a:123456", "[::1", "::1", "[::1]x", "[::1]:x", "[a]b]", "[]", "\xe9", "a%41", "<a>", '"a"',
-    "a\u212a",
+    "a\u212a", "[:]", "[....]", "[192.0.2.1]", "[1::2::3]", "[12345::]", "[::1%eth0]", "[v1.a]",
 ]  # fmt: skip
 
 
@@ -166,6 +167,8 @@ def test_host_is_required_but_in_http_1_0() -> None:
         ("HTTP/1.1", "close, keep-alive", False),
         ("HTTP/1.1", "closed", True),
         ("HTTP/1.1", "not-close", True),
+        ("HTTP/1.1", "close\xa0", True),
+        ("HTTP/1.1", "\x85close", True),
         ("HTTP/1.0", None, False),
         ("HTTP/1.0", "", False),
         ("HTTP/1.0", "keep-alive", True),
@@ -304,6 +307,18 @@ def test_a_chunk_that_is_too_large_is_refused_before_it_comes() -> None:
     with pytest.raises(HTTPError) as caught:
         decode(b"6\r\n", max_bytes=5)
     assert caught.value.status == 413
+
+
+def test_chunk_sizes_and_extensions_are_bounded_as_the_data_is() -> None:
+    """What a chunk costs does not depend on how little is in it."""
+    for chunk in (b"1\r\na\r\n", b"1;" + b"x" * 200 + b"\r\na\r\n"):
+        decoder = ChunkedDecoder(20_000, LIMITS)
+        decoder.feed(chunk * (20_000 // (len(chunk) - 1)))
+        with pytest.raises(HTTPError) as caught:
+            decoder.feed(chunk)
+        assert (caught.value.status, caught.value.close) == (413, True)
+    data = b"1\r\na\r\n" * 1000 + b"0\r\n\r\n"
+    assert decode(data, max_bytes=1000) == (b"a" * 1000, b"")  # what is small may come in any chunks
 
 
 def test_an_endless_line_is_not_collected() -> None:

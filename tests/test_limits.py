@@ -94,6 +94,12 @@ def test_body_beyond_max_body_size_is_413_and_logged(serve: Serve, root: Path) -
     refused(server, request("/", "Transfer-Encoding: chunked", method="POST") + chunk, 413)
 
 
+def test_body_of_all_too_many_chunks_is_413_and_logged(serve: Serve, root: Path) -> None:
+    server = serve("ErrorLog errors.txt", "MaxBodySize 8K")
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    refused(server, head + b"1\r\na\r\n" * (16 * KIB // 5 + 1), 413)
+
+
 # How long it may take
 
 

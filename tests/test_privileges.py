@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 from launch import Process, command, environment, running
-from rawhttp import Client, get, put, request, settle, thrice
+from rawhttp import Client, get, put, request, settle, thrice, wait_until
 
 from fastws import Server
+from fastws.privileges import LogKeeper
 from fastws.version import __version__
 
 Serve = Callable[..., Server]
@@ -131,6 +132,104 @@ def test_logs_opened_as_root_go_on_after_the_change_and_a_reload(site: Path, pro
         assert process.wait() == 0
     assert (site / "log_webserver.txt").read_text().count('"GET /a.txt HTTP/1.1" 200') == 2
     assert "fastws stopped" in (site / "log_webserver_error.txt").read_text()
+
+
+def owner(path: Path) -> str:
+    """The account that ``path`` itself, not what it may lead to, belongs to."""
+    return pwd.getpwuid(path.lstat().st_uid).pw_name
+
+
+def give(path: Path) -> None:
+    """Make ``path`` the account's."""
+    account = pwd.getpwnam(ACCOUNT)
+    os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+
+@as_root
+def test_logs_are_the_users_and_opened_anew_after_a_rotation(site: Path, process_side: str) -> None:
+    """In a directory of the account's, and in one of root's where logrotate creates the file."""
+    (site / "logs").mkdir()
+    give(site / "logs")
+    configure(site, f"User {ACCOUNT}", "AccessLog logs/access.txt", "ErrorLog errors.txt")
+    access, errors = site / "logs" / "access.txt", site / "errors.txt"
+    with running(site, side=process_side) as process:
+        assert {owner(access), owner(errors)} == {ACCOUNT}
+        assert get(process.port, "/a.txt?first").status == 200
+        for path in (access, errors):
+            path.rename(path.with_suffix(".1"))
+        errors.touch()
+        give(errors)
+        process.signal(signal.SIGHUP)
+        wait_until(lambda: "configuration reloaded" in errors.read_text())
+        assert get(process.port, "/a.txt?second").status == 200
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert "could not be reopened" not in errors.read_text() + errors.with_suffix(".1").read_text()
+    assert "second" in access.read_text()
+    assert owner(access) == ACCOUNT
+
+
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+
+
+def keep(path: Path) -> str:
+    """Open ``path`` as a log, write to it, and return whose it is then."""
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    try:
+        fd = LogKeeper(ACCOUNT).open(str(path), FLAGS, 0o640)
+    finally:
+        assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+    os.write(fd, b"line\n")
+    os.close(fd)
+    return owner(path.resolve())
+
+
+@as_root
+def test_log_in_roots_directory_is_given_to_the_user_unless_it_has_another_name(site: Path) -> None:
+    assert keep(site / "new.txt") == ACCOUNT
+    (site / "old.txt").write_bytes(b"")
+    assert keep(site / "old.txt") == ACCOUNT
+    (site / "linked.txt").write_bytes(b"")
+    os.link(site / "linked.txt", site / "other.txt")
+    assert keep(site / "linked.txt") == "root"
+    (site / "target.txt").write_bytes(b"")
+    (site / "link.txt").symlink_to("target.txt")  # the administrator's, who may have as he likes
+    assert keep(site / "link.txt") == "root"
+    assert (site / "target.txt").read_bytes() == b"line\n"
+    shutil.chown(site / "target.txt", "daemon")
+    assert keep(site / "target.txt") == "daemon"
+
+
+@as_root
+def test_log_in_the_users_directory_leads_root_nowhere(site: Path) -> None:
+    """Who was the account once may have put a link there, or moved a file of root's."""
+    logs = site / "logs"
+    logs.mkdir()
+    give(logs)
+    assert keep(logs / "new.txt") == ACCOUNT
+    (site / "secret").write_bytes(b"of root")
+    (site / "secret").chmod(0o600)
+    for target in (site / "secret", site / "not-there"):
+        (logs / "log.txt").symlink_to(target)
+        with pytest.raises(OSError, match="symbolic link"):
+            keep(logs / "log.txt")
+        (logs / "log.txt").unlink()
+    assert (site / "secret").read_bytes() == b"of root"
+    assert not (site / "not-there").exists()
+    (site / "secret").rename(logs / "log.txt")
+    assert keep(logs / "log.txt") == "root"
+
+
+@as_root
+def test_log_that_is_a_link_in_the_users_directory_ends_the_start_with_1(site: Path) -> None:
+    (site / "logs").mkdir()
+    give(site / "logs")
+    (site / "logs" / "access.txt").symlink_to(site / "not-there")
+    configure(site, f"User {ACCOUNT}", "AccessLog logs/access.txt")
+    done = start(site)
+    assert done.returncode == 1
+    assert "access.txt" in done.stderr
+    assert not (site / "not-there").exists()
 
 
 def test_unknown_user_ends_the_start_with_2_and_names_the_account(site: Path) -> None:

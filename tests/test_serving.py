@@ -462,6 +462,19 @@ def test_host_is_checked(serve: Serve, root: Path) -> None:
     assert thrice(server, "/a.txt").status == 200
 
 
+@pytest.mark.parametrize("host", ["", "Host: a\r\nHost: a\r\n", "Host: u@a\r\n"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "BREW"])
+def test_bad_host_is_400_and_close_whatever_the_method(
+    serve: Serve, root: Path, method: str, host: str
+) -> None:
+    """RFC 9112 section 3.2: any HTTP/1.1 request message."""
+    with Client(serve()) as client:
+        client.send(f"{method} /a.txt HTTP/1.1\r\n{host}\r\n".encode())
+        reply = client.reply()
+        assert (reply.status, reply["Connection"]) == (400, "close")
+        assert client.is_over()
+
+
 def test_unknown_fields_and_accept_do_not_change_a_file(serve: Serve, root: Path) -> None:
     server = serve()
     plain = thrice(server, "/a.txt")
