@@ -70,6 +70,7 @@ cdef class Reactor:
     cdef Found _found[READY_MAX]
     cdef int _found_count
     cdef bint _woken
+    cdef int _accept_most      # how many connections are accepted at once
     cdef char *_arena
     cdef size_t _arena_used
     cdef uint64_t _turn
@@ -94,6 +95,7 @@ cdef class Reactor:
 
     def __cinit__(self):
         self._epoll = self._wake = -1
+        self._accept_most = READY_MAX
         self._arena = <char *>malloc(ARENA_BYTES)
         self._lines, self._table, self._hit = Lines(), Table(), HitPredicate()
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
@@ -201,13 +203,16 @@ cdef class Reactor:
         """
         cdef list kept = []
         cdef int i, count = 0, failure = 0
+        cdef int most = min(limit, self._accept_most)
         cdef uint64_t hits = self._hits
         cdef Input *taken
         with nogil:
             self._arena_used = 0
-            while count < min(limit, READY_MAX) and failure == 0:
+            while count < most and failure == 0:
                 failure = self._meet(listener_fd, &self._inputs[count])
                 count += failure == 0
+            # Where they come one by one, asking whether there is another costs more than being told at the next turn.
+            self._accept_most = min(2 * most, READY_MAX) if count == most else max(count, 1)
             self._turn += 1
             fastws_tick(&self._moment, self._lines.is_json)
         if count == 0 and failure != EAGAIN:

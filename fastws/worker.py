@@ -165,7 +165,7 @@ class Worker:
             while self._tasks:
                 self._tasks.popleft()(self)
             while self._arrivals:
-                self._adopt(self._arrivals.popleft(), time.monotonic())
+                self._adopt(self._arrivals.popleft(), time.monotonic(), False)
             now = time.monotonic()
             if now >= deadline or reactor.log_is_full:
                 self._keep_time(now)
@@ -199,8 +199,9 @@ class Worker:
     # Connections
 
     def _accept(self, listener: socket.socket) -> None:
+        has_room = self._has_room()
         try:
-            accepted = self.reactor.accept(listener, ACCEPT_BATCH, answer=self._has_room())
+            accepted = self.reactor.accept(listener, ACCEPT_BATCH, answer=has_room)
         except OSError as error:
             self._pause_accept(error)
             return
@@ -208,7 +209,7 @@ class Worker:
         for each in accepted:
             worker = self._server.least_loaded(self) if self._has_peers else self
             if worker is self:
-                self._adopt(each, now)
+                self._adopt(each, now, has_room)
             else:
                 worker.hand_over(each)
 
@@ -217,7 +218,7 @@ class Worker:
         count = self._server.connection_count() + ACCEPT_BATCH * self._server.worker_count
         return count <= self._max_connections and not self._max_per_address
 
-    def _adopt(self, accepted: Accepted, now: float) -> None:
+    def _adopt(self, accepted: Accepted, now: float, has_room: bool) -> None:
         fd, peer, came = accepted
         connection = Connection(self, fd, peer, now)
         self._connections.add(connection)
@@ -232,7 +233,7 @@ class Worker:
             self._count_by_peer[peer] += 1
         if self.is_draining:
             connection.drain(self.grace_s)
-        crowded = self._crowded(peer) if came is None else ""
+        crowded = "" if has_room or came is not None else self._crowded(peer)
         if crowded:
             connection.refuse(HTTPError(503, f"{crowded} has too many connections open.", close=True))
             return
