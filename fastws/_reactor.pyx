@@ -45,7 +45,8 @@ cdef enum:
     ARENA_BYTES = 2097152      # what all may read in one turn; only what is touched takes memory
     JOIN_BYTES = 4096          # responses up to this size are copied together
     QUEUE_MAX = 64             # answers in one sendmsg
-    FILE_BYTES = 2097152       # of a file to one connection in one turn; nginx: sendfile_max_chunk 2m
+    ANSWER_BYTES = 2097152     # of a file together with its head; nginx: sendfile_max_chunk 2m
+    FILE_BYTES = 524288        # of a file that goes on, in one turn: here less than 2 MiB costs half, see benchmarks/
     DURATION_BUCKETS = 13      # as many as events.DURATION_BOUNDS_S, and one for what took longer
     LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
 
@@ -578,7 +579,7 @@ cdef class Reactor:
         sent = self._send(fd, MSG_MORE)
         body.fd, body.offset, body.left = file, 0, answer.body_len
         if sent == <ssize_t>total:
-            fastws_send_file(fd, &body, FILE_BYTES)
+            fastws_send_file(fd, &body, ANSWER_BYTES)
             self._file_bytes += answer.body_len - body.left
             if not body.left:
                 close(file)
