@@ -107,7 +107,8 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("CacheSize", "cache_size_bytes", "SIZE", v.size(1024 * GIB), "64M",
             "Memory for finished responses; 0 sends every file from disk."),
         Directive("CacheMaxFile", "cache_max_file_bytes", "SIZE", v.size(GIB), "1M",
-            "Largest file that is kept in memory; larger ones go by sendfile."),
+            "Largest file whose ETag is a hash of its content; those of up to 256K are also kept in memory, while "
+            "larger ones go by sendfile."),
         Directive("MaxConnections", "max_connections", "COUNT", v.number(1, 1_000_000), "20000",
             "Open connections; one more gets 503. The limit of open files may be lower."),
         Directive("MaxConnectionsPerAddress", "max_connections_per_address", "COUNT", v.number(0, 1_000_000),
