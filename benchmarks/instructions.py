@@ -1,8 +1,8 @@
 """Instructions a request, counted by callgrind: the same number on every run, whatever else the machine does.
 
 ``python benchmarks/instructions.py [hit 404 range first whole] [--pure]`` prints what the process executes outside
-of the kernel for one request of each kind, from the bytes read to the access line. It needs valgrind. The requests
-come in over a socket pair, one after another, to a worker that runs in the main thread; this script's own client is
+of the kernel for one request of each kind, from the bytes read to the access line. It needs valgrind. Requests
+come over a socket pair, one by one, to a worker that runs in the main thread; this script's own client is
 counted too, and is most of what a hit shows.
 """
 
