@@ -235,6 +235,7 @@ class Worker:
             connection.drain(self.grace_s)
         crowded = "" if has_room or came is not None else self._crowded(peer)
         if crowded:
+            self.clock.tick()
             connection.refuse(HTTPError(503, f"{crowded} has too many connections open.", close=True))
             return
         self.timers.schedule(connection, now + self.keepalive_time_s)
