@@ -184,8 +184,11 @@ def test_abort_ends_a_stop_at_once(serve: Serve, root: Path) -> None:
 
 def test_worker_that_fails_while_draining_does_not_hold_up_the_end(serve: Serve, root: Path) -> None:
     server = serve("WorkerThreads 2", "DrainTimeout 3600")
-    with Client(server, receive_buffer=4096) as client:
+    with Client(server, receive_buffer=4096) as client, Client(server, receive_buffer=4096) as other:
         begin_download(client)
+        begin_download(other)
+        # A worker that has nothing to finish may have ended before it is told.
+        wait_until(lambda: [worker.load for worker in server._workers] == [1, 1], "one each")
         with stopping(server):
             for worker in server._workers:
                 worker.tell(lambda _: 1 / 0)

@@ -240,11 +240,24 @@ def test_unknown_user_ends_the_start_with_2_and_names_the_account(site: Path) ->
     assert "Traceback" not in done.stderr
 
 
+AS_ACCOUNT = ["setpriv", "--reuid", ACCOUNT, "--clear-groups"]
+
+
+@pytest.fixture
+def as_account() -> list[str]:
+    """What makes a command one of the account's."""
+    if not shutil.which("setpriv"):
+        pytest.skip("needs util-linux")
+    if subprocess.run([*AS_ACCOUNT, sys.executable, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"{ACCOUNT} may not run {sys.executable}")
+    return AS_ACCOUNT
+
+
 @as_root
-def test_user_that_cannot_be_become_ends_the_start(site: Path) -> None:
+def test_user_that_cannot_be_become_ends_the_start(site: Path, as_account: list[str]) -> None:
     site.chmod(0o777)
     configure(site, "User root")
-    done = start(site, prefix=["setpriv", "--reuid", ACCOUNT, "--clear-groups"])
+    done = start(site, prefix=as_account)
     assert done.returncode == 2
     assert "cannot become 'root'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -298,12 +311,11 @@ def test_the_warning_reaches_the_terminal(site: Path, line: str) -> None:
 
 
 @as_root
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs util-linux")
 @pytest.mark.parametrize("how", ["User", "started by another"])
-def test_nobody_else_is_warned(site: Path, how: str) -> None:
+def test_nobody_else_is_warned(site: Path, how: str, request: pytest.FixtureRequest) -> None:
     site.chmod(0o777)
     configure(site, *([f"User {ACCOUNT}"] if how == "User" else []))
-    prefix = ["setpriv", "--reuid", ACCOUNT, "--clear-groups"] if how != "User" else []
+    prefix = request.getfixturevalue("as_account") if how != "User" else []
     with running(site, prefix=prefix) as process:
         assert get(process.port, "/a.txt").status == 200
         process.signal(signal.SIGTERM)
