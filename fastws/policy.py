@@ -8,10 +8,6 @@ import re
 from .config import Config
 from .messages import Fields
 
-MEMO_SIZE = 4096
-"""Paths whose fields are remembered."""
-
-
 _NOSNIFF: Fields = (("X-Content-Type-Options", "nosniff"),)
 
 
@@ -22,17 +18,10 @@ class Policy:
         self._headers = [((name, value), glob_pattern(glob)) for name, value, glob in config.headers]
         self._cache_control = [(glob_pattern(glob), value) for glob, value in config.cache_control]
         self._redirects = config.redirects
-        self._memo: dict[str, Fields] = {}
 
     def fields(self, path: str) -> Fields:
         """Return Cache-Control and the configured fields for the decoded ``path``."""
-        fields = self._memo.get(path)
-        if fields is None:
-            fields = (*self._cache_fields(path), *self.header_fields(path))
-            if len(self._memo) >= MEMO_SIZE:
-                self._memo.clear()  # one step, whatever other threads are doing
-            self._memo[path] = fields
-        return fields
+        return (*self._cache_fields(path), *self.header_fields(path))
 
     def _cache_fields(self, path: str) -> Fields:
         value = next((value for pattern, value in self._cache_control if pattern.fullmatch(path)), "")

@@ -33,9 +33,10 @@ class Timers(Generic[T]):
         schedules itself again, so that a deadline put off a thousand times costs nothing a thousand times.
         """
         tick = int(deadline / TICK_S) + 1
-        if member.tick and member.tick <= tick:
-            return
-        self.cancel(member)
+        if member.tick:
+            if member.tick <= tick:
+                return
+            self.cancel(member)
         bucket = self._buckets.get(tick)
         if bucket is None:
             bucket = self._buckets[tick] = set()

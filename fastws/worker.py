@@ -215,8 +215,10 @@ class Worker:
 
     def _has_room(self) -> bool:
         """Tell whether all that the workers may accept in one turn is surely let in."""
-        count = self._server.connection_count() + ACCEPT_BATCH * self._server.worker_count
-        return count <= self._max_connections and not self._max_per_address
+        if self._max_per_address:
+            return False
+        count = self._server.connection_count() if self._has_peers else len(self._connections)
+        return count + ACCEPT_BATCH * self._server.worker_count <= self._max_connections
 
     def _adopt(self, accepted: Accepted, now: float, has_room: bool) -> None:
         fd, peer, came = accepted
