@@ -185,12 +185,13 @@ class Hammer(threading.Thread):
         with Client(self.server) as client:
             while not self.stopping.is_set():
                 for history in self.histories:
+                    at_rest = history.completed + 1  # as many bodies as there are while nothing changes
                     before = len(history.bodies)
                     try:
                         history.check(client)
                     except ProtocolError:
                         # A file that shrinks while it goes out by sendfile ends its connection.
-                        if len(history.bodies) == before == history.completed + 1:
+                        if len(history.bodies) == before == at_rest:
                             raise
                         return
                     self.asked += 1

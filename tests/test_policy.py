@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rawhttp import Client, get, put, thrice
 
-from fastws import Server, defaults, policy
-from fastws.policy import Policy, glob_pattern, is_hidden
+from fastws import Server, defaults, site
+from fastws.messages import Request
+from fastws.policy import glob_pattern, is_hidden
 
 Serve = Callable[..., Server]
 
@@ -66,12 +68,18 @@ def test_glob_matches_whole_paths(glob: str, path: str, matches: bool) -> None:
     assert bool(glob_pattern(glob).fullmatch(path)) is matches
 
 
-def test_memo_of_fields_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "MEMO_SIZE", 4)
-    rules = Policy(defaults(str(tmp_path)))
-    for number in range(50):
-        assert rules.fields(f"/{number}")[0] == ("Cache-Control", "no-cache")
-        assert len(rules._memo) <= 4
+def test_what_a_site_remembers_of_files_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "MEMO_SIZE", 4)
+    put(tmp_path, {f"{number}.png": b"picture" for number in range(50)})
+    answers = site.Site(defaults(str(tmp_path)), logging.getLogger("test"), replays=False, hidden=frozenset)
+    for number in [*range(50), *range(50)]:
+        response = answers.respond(Request("GET", f"/{number}.png", "HTTP/1.1", {"host": "x"}, 0))
+        assert response.status == 200
+        assert ("Cache-Control", "no-cache") in response.fields
+        assert response.file is not None
+        response.file.close()
+        assert 0 < len(answers._known) <= 4
+        assert 0 < len(answers._described) <= 4
 
 
 def test_first_matching_cache_control_decides(serve: Serve, root: Path) -> None:
