@@ -46,7 +46,7 @@ def _count(kind: str, count: int, root: str) -> None:
     worker = Worker(server, 0, side, server._site)
     client, ours = socket.socketpair()
     ours.setblocking(False)
-    worker._adopt((ours.detach(), "127.0.0.1", None), time.monotonic(), True)
+    worker._adopt((ours.detach(), "127.0.0.1"))
     path, fields = KINDS[kind]
     for number in range(count):
         client.send(f"GET {path.format(number=number)} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())

@@ -12,12 +12,16 @@ import os
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, ENOMEM, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close, read, write
 
+from ._accept cimport FASTWS_PEER_BYTES, fastws_accept
+from ._epoll cimport (
+    IDLE, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched, epoll_event, epoll_wait,
+)
 from ._hit cimport HitPredicate, Queued
 from ._line cimport fastws_text
 from ._lines cimport Lines
@@ -30,16 +34,11 @@ from .events import DURATION_BOUNDS_S, PartialSend, ReplayCounters
 
 cdef enum:
     # events.py names these; a test compares them.
-    ACCEPT, READ, WRITE, RESET, DONE, PARTIAL
-
-cdef enum:
-    IDLE, INPUT, OUTPUT
-
-cdef enum:
-    ROLE_NONE, ROLE_LISTENER, ROLE_CONNECTION, ROLE_WAKE
+    ACCEPT, READ, WRITE, RESET, DONE, PARTIAL, ARRIVE
 
 cdef enum:
     READY_MAX = 256            # events of one turn
+    ACCEPT_MAX = 64            # connections that are accepted in one turn
     RECEIVE_BYTES = 16384      # what one connection may read in one turn: as much as a request head may have
     BODY_BYTES = 65536         # and when it is in a body
     ARENA_BYTES = 2097152      # what all may read in one turn; only what is touched takes memory
@@ -51,6 +50,7 @@ cdef enum:
     LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
 
 cdef double[DURATION_BUCKETS - 1] _bounds_s = DURATION_BOUNDS_S
+cdef double KEEP_S = 0.1       # a connection that stays longer is Python's, whose timers know how long it may
 
 cdef struct Input:
     int fd
@@ -63,15 +63,15 @@ cdef class Reactor:
     side = "compiled"
     replays = True
 
-    cdef int _epoll, _wake
-    cdef Watched *_watched
-    cdef int _watched_room
+    cdef EpollSet _set
+    cdef int _wake
     cdef epoll_event _ready[READY_MAX]
     cdef Input _inputs[READY_MAX]
     cdef Found _found[READY_MAX]
     cdef int _found_count
     cdef bint _woken
-    cdef int _accept_most      # how many connections are accepted at once
+    cdef int _accept_most      # how many connections are accepted in a turn
+    cdef int _room             # how many may be kept
     cdef char *_arena
     cdef size_t _arena_used
     cdef uint64_t _turn
@@ -95,31 +95,29 @@ cdef class Reactor:
     cdef uint64_t _durations[DURATION_BUCKETS]
 
     def __cinit__(self):
-        self._epoll = self._wake = -1
-        self._accept_most = READY_MAX
+        self._wake = -1
+        self._accept_most = 1
         self._arena = <char *>malloc(ARENA_BYTES)
-        self._lines, self._table, self._hit = Lines(), Table(), HitPredicate()
-        self._epoll = epoll_create1(EPOLL_CLOEXEC)
-        self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._arena == NULL:
             raise MemoryError
-        if self._epoll < 0 or self._wake < 0:
-            raise OSError(errno, "epoll_create1 or eventfd failed")
-        self._watch(self._wake, NULL, ROLE_WAKE, EPOLLIN)
+        self._set, self._lines, self._table, self._hit = EpollSet(), Lines(), Table(), HitPredicate()
+        self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self._wake < 0:
+            raise OSError(errno, "eventfd failed")
         fastws_tick(&self._moment, self._lines.is_json)
+        _check(self._set.watch(self._wake, NULL, ROLE_WAKE, self._moment.now))
 
     def __dealloc__(self):
-        self.close()
-        free(self._watched)
+        if self._wake >= 0:
+            close(self._wake)
         free(self._arena)
 
     def close(self):
         """See ``backend.Reactor.close``."""
-        if self._epoll >= 0:
-            close(self._epoll)
+        self._set.close()
         if self._wake >= 0:
             close(self._wake)
-        self._epoll = self._wake = -1
+        self._wake = -1
 
     def configure(self, *, limits, methods, versions, size_t cache_bytes, str log_format, int default_codings):
         """See ``backend.Reactor.configure``."""
@@ -133,182 +131,88 @@ cdef class Reactor:
 
     # Watching
 
-    cdef bint _make_room(self, int fd) noexcept nogil:
-        """Have a record for ``fd``; False if there is no memory for it."""
-        cdef int room
-        cdef Watched *grown
-        if fd >= self._watched_room:
-            room = max(64, 2 * self._watched_room, fd + 1)
-            grown = <Watched *>realloc(self._watched, room * sizeof(Watched))
-            if grown == NULL:
-                return False
-            memset(&grown[self._watched_room], 0, (room - self._watched_room) * sizeof(Watched))
-            self._watched, self._watched_room = grown, room
-        return True
-
-    cdef int _watch(self, int fd, PyObject *owner, int role, uint32_t mask) except -1:
-        cdef epoll_event event
-        if fd < 0:
-            raise ValueError(f"Invalid file descriptor: {fd}")
-        if not self._make_room(fd):
-            raise MemoryError
-        self._watched[fd].owner = owner
-        self._watched[fd].role = role
-        self._watched[fd].interest = IDLE
-        self._watched[fd].generation += 1
-        self._watched[fd].active = self._moment.now
-        self._watched[fd].file.left = self._watched[fd].file_sent = 0
-        event.events = mask
-        event.data.u64 = (<uint64_t>self._watched[fd].generation << 32) | <uint32_t>fd
-        if epoll_ctl(self._epoll, EPOLL_CTL_ADD, fd, &event) < 0:
-            self._watched[fd].role = ROLE_NONE
-            raise OSError(errno, "epoll_ctl failed")
-        return 0
-
-    cdef Watched *_find_watched(self, int fd, int role) except NULL:
-        if not 0 <= fd < self._watched_room or self._watched[fd].role != role:
-            raise KeyError(fd)
-        return &self._watched[fd]
-
     def add_listener(self, int fd, owner):
         """See ``backend.Reactor.add_listener``."""
-        # One worker is woken for a new connection, not all of them.
-        self._watch(fd, <PyObject *>owner, ROLE_LISTENER, EPOLLIN | EPOLLEXCLUSIVE)
+        if fd < 0:
+            raise ValueError(f"Invalid file descriptor: {fd}")  # what a closed socket has
+        _check(self._set.watch(fd, <PyObject *>owner, ROLE_LISTENER, self._moment.now))
 
     def remove_listener(self, int fd):
         """See ``backend.Reactor.remove_listener``."""
-        self._find_watched(fd, ROLE_LISTENER).role = ROLE_NONE
-        epoll_ctl(self._epoll, EPOLL_CTL_DEL, fd, NULL)
+        self._set.find(fd, ROLE_LISTENER)
+        self._set.unwatch(fd)
 
-    def accept(self, listener, int limit, *, bint answer):
+    def accept(self, listener, int limit):
         """See ``backend.Reactor.accept``."""
         cdef int listener_fd = listener.fileno()
         cdef list accepted = []
-        cdef char peer[PEER_BYTES]
+        cdef char peer[FASTWS_PEER_BYTES]
         cdef int fd
-        if answer:
-            return self._accept_and_answer(listener_fd, limit)
         while len(accepted) < limit:
-            fd = _accept_one(listener_fd, peer)
+            with nogil:
+                fd = fastws_accept(listener_fd, peer)
             if fd < 0:
                 if errno == EAGAIN or accepted:
                     break
                 raise OSError(errno, os.strerror(errno))
-            accepted.append((fd, peer.decode("ascii"), None))
+            accepted.append((fd, peer.decode("ascii")))
         return accepted
-
-    cdef list _accept_and_answer(self, int listener_fd, int limit):
-        """Most clients' first request is there when their connection is accepted, and often it is their last.
-
-        As in a turn, everything is received before the first look at the file system.
-        """
-        cdef list kept = []
-        cdef int i, count = 0, failure = 0
-        cdef int most = min(limit, self._accept_most)
-        cdef uint64_t hits = self._hits
-        cdef Input *taken
-        with nogil:
-            self._arena_used = 0
-            while count < most and failure == 0:
-                failure = self._meet(listener_fd, &self._inputs[count])
-                count += failure == 0
-            # Where they come one by one, asking whether there is another costs more than being told at the next turn.
-            self._accept_most = min(2 * most, READY_MAX) if count == most else max(count, 1)
-            self._turn += 1
-            fastws_tick(&self._moment, self._lines.is_json)
-        if count == 0 and failure != EAGAIN:
-            raise OSError(failure, os.strerror(failure))
-        for i in range(count):
-            taken = &self._inputs[i]
-            self._found_count = 0
-            with nogil:
-                if taken.size:
-                    self._answer(taken.fd, taken.data, taken.size)
-            if self._found_count and (self._found[0].kind == RESET or (
-                self._found[0].kind == DONE and self._found[0].data_len == 0
-            )):
-                close(taken.fd)
-                continue
-            event = None
-            if self._found_count:
-                event = self._found[0].kind, self._event_data(&self._found[0])
-            elif taken.size:
-                event = READ, b""
-            kept.append((taken.fd, self._watched[taken.fd].peer[: self._watched[taken.fd].peer_len].decode(), event))
-        self._found_count = 0
-        self._measure(self._moment.now, hits)
-        return kept
-
-    cdef int _meet(self, int listener_fd, Input *taken) noexcept nogil:
-        """Accept one connection and read what has come with it; return 0, or the error of ``accept``."""
-        cdef char peer[PEER_BYTES]
-        cdef int fd = _accept_one(listener_fd, peer)
-        cdef ssize_t size = 0
-        if fd < 0:
-            return errno
-        if not self._make_room(fd):
-            close(fd)
-            return ENOMEM
-        self._name(&self._watched[fd], peer, strlen(peer))
-        taken.fd, taken.data = fd, self._arena + self._arena_used
-        if ARENA_BYTES - self._arena_used >= RECEIVE_BYTES:
-            size = recv(fd, self._arena + self._arena_used, RECEIVE_BYTES, MSG_DONTWAIT)
-        taken.size = max(size, <ssize_t>0)  # an end or an error will be found again
-        self._arena_used += taken.size
-        return 0
-
-    cdef void _name(self, Watched *watched, const char *peer, size_t size) noexcept nogil:
-        watched.peer_len = <uint32_t>min(size, <size_t>PEER_BYTES)
-        memcpy(watched.peer, peer, watched.peer_len)
 
     def add(self, int fd, owner, str peer):
         """See ``backend.Reactor.add``."""
         cdef Py_ssize_t size
         cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
-        self._watch(fd, <PyObject *>owner, ROLE_CONNECTION, EPOLLIN)
-        self._name(&self._watched[fd], text, size)
+        if self._set.keeps(fd):
+            self._set.own(fd, <PyObject *>owner)
+            return
+        _check(self._set.watch(fd, <PyObject *>owner, ROLE_CONNECTION, self._moment.now))
+        self._set.name(fd, text, size)
 
     def remove(self, int fd):
         """See ``backend.Reactor.remove``."""
-        # Closing takes the descriptor out of the epoll set; events on their way have an old generation.
-        cdef Watched *watched = self._find_watched(fd, ROLE_CONNECTION)
-        watched.role, watched.owner = ROLE_NONE, NULL
-        watched.generation += 1
+        self._set.find(fd, ROLE_CONNECTION)
+        self._set.forget(fd)
+
+    def keep(self, int fd, str peer):
+        """See ``backend.Reactor.keep``."""
+        cdef Py_ssize_t size
+        cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
+        return self._set.keep(fd, text, size, self._moment.now)
+
+    @property
+    def kept(self):
+        """See ``backend.Reactor.kept``."""
+        return self._set.kept_count
+
+    def take_kept(self):
+        """See ``backend.Reactor.take_kept``."""
+        return self._set.list_kept()
 
     def set_interest(self, int fd, int interest):
         """See ``backend.Reactor.set_interest``."""
-        cdef Watched *watched = self._find_watched(fd, ROLE_CONNECTION)
-        cdef epoll_event event
-        cdef int before = watched.interest
-        watched.interest = interest
-        if (before == OUTPUT) == (interest == OUTPUT):
-            return
-        event.events = EPOLLOUT if interest == OUTPUT else EPOLLIN
-        event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd
-        if epoll_ctl(self._epoll, EPOLL_CTL_MOD, fd, &event) < 0:
-            raise OSError(errno, "epoll_ctl failed")
+        _check(self._set.set_interest(self._set.find(fd, ROLE_CONNECTION), fd, interest))
 
     def transfer(self, int fd, int file, long long offset, size_t length):
         """See ``backend.Reactor.transfer``."""
-        cdef Watched *watched = self._find_watched(fd, ROLE_CONNECTION)
-        self.set_interest(fd, OUTPUT)
+        cdef Watched *watched = self._set.find(fd, ROLE_CONNECTION)
+        _check(self._set.set_interest(watched, fd, OUTPUT))
         watched.file.fd, watched.file.offset, watched.file.left = file, offset, length
         watched.file_sent = 0
 
     def transferred(self, int fd):
         """See ``backend.Reactor.transferred``."""
-        return self._find_watched(fd, ROLE_CONNECTION).file_sent
+        return self._set.find(fd, ROLE_CONNECTION).file_sent
 
     def end_transfer(self, int fd):
         """See ``backend.Reactor.end_transfer``."""
-        cdef Watched *watched = self._find_watched(fd, ROLE_CONNECTION)
+        cdef Watched *watched = self._set.find(fd, ROLE_CONNECTION)
         cdef size_t sent = watched.file_sent
         watched.file.left = watched.file_sent = 0
         return sent
 
     def last_activity(self, int fd):
         """See ``backend.Reactor.last_activity``."""
-        return self._find_watched(fd, ROLE_CONNECTION).active
+        return self._set.find(fd, ROLE_CONNECTION).active
 
     def wake(self):
         """See ``backend.Reactor.wake``."""
@@ -318,8 +222,9 @@ cdef class Reactor:
 
     # One turn after another
 
-    def wait(self, double deadline):
+    def wait(self, double deadline, int room=0):
         """See ``backend.Reactor.wait``."""
+        self._room = room
         self._table.bury()
         with nogil:
             self._run(deadline)
@@ -327,18 +232,22 @@ cdef class Reactor:
 
     cdef void _run(self, double deadline) noexcept nogil:
         cdef int count
-        cdef double left
+        cdef double left, until
         self._woken = False
         self._found_count = 0
         fastws_look_at_clock(&self._moment)  # Python may have taken its time
         while True:
-            left = min(deadline - self._moment.now, LONGEST_WAIT_S)
+            until = deadline
+            if self._set.oldest >= 0:
+                until = min(until, self._set.records[self._set.oldest].kept_since + KEEP_S)
+            left = min(until - self._moment.now, LONGEST_WAIT_S)
             # Rounded up: a wait that ends a moment before its deadline would be repeated at once.
-            count = epoll_wait(self._epoll, self._ready, READY_MAX, <int>(left * 1000) + 1 if left > 0 else 0)
+            count = epoll_wait(self._set.fd, self._ready, READY_MAX, <int>(left * 1000) + 1 if left > 0 else 0)
             self._turn += 1
             fastws_tick(&self._moment, self._lines.is_json)
             if count > 0:
                 self._take_turn(count)
+            self._hand_over_old()
             if self._found_count or self._woken or self._moment.now >= deadline or self._lines.is_full():
                 return
 
@@ -356,7 +265,7 @@ cdef class Reactor:
         self._arena_used = 0  # the turn before this one left nothing to report
         for i in range(count):
             fd = <int><uint32_t>self._ready[i].data.u64
-            watched = &self._watched[fd]
+            watched = &self._set.records[fd]
             if watched.generation != <uint32_t>(self._ready[i].data.u64 >> 32):
                 continue
             if watched.role == ROLE_CONNECTION and watched.interest != OUTPUT:
@@ -364,13 +273,41 @@ cdef class Reactor:
             elif watched.role == ROLE_CONNECTION:
                 self._write(fd, watched)
             elif watched.role == ROLE_LISTENER:
-                self._find(fd, ACCEPT, NULL, 0)
+                self._accept(fd)
             elif watched.role == ROLE_WAKE:
                 self._woken = True
                 read(fd, &wakes, sizeof(wakes))
         for i in range(inputs):
             self._answer(self._inputs[i].fd, self._inputs[i].data, self._inputs[i].size)
         self._measure(begun, hits)
+
+    cdef void _accept(self, int listener) noexcept nogil:
+        """Accept and keep connections; report those for which there is no room, and errors."""
+        cdef char peer[FASTWS_PEER_BYTES]
+        cdef int fd, count = 0, most = self._accept_most
+        while count < most and self._set.kept_count < self._room:
+            fd = fastws_accept(listener, peer)
+            if fd < 0 and errno == EAGAIN:
+                self._accept_most = max(count, 1)
+                return
+            if fd < 0:
+                break
+            if not self._set.keep(fd, peer, strlen(peer), self._moment.now):
+                close(fd)  # the next one will not be watched either, and Python will say so
+                break
+            count += 1
+        if count < most:
+            self._find(listener, ACCEPT, NULL, 0)
+        else:
+            # Where they come one by one, asking whether there is another costs more than the next turn's event.
+            self._accept_most = min(2 * most, ACCEPT_MAX)
+
+    cdef void _hand_over_old(self) noexcept nogil:
+        """Report the connections that stayed for KEEP_S."""
+        while self._set.oldest >= 0 and self._found_count < READY_MAX:
+            if self._moment.now - self._set.records[self._set.oldest].kept_since < KEEP_S:
+                break
+            self._find(self._set.oldest, ARRIVE, NULL, 0)
 
     cdef void _measure(self, double begun, uint64_t hits) noexcept nogil:
         """Count the answers that came after the first ``hits`` as having taken all the time since ``begun``: one
@@ -396,11 +333,13 @@ cdef class Reactor:
             return 0  # it is still ready at the next turn
         size = recv(fd, data, room, MSG_DONTWAIT)
         if size < 0:
-            if errno != EAGAIN and errno != EINTR:
+            if errno != EAGAIN and errno != EINTR and not self._set.drop(fd):
                 self._find(fd, RESET, NULL, 0)
             return 0
         watched.active = self._moment.now
         self._arena_used += size
+        if size == 0 and self._set.drop(fd):
+            return 0
         if size == 0 or watched.interest != IDLE:
             self._find(fd, READ, data, size)
             return 0
@@ -419,8 +358,9 @@ cdef class Reactor:
     cdef Found *_find(self, int fd, int kind, const char *data, size_t size) noexcept nogil:
         cdef Found *found = &self._found[self._found_count]
         self._found_count += 1
+        self._set.let_go(fd)  # Python is about to have it
         found.fd, found.kind, found.data, found.data_len = fd, kind, data, size
-        found.generation, found.file = self._watched[fd].generation, -1
+        found.generation, found.file = self._set.records[fd].generation, -1
         return found
 
     def replay(self, int fd, bytes data not None):
@@ -429,7 +369,7 @@ cdef class Reactor:
         cdef size_t size = len(data)
         cdef uint64_t hits = self._hits
         cdef double begun
-        self._find_watched(fd, ROLE_CONNECTION)
+        self._set.find(fd, ROLE_CONNECTION)
         self._turn += 1  # a look at the files for these bytes, which were read after the last one
         self._found_count = 0
         with nogil:
@@ -449,13 +389,20 @@ cdef class Reactor:
         try:
             for i in range(self._found_count):
                 found = &self._found[i]
-                events.append((<object>self._watched[found.fd].owner, found.kind, self._event_data(found)))
+                events.append(self._event(found))
         except BaseException:
             for i in range(self._found_count):  # the files that nobody will hear of
                 if self._found[i].file >= 0:
                     close(self._found[i].file)
             raise
         return events
+
+    cdef tuple _event(self, Found *found):
+        cdef PyObject *owner = self._set.records[found.fd].owner
+        if owner != NULL:
+            return <object>owner, found.kind, self._event_data(found)
+        came = None if found.kind == ARRIVE else (found.kind, self._event_data(found))
+        return (found.fd, self._set.peer_of(found.fd)), ARRIVE, came
 
     cdef object _event_data(self, Found *found):
         if found.kind == READ or found.kind == DONE:
@@ -514,7 +461,8 @@ cdef class Reactor:
         if self._queued and not self._flush(fd, data + size):
             return
         if closes:
-            self._find(fd, DONE, data + offset, size - offset)
+            if offset < size or not self._set.drop(fd):
+                self._find(fd, DONE, data + offset, size - offset)
         elif offset < size:
             self._find(fd, READ, data + offset, size - offset)
 
@@ -544,7 +492,8 @@ cdef class Reactor:
         if sent < 0 and errno != EAGAIN and errno != EINTR:
             for i in range(self._queued):
                 self._record(fd, &self._queue[i], 0)
-            self._find(fd, RESET, NULL, 0)
+            if not self._set.drop(fd):
+                self._find(fd, RESET, NULL, 0)
             return False
         sent = max(sent, 0)
         for i in range(self._queued):
@@ -617,7 +566,7 @@ cdef class Reactor:
         self._hits += 1
         self._hits_not_modified += answer.status == 304
         self._hit_bytes += body_sent
-        peer.data, peer.size = self._watched[fd].peer, self._watched[fd].peer_len
+        peer.data, peer.size = self._set.records[fd].peer, self._set.records[fd].peer_len
         line.data, line.size = answer.line, answer.line_len
         referer.data, referer.size = answer.referer, answer.referer_len
         agent.data, agent.size = answer.agent, answer.agent_len
@@ -665,22 +614,8 @@ cdef class Reactor:
         )
 
 
-cdef int _accept_one(int listener_fd, char *peer) noexcept nogil:
-    """Accept a connection and write its address to ``peer``, PEER_BYTES; -1 with errno if there is none."""
-    cdef sockaddr_storage address
-    cdef socklen_t size
-    cdef int fd
-    while True:
-        size = sizeof(address)
-        fd = accept4(listener_fd, <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
-        if fd >= 0 or (errno != ECONNABORTED and errno != EINTR):  # those were gone before they were accepted
-            break
-    if fd < 0:
-        return -1
-    if address.ss_family == AF_INET:
-        inet_ntop(AF_INET, &(<sockaddr_in *>&address).sin_addr, peer, PEER_BYTES)
-    elif address.ss_family == AF_INET6:
-        inet_ntop(AF_INET6, &(<sockaddr_in6 *>&address).sin6_addr, peer, PEER_BYTES)
-    else:
-        memcpy(peer, b"unix:", 6)
-    return fd
+cdef int _check(int error) except -1:
+    """Raise the ``OSError`` of ``error``, if it is one."""
+    if error:
+        raise OSError(error, os.strerror(error))
+    return 0

@@ -77,7 +77,7 @@ class Reactor:
         """See ``backend.Reactor.remove_listener``."""
         self._selector.unregister(fd)
 
-    def accept(self, listener: socket.socket, limit: int, *, answer: bool) -> Sequence[Accepted]:
+    def accept(self, listener: socket.socket, limit: int) -> Sequence[Accepted]:
         """See ``backend.Reactor.accept``."""
         accepted: list[Accepted] = []
         while len(accepted) < limit:
@@ -93,8 +93,21 @@ class Reactor:
                 break
             sock.setblocking(False)
             peer = address[0].partition("%")[0] if isinstance(address, tuple) else "unix:"
-            accepted.append((sock.detach(), peer, None))
+            accepted.append((sock.detach(), peer))
         return accepted
+
+    def keep(self, fd: int, peer: str) -> bool:
+        """Nothing is kept on this side."""
+        return False
+
+    @property
+    def kept(self) -> int:
+        """Nothing is kept on this side."""
+        return 0
+
+    def take_kept(self) -> Sequence[Accepted]:
+        """Nothing is kept on this side."""
+        return ()
 
     def add(self, fd: int, owner: object, peer: str) -> None:
         """See ``backend.Reactor.add``."""
@@ -129,7 +142,7 @@ class Reactor:
         """See ``backend.Reactor.last_activity``."""
         return self._watched[fd].active
 
-    def wait(self, deadline: float) -> Sequence[Event]:
+    def wait(self, deadline: float, room: int = 0) -> Sequence[Event]:
         """See ``backend.Reactor.wait``."""
         now = time.monotonic()
         ready = self._selector.select(max(0.0, deadline - now))

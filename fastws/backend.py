@@ -63,7 +63,8 @@ class Parser(Protocol):
 class Reactor(Protocol):
     """Readiness of one worker's sockets, and on the compiled side the answers that are replayed to them.
 
-    It watches descriptors and never closes one. Only ``wake`` may be called from another thread.
+    It watches descriptors, and closes none but those of connections that it keeps: accepted, and not yet given to
+    Python. Only ``wake`` may be called from another thread.
     """
 
     @property
@@ -100,16 +101,30 @@ class Reactor(Protocol):
     def remove_listener(self, fd: int) -> None:
         """Report it no longer."""
 
-    def accept(self, listener: socket.socket, limit: int, *, answer: bool) -> Sequence[Accepted]:
-        """Accept at most ``limit`` connections, and return those that are to be added.
+    def accept(self, listener: socket.socket, limit: int) -> Sequence[Accepted]:
+        """Accept at most ``limit`` connections, which are to be added or kept. Any thread may call.
 
-        With ``answer`` the reactor may read from them and answer; those that wanted no more it closes and leaves
-        out. Without, any thread may call. Raises ``OSError`` if the first cannot be accepted although it waits,
-        such as for want of descriptors.
+        Raises ``OSError`` if the first cannot be accepted although it waits, such as for want of descriptors.
         """
 
+    def keep(self, fd: int, peer: str) -> bool:
+        """Keep an accepted connection: watch, answer and close it, until ``ARRIVE`` passes it to Python.
+
+        That is when it needs Python, or has stayed for a moment. False: it is to be added.
+        """
+
+    @property
+    def kept(self) -> int:
+        """How many connections it keeps, those included that ``wait`` has just reported. Any thread may ask."""
+
+    def take_kept(self) -> Sequence[Accepted]:
+        """Return the connections that it keeps, which are to be added now."""
+
     def add(self, fd: int, owner: object, peer: str) -> None:
-        """Watch the connection ``fd`` with interest ``IDLE``; ``peer`` is the address for access lines."""
+        """Watch the connection ``fd`` with interest ``IDLE``, or keep it no longer; ``peer`` is for access lines.
+
+        Raises ``OSError`` if it cannot be watched.
+        """
 
     def remove(self, fd: int) -> None:
         """Forget the connection; its owner closes ``fd`` right after."""
@@ -133,9 +148,10 @@ class Reactor(Protocol):
     def last_activity(self, fd: int) -> float:
         """Return the ``time.monotonic()`` second of the last replayed answer or read on ``fd``."""
 
-    def wait(self, deadline: float) -> Sequence[Event]:
+    def wait(self, deadline: float, room: int = 0) -> Sequence[Event]:
         """Return what needs Python, at ``deadline`` (``time.monotonic()`` seconds) at the latest.
 
+        While it keeps fewer than ``room`` connections it may accept and keep others without reporting ``ACCEPT``.
         Returns early, perhaps with nothing, when woken or when the access log's buffer is full.
         """
 
@@ -185,7 +201,7 @@ class Reactor(Protocol):
         """Return what was counted of replayed answers. Any thread may ask; the numbers are of about now."""
 
     def close(self) -> None:
-        """Release what the reactor itself holds."""
+        """Release what the reactor itself holds, and close the connections that it keeps."""
 
 
 class ReactorFactory(Protocol):

@@ -35,7 +35,7 @@ class Connection:
         "_response", "_scanned", "_since", "_sock", "_transmission", "_worker", "fd", "peer", "state", "tick",
     )  # fmt: skip
 
-    def __init__(self, worker: Worker, fd: int, peer: str, now: float) -> None:
+    def __init__(self, worker: Worker, fd: int, peer: str) -> None:
         self._worker = worker
         self._sock: socket.socket | None = None
         self.fd = fd
@@ -44,7 +44,7 @@ class Connection:
         self.tick = 0
         self._buffer = b""
         self._scanned = 0
-        self._since = now  # when the present state began, or its transfer was looked at
+        self._since = 0.0  # when the present state began, or its transfer was looked at; 0: never yet
         self._mark: int | None = None  # the bytes transferred until then, None at the start of an answer
         self._asked_at = 0.0  # when the request's head was complete
         self._request: Request | None = None

@@ -17,6 +17,10 @@ DONE = 4
 PARTIAL = 5
 """Event: a replayed answer did not fit the socket; data is a ``PartialSend``."""
 
+ARRIVE = 6
+"""Event: a connection that the reactor has kept is Python's from now on. Owner is its ``Accepted``, data the
+(kind, data) of what has come to pass, None if it has only stayed for a while."""
+
 IDLE = 0
 """Interest: between requests, where a hit may be answered; a ``READ`` otherwise."""
 INPUT = 1
@@ -48,10 +52,9 @@ Event = tuple[Any, int, Any]
 """(owner, kind, data); owner is the object that was given to ``add`` or ``add_listener``."""
 
 
-Accepted = tuple[int, str, tuple[int, Any] | None]
-"""(non-blocking descriptor, peer address, what came with it) of a connection; the peer of a Unix-domain socket is
-``unix:``. What came is (kind, data) as in an event, ``READ`` without data if it has been answered; None if nothing
-was read yet."""
+Accepted = tuple[int, str]
+"""(non-blocking descriptor, peer address) of a connection without an owner; the peer of a Unix-domain socket is
+``unix:``."""
 
 DURATION_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 """Upper bounds of the buckets by which answers are counted, from a complete request head to the last byte sent."""

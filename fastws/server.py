@@ -262,7 +262,7 @@ class Server:
         """Hand over what waits, and no more than a queue holds: a socket that others keep open fills up again."""
         left = BACKLOG
         try:
-            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH, answer=False)):
+            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH)):
                 left -= len(accepted)
                 for each in accepted:
                     self.least_loaded(first).hand_over(each)

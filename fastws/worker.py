@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .accepting import Accepting
 from .backend import Backend
 from .clock import Clock
 from .config import Config
 from .connection import Connection
 from .errors import HTTPError
-from .events import ACCEPT, DONE, PARTIAL, READ, RESET, WRITE, Accepted
+from .events import ACCEPT, ARRIVE, DONE, PARTIAL, READ, RESET, WRITE, Accepted
 from .messages import Limits, Publication, Request, Response
 from .negotiation import codings_number, preferred_codings
 from .states import State
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
 
 ACCEPT_BATCH = 64
 """Connections accepted in one turn, so that a flood of them does not starve those that are open."""
-
-ACCEPT_SAY_S = 10.0
-"""How often it is said that accepting rests."""
-
-ACCEPT_PAUSE_S = 0.1
-"""How long accepting rests when the process is out of descriptors."""
 
 FLUSH_S = 0.9
 """How often the access log is written out; at least every second is promised."""
@@ -67,9 +62,7 @@ class Worker:
         self._configure(config)
         self._arrivals: collections.deque[Accepted] = collections.deque()
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
-        self._listeners: tuple[socket.socket, ...] = ()
-        self._resume_accept_at: float | None = None
-        self._say_again_at = 0.0
+        self._accepting = Accepting(self.reactor, self.logger)
         self._flush_at = time.monotonic() + FLUSH_S
         self._is_stopping = self._has_ended = False
         self.grace_s = 0.0
@@ -101,15 +94,13 @@ class Worker:
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
         """Begin to serve what ``listeners`` accept."""
-        self._listeners = tuple(listeners)
-        for listener in self._listeners:
-            self.reactor.add_listener(listener.fileno(), listener)
+        self._accepting.watch(listeners)
         self._thread.start()
 
     @property
     def load(self) -> int:
         """How many connections this worker has or is about to have."""
-        return len(self._connections) + len(self._arrivals)
+        return len(self._connections) + len(self._arrivals) + self.reactor.kept
 
     def connections_from(self, peer: str) -> int:
         """Return how many of this worker's connections have the address ``peer``; 0 if there is no limit."""
@@ -157,15 +148,17 @@ class Worker:
         reactor = self.reactor
         while not self._is_stopping:
             deadline = self._next_deadline()
-            for owner, kind, data in reactor.wait(deadline):
+            for owner, kind, data in reactor.wait(deadline, self._room()):
                 if kind == ACCEPT:
                     self._accept(owner)
+                elif kind == ARRIVE:
+                    self._arrive(owner, data)
                 else:
                     self._handle(owner, kind, data)
             while self._tasks:
                 self._tasks.popleft()(self)
             while self._arrivals:
-                self._adopt(self._arrivals.popleft(), time.monotonic(), False)
+                self._take(self._arrivals.popleft(), self._has_room())
             now = time.monotonic()
             if now >= deadline or reactor.log_is_full:
                 self._keep_time(now)
@@ -183,15 +176,14 @@ class Worker:
             connection.close()
 
     def _next_deadline(self) -> float:
-        deadline = min(self._flush_at, self.timers.next_deadline())
-        return deadline if self._resume_accept_at is None else min(deadline, self._resume_accept_at)
+        return min(self._flush_at, self.timers.next_deadline(), self._accepting.resume_at)
 
     def _keep_time(self, now: float) -> None:
         self.clock.tick()
         for connection in self.timers.pop_due(now):
             connection.on_timeout(now)
-        if self._resume_accept_at is not None and now >= self._resume_accept_at:
-            self._resume_accept()
+        if now >= self._accepting.resume_at:
+            self._accepting.resume()
         if now >= self._flush_at or self.reactor.log_is_full:
             self._server.access_log.write(self.reactor.take_log())
             self._flush_at = now + FLUSH_S
@@ -201,48 +193,71 @@ class Worker:
     def _accept(self, listener: socket.socket) -> None:
         has_room = self._has_room()
         try:
-            accepted = self.reactor.accept(listener, ACCEPT_BATCH, answer=has_room)
+            accepted = self.reactor.accept(listener, ACCEPT_BATCH)
         except OSError as error:
-            self._pause_accept(error)
+            self._accepting.rest(error, time.monotonic())
             return
-        now = time.monotonic()
         for each in accepted:
-            worker = self._server.least_loaded(self) if self._has_peers else self
+            worker = self._server.least_loaded(self)
             if worker is self:
-                self._adopt(each, now, has_room)
+                self._take(each, has_room)
             else:
                 worker.hand_over(each)
 
+    def _take(self, accepted: Accepted, has_room: bool) -> None:
+        """Have the reactor keep a new connection, if it does that and all are let in."""
+        if not has_room:
+            self._admit(accepted)
+        elif not self.reactor.keep(*accepted):
+            self._adopt(accepted)
+
+    def _arrive(self, accepted: Accepted, came: tuple[int, Any] | None) -> None:
+        """Own a connection that the reactor has kept."""
+        connection = self._adopt(accepted)
+        if connection is not None and came is not None:
+            self._handle(connection, *came)
+
+    def _room(self) -> int:
+        """Return how many connections the reactor may accept and keep.
+
+        None where Python has to decide about each: which of several workers gets it, how many its address has.
+        """
+        if self._has_peers or self._max_per_address:
+            return 0
+        return self._max_connections - len(self._connections)
+
     def _has_room(self) -> bool:
         """Tell whether all that the workers may accept in one turn is surely let in."""
-        if self._max_per_address:
+        if self._max_per_address or self.is_draining:
             return False
-        count = self._server.connection_count() if self._has_peers else len(self._connections)
+        count = self._server.connection_count() if self._has_peers else self.load
         return count + ACCEPT_BATCH * self._server.worker_count <= self._max_connections
 
-    def _adopt(self, accepted: Accepted, now: float, has_room: bool) -> None:
-        fd, peer, came = accepted
-        connection = Connection(self, fd, peer, now)
-        self._connections.add(connection)
+    def _admit(self, accepted: Accepted) -> None:
+        """Own a connection, or refuse it where there are too many."""
+        connection = self._adopt(accepted)
+        crowded = self._crowded(accepted[1])
+        if crowded and connection is not None:
+            self.clock.tick()
+            connection.refuse(HTTPError(503, f"{crowded} has too many connections open.", close=True))
+
+    def _adopt(self, accepted: Accepted) -> Connection | None:
+        fd, peer = accepted
+        connection = Connection(self, fd, peer)
         try:
             self.reactor.add(fd, connection, peer)
         except OSError as error:
             self.logger.error("a connection from %s cannot be watched: %s", peer, error)
-            self._connections.discard(connection)
-            _drop(accepted)
-            return
+            os.close(fd)
+            return None
+        self._connections.add(connection)
         if self._max_per_address:
             self._count_by_peer[peer] += 1
         if self.is_draining:
             connection.drain(self.grace_s)
-        crowded = "" if has_room or came is not None else self._crowded(peer)
-        if crowded:
-            self.clock.tick()
-            connection.refuse(HTTPError(503, f"{crowded} has too many connections open.", close=True))
-            return
-        self.timers.schedule(connection, now + self.keepalive_time_s)
-        if came is not None and came != (READ, b""):
-            self._handle(connection, *came)
+        else:
+            self.timers.schedule(connection, self.reactor.last_activity(fd) + self.keepalive_time_s)
+        return connection
 
     def _crowded(self, peer: str) -> str:
         """Return who has more connections than the configuration allows, the new one included, or ''.
@@ -257,22 +272,6 @@ class Worker:
         if most and peer != "unix:" and self._server.connections_from(peer) > most:
             return "Your address"
         return ""
-
-    def _pause_accept(self, error: OSError) -> None:
-        """Rest for a moment: a listener stays readable, so that waiting for it would spin."""
-        now = time.monotonic()
-        if now >= self._say_again_at:
-            self._say_again_at = now + ACCEPT_SAY_S
-            self.logger.error("accepting rests: %s", error.strerror)
-        if self._resume_accept_at is None:
-            for listener in self._listeners:
-                self.reactor.remove_listener(listener.fileno())
-        self._resume_accept_at = now + ACCEPT_PAUSE_S
-
-    def _resume_accept(self) -> None:
-        self._resume_accept_at = None
-        for listener in self._listeners:
-            self.reactor.add_listener(listener.fileno(), listener)
 
     def forget(self, connection: Connection) -> None:
         """Take a connection that is being closed out of everything."""
@@ -340,28 +339,24 @@ class Worker:
     def adopt(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> None:
         """Serve by another configuration from the next request on."""
         self.site = site
+        self._adopt_kept()  # they may have to be counted by address from now on
         self._configure(config)
         if not self.is_draining:
-            self._watch(listeners)
-
-    def _watch(self, listeners: Sequence[socket.socket]) -> None:
-        if self._resume_accept_at is None:
-            for listener in self._listeners:
-                if listener not in listeners:
-                    self.reactor.remove_listener(listener.fileno())
-            for listener in listeners:
-                if listener not in self._listeners:
-                    self.reactor.add_listener(listener.fileno(), listener)
-        self._listeners = tuple(listeners)
+            self._accepting.watch(listeners)
 
     def drain(self, grace_s: float) -> None:
         """Accept no more, and end with the last connection; an idle one has ``grace_s`` for a last request."""
         self.is_draining = True
-        self._watch(())
+        self._accepting.watch(())
         self.reactor.drain()
         self.grace_s = grace_s
         for connection in list(self._connections):
             connection.drain(grace_s)
+        self._adopt_kept()
+
+    def _adopt_kept(self) -> None:
+        for accepted in self.reactor.take_kept():
+            self._adopt(accepted)
 
     def finish(self) -> None:
         """Nothing more will be handed over: end with the last connection."""
@@ -386,12 +381,4 @@ class Worker:
                 accepted = self._arrivals.popleft()
             except IndexError:
                 return
-            _drop(accepted)
-
-
-def _drop(accepted: Accepted) -> None:
-    """Close a connection that was accepted and will not be served, and the file that it was being sent."""
-    fd, _, came = accepted
-    os.close(fd)
-    if came is not None and came[0] == PARTIAL and came[1].file >= 0:
-        os.close(came[1].file)
+            os.close(accepted[0])

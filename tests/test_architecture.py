@@ -31,13 +31,13 @@ ROWS = (
     "conditional framing",
     "target",
     # twins
-    "_scan _line _moment _sendfile",
-    "_fields _lines _table",
+    "_accept _scan _line _moment _sendfile",
+    "_epoll _fields _lines _table",
     "_hit",
     "_parser _parser_py _reactor _reactor_py",
     "backend",
     # resources
-    "accesslog clock files listener privileges systemd tally timers transmit",
+    "accepting accesslog clock files listener privileges systemd tally timers transmit",
     "auth compression errorhandlers listing representation",
     "variants",
     "locate status",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fastws import load, worker
+from fastws import accepting, load
 from fastws.framing import CHUNK_LINE_BYTES
 from fastws.messages import Limits
 from fastws.ranges import MAX_RANGES
@@ -32,7 +32,7 @@ def test_limits_are_as_the_page_says() -> None:
     assert bounds["request head"] == f"{limits.head_bytes >> 10} KiB, {limits.field_count} fields"
     assert bounds["line of a chunked body"] == f"{CHUNK_LINE_BYTES} bytes"
     assert bounds["ranges in a request"] == f"{MAX_RANGES}"
-    assert f"rests for {worker.ACCEPT_PAUSE_S} s" in DESIGN
+    assert f"rests for {accepting.PAUSE_S} s" in DESIGN
 
 
 def test_deployment_example_is_a_right_configuration(tmp_path: Path) -> None:

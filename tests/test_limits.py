@@ -186,6 +186,13 @@ def test_idle_connection_is_closed_after_keepalive_time_and_logged_once(serve: S
 # How many
 
 
+@pytest.fixture
+def opened() -> Iterator[contextlib.ExitStack]:
+    """Whoever enters here is closed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
 def test_connection_beyond_max_connections_is_503_closed_and_logged(serve: Serve, root: Path) -> None:
     server = serve("MaxConnections 2", "ErrorLog errors.txt")
     with Client(server) as one, Client(server) as two:
@@ -195,19 +202,40 @@ def test_connection_beyond_max_connections_is_503_closed_and_logged(serve: Serve
     check_logged(server, "503 The server has too many connections open")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_connections_up_to_the_limit_are_let_in_and_no_more(
+    serve: Serve, root: Path, opened: contextlib.ExitStack, threads: int
+) -> None:
+    """Far from the limit the compiled reactor keeps them, near it Python looks at each."""
+    most = 64 * threads + 20
+    server = serve(f"MaxConnections {most}", f"WorkerThreads {threads}")
+    clients = [opened.enter_context(Client(server)) for _ in range(most)]
+    assert {client.get("/a.txt").status for client in clients} == {200}
+    assert server.connection_count() == most
+    refused(server, request("/a.txt"), 503)
+    clients.pop().sock.close()
+    wait_until(lambda: server.connection_count() == most - 1)
+    assert get(server, "/a.txt").status == 200
+
+
+def test_connections_of_a_moment_ago_are_counted_when_a_reload_limits_them(
+    serve: Serve, root: Path, opened: contextlib.ExitStack
+) -> None:
+    server = serve()
+    clients = [opened.enter_context(Client(server)) for _ in range(3)]
+    wait_until(lambda: server.connection_count() == 3)
+    server.reload(lambda: server.config.with_overrides(max_connections_per_address=3))
+    assert server.connections_from("127.0.0.1") == 3
+    refused(server, request("/a.txt"), 503)
+    assert {client.get("/a.txt").status for client in clients} == {200}
+
+
 def connect_from(source: str, server: Server) -> Client:
     """A client whose address is ``source``, one of the loopback network."""
     client = Client.__new__(Client)
     client.sock = socket.create_connection(("127.0.0.1", server.port), 20, source_address=(source, 0))
     client.buffer = b""
     return client
-
-
-@pytest.fixture
-def opened() -> Iterator[contextlib.ExitStack]:
-    """Whoever enters here is closed at the end."""
-    with contextlib.ExitStack() as stack:
-        yield stack
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 from conftest import PURE_ONLY
-from rawhttp import TIMEOUT_S, Client, put, request, settle, wait_until
+from rawhttp import TIMEOUT_S, Client, open_descriptors, put, request, settle, wait_until
 
 from fastws import Server, backend, load, status
 from fastws.events import (
     ACCEPT,
+    ARRIVE,
     DONE,
     IDLE,
     INPUT,
@@ -76,9 +77,9 @@ class Rig:
         self.client.close()
         self.reactor.close()
 
-    def turn(self) -> list[tuple[object, int, Any]]:
+    def turn(self, *, room: int = 0) -> list[tuple[object, int, Any]]:
         """What needs Python of all that is there now."""
-        return list(self.reactor.wait(time.monotonic()))
+        return list(self.reactor.wait(time.monotonic(), room))
 
     def next_events(self) -> list[tuple[object, int, Any]]:
         """What needs Python as soon as there is something: the network may be late, unlike a pair of sockets."""
@@ -200,7 +201,7 @@ def test_listener_is_reported_until_it_is_removed(rig: Start, host: str) -> None
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         listener.setblocking(False)
-        assert r.reactor.accept(listener, 10, answer=False) in ([], ())
+        assert r.reactor.accept(listener, 10) in ([], ())
         r.reactor.add_listener(listener.fileno(), listener)
         assert r.turn() == []
         clients = [socket.create_connection(listener.getsockname()[:2]) for _ in range(3)]
@@ -208,14 +209,14 @@ def test_listener_is_reported_until_it_is_removed(rig: Start, host: str) -> None
         accepted: list[Accepted] = []
 
         def are_accepted() -> bool:
-            batch = r.reactor.accept(listener, 2, answer=False)
+            batch = r.reactor.accept(listener, 2)
             assert len(batch) <= 2
             accepted.extend(batch)
             return len(accepted) >= 3
 
         wait_until(are_accepted, "three connections")
-        assert [peer for _, peer, _ in accepted] == [host] * 3
-        for fd, _, _ in accepted:
+        assert [peer for _, peer in accepted] == [host] * 3
+        for fd, _ in accepted:
             assert not os.get_blocking(fd)
             assert not os.get_inheritable(fd)
             os.close(fd)
@@ -975,7 +976,7 @@ def test_transfer_of_a_file_that_shrank_is_left_to_python(compiled: backend.Back
     r.close()
 
 
-# Compiled: what comes with a new connection
+# Compiled: connections that are kept
 
 
 @pytest.fixture
@@ -990,65 +991,168 @@ def arriving(compiled: backend.Backend) -> Iterator[tuple[Rig, socket.socket]]:
     made.close()
 
 
-def connect_and_accept(
-    arriving: tuple[Rig, socket.socket], data: bytes
-) -> tuple[socket.socket, list[Accepted]]:
-    """Connect, send, and accept once the bytes are there."""
+def connect_and_keep(arriving: tuple[Rig, socket.socket], data: bytes = b"") -> socket.socket:
+    """Connect and send; the reactor has the connection when this returns."""
     r, listener = arriving
     client = socket.create_connection(listener.getsockname())
     client.settimeout(TIMEOUT_S)
     client.sendall(data)
-    assert r.next_events() == [(listener, ACCEPT, None)]
-    return client, list(r.reactor.accept(listener, 10, answer=True))
+    most = r.reactor.kept + 1
+    wait_until(lambda: r.turn(room=most) == [] and r.reactor.kept == most, "a connection")
+    return client
 
 
-def test_first_and_last_request_is_answered_as_its_connection_is_accepted(
+def read_to_end(client: socket.socket) -> bytes:
+    received = b""
+    while piece := client.recv(4096):
+        received += piece
+    return received
+
+
+def turn_until_none_is_kept(r: Rig) -> None:
+    """The network may be late; Python is not needed."""
+    wait_until(lambda: r.turn() == [] and r.reactor.kept == 0, "the end of all that was kept")
+
+
+def test_kept_connection_is_answered_and_closed_without_python(arriving: tuple[Rig, socket.socket]) -> None:
+    r, _ = arriving
+    with connect_and_keep(arriving, request("/page.txt", "Connection: close")) as client:
+        turn_until_none_is_kept(r)
+        answer = read_to_end(client)
+    assert answer.startswith(HEAD_200)
+    assert answer.endswith(b"Connection: close\r\n\r\n" + BODY)
+    assert r.reactor.take_log().startswith(b"127.0.0.1 - - [")
+
+
+def test_kept_connection_that_ends_or_breaks_is_closed_without_python(
     arriving: tuple[Rig, socket.socket],
 ) -> None:
-    client, accepted = connect_and_accept(arriving, request("/page.txt", "Connection: close"))
-    with client:
-        assert accepted == []
-        answer = b""
-        while piece := client.recv(4096):
-            answer += piece
-        assert answer.startswith(HEAD_200)
-        assert answer.endswith(b"Connection: close\r\n\r\n" + BODY)
-    assert arriving[0].reactor.take_log().startswith(b"127.0.0.1 - - [")
+    r, _ = arriving
+    before = open_descriptors()
+    with connect_and_keep(arriving) as ending, connect_and_keep(arriving) as breaking:
+        ending.shutdown(socket.SHUT_WR)
+        breaking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        breaking.close()
+        turn_until_none_is_kept(r)
+        assert read_to_end(ending) == b""
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize(
     ("data", "came"),
     [
-        (request("/page.txt"), (READ, b"")),
         (request("/missing"), (READ, request("/missing"))),
         (request("/page.txt") + b"GET /", (READ, b"GET /")),
         (request("/page.txt", "Connection: close") + b"more", (DONE, b"more")),
     ],
 )
-def test_connection_that_is_not_over_comes_with_what_is_left_to_do(
+def test_kept_connection_is_python_s_when_it_needs_it(
     arriving: tuple[Rig, socket.socket], data: bytes, came: tuple[int, bytes]
 ) -> None:
-    client, accepted = connect_and_accept(arriving, data)
-    with client:
-        [(fd, peer, event)] = accepted
+    r, _ = arriving
+    with connect_and_keep(arriving, data) as client:
+        [((fd, peer), kind, what)] = r.next_events()
+        assert (peer, kind, what) == ("127.0.0.1", ARRIVE, came)
+        assert r.reactor.kept == 1
+        r.reactor.add(fd, "owner", peer)
+        assert r.reactor.kept == 0
+        client.sendall(request("/nothing"))
+        assert r.next_events() == [("owner", READ, request("/nothing"))]
+        r.reactor.remove(fd)
         os.close(fd)
-    assert (peer, event) == ("127.0.0.1", came)
 
 
-def test_connection_without_a_request_comes_without_anything(arriving: tuple[Rig, socket.socket]) -> None:
-    client, accepted = connect_and_accept(arriving, b"")
+def test_kept_connections_that_stay_arrive_by_age(arriving: tuple[Rig, socket.socket]) -> None:
+    r, _ = arriving
+    begun = time.monotonic()
+    clients = [connect_and_keep(arriving) for _ in range(3)]
+    clients[0].sendall(request("/page.txt"))
+    clients.pop(1).close()
+    arrived: list[socket.socket] = []
+    while len(arrived) < 2:
+        for (fd, _), kind, came in r.next_events():
+            assert (kind, came) == (ARRIVE, None)
+            r.reactor.add(fd, fd, "127.0.0.1")
+            arrived.append(socket.socket(fileno=fd))
+    assert time.monotonic() - begun >= 0.1
+    assert clients[0].recv(4096).endswith(BODY)
+    # In the order of their arrival, both open.
+    assert [sock.getpeername() for sock in arrived] == [client.getsockname() for client in clients]
+    for sock in arrived:
+        r.reactor.remove(sock.fileno())
+    for sock in (*arrived, *clients):
+        sock.close()
+
+
+def test_connection_that_was_accepted_elsewhere_is_kept(arriving: tuple[Rig, socket.socket]) -> None:
+    r, _ = arriving
+    ours, client = socket.socketpair()
     with client:
-        [(fd, peer, event)] = accepted
+        ours.setblocking(False)
+        assert r.reactor.keep(ours.detach(), "192.0.2.9")
+        assert r.reactor.kept == 1
+        client.sendall(request("/page.txt", "Connection: close"))
+        assert r.turn() == []
+        assert read_to_end(client).endswith(BODY)
+    assert r.reactor.take_log().startswith(b"192.0.2.9 - - [")
+
+
+def test_what_cannot_be_watched_is_not_kept(arriving: tuple[Rig, socket.socket], tmp_path: Path) -> None:
+    r, _ = arriving
+    with (tmp_path / "file").open("wb") as file:  # epoll takes no regular files
+        assert not r.reactor.keep(file.fileno(), "192.0.2.9")
+        with pytest.raises(OSError, match="not permitted"):
+            r.reactor.add(file.fileno(), "owner", "192.0.2.9")
+    assert r.reactor.kept == 0
+
+
+def test_taken_connections_are_all_that_are_kept(arriving: tuple[Rig, socket.socket]) -> None:
+    r, _ = arriving
+    clients = [connect_and_keep(arriving) for _ in range(3)]
+    kept = r.reactor.take_kept()
+    assert [peer for _, peer in kept] == ["127.0.0.1"] * 3
+    for fd, peer in kept:
+        r.reactor.add(fd, fd, peer)
+    assert (r.reactor.kept, list(r.reactor.take_kept())) == (0, [])
+    clients[2].sendall(b"x")
+    assert r.next_events() == [(kept[2][0], READ, b"x")]
+    for fd, _ in kept:
+        r.reactor.remove(fd)
         os.close(fd)
-    assert (peer, event) == ("127.0.0.1", None)
+    for client in clients:
+        client.close()
 
 
-def test_accepting_without_answering_reads_nothing(arriving: tuple[Rig, socket.socket]) -> None:
+def test_closed_reactor_closes_what_it_keeps(compiled: backend.Backend) -> None:
+    before = open_descriptors()
+    r = Rig(compiled)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        r.reactor.add_listener(listener.fileno(), listener)
+        with connect_and_keep((r, listener)) as waiting, connect_and_keep((r, listener), b"x") as reported:
+            assert [kind for _, kind, _ in r.next_events()] == [ARRIVE]
+            r.close()
+            assert read_to_end(waiting) + read_to_end(reported) == b""
+    assert open_descriptors() == before
+
+
+def test_no_more_are_kept_than_there_is_room_for(arriving: tuple[Rig, socket.socket]) -> None:
+    r, listener = arriving
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(5)]
+    wait_until(lambda: r.turn(room=2) == [(listener, ACCEPT, None)], "more than there is room for")
+    assert r.reactor.kept == 2
+    for client in clients:
+        client.close()
+    # The two are over, so that there is room again.
+    wait_until(lambda: r.turn(room=2) == [] and r.reactor.kept == 0, "the end of them all")
+
+
+def test_accepting_without_keeping_reads_nothing(arriving: tuple[Rig, socket.socket]) -> None:
     r, listener = arriving
     with socket.create_connection(listener.getsockname()) as client:
         client.sendall(request("/page.txt"))
         assert r.next_events() == [(listener, ACCEPT, None)]
-        [(fd, _, event)] = r.reactor.accept(listener, 10, answer=False)
+        [(fd, _)] = r.reactor.accept(listener, 10)
         with socket.socket(fileno=fd) as ours:
-            assert event is None
             assert ours.recv(4096) == request("/page.txt")
+        assert r.turn() == []
