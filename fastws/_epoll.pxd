@@ -48,7 +48,6 @@ cdef class EpollSet:
     cdef bint _make_room(self, int fd) noexcept nogil
     cdef Watched *find(self, int fd, int role) except NULL
     cdef void unwatch(self, int fd) noexcept nogil
-    cdef void forget(self, int fd) noexcept nogil
     cdef int set_interest(self, Watched *watched, int fd, int interest) noexcept nogil
     cdef void name(self, int fd, const char *peer, size_t size) noexcept nogil
     cdef str peer_of(self, int fd)

@@ -86,13 +86,9 @@ cdef class EpollSet:
         return &self.records[fd]
 
     cdef void unwatch(self, int fd) noexcept nogil:
-        """Have no events of ``fd`` reported, which stays open."""
-        epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL)
-        self.forget(fd)
-
-    cdef void forget(self, int fd) noexcept nogil:
-        """Know nothing more of ``fd``. Closing it takes it out of the set."""
+        """Have no events of ``fd`` reported. To close it would not do, where a forked process has it too."""
         cdef Watched *watched = &self.records[fd]
+        epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL)
         if self.keeps(fd):
             self.let_go(fd)
             self.kept_count -= 1
@@ -166,7 +162,7 @@ cdef class EpollSet:
         """Close a connection that is kept; False if it is another's to close."""
         if not self.keeps(fd):
             return False
-        self.forget(fd)
+        self.unwatch(fd)
         close(fd)
         return True
 

@@ -171,7 +171,7 @@ cdef class Reactor:
     def remove(self, int fd):
         """See ``backend.Reactor.remove``."""
         self._set.find(fd, ROLE_CONNECTION)
-        self._set.forget(fd)
+        self._set.unwatch(fd)
 
     def keep(self, int fd, str peer):
         """See ``backend.Reactor.keep``."""

@@ -43,7 +43,11 @@ class Transmission:
         elif len(body) == 1 and isinstance(body[0], bytes) and len(body[0]) <= JOIN_BYTES:
             self._pieces = [head + body[0]]
         else:
-            self._pieces = [head, *body]
+            # What comes before a slice is sent with MSG_MORE, and would wait for an empty one.
+            self._pieces = [
+                head,
+                *[piece for piece in body if not isinstance(piece, FileSlice) or piece.length],
+            ]
             self._pieces.reverse()  # taken from the end
         self.body_sent = 0
 
