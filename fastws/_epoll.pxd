@@ -17,7 +17,7 @@ cdef extern from "sys/epoll.h" nogil:
 
 cdef enum:
     # events.py names these; a test compares them.
-    IDLE, INPUT, OUTPUT
+    IDLE, INPUT, OUTPUT, NOTHING
 
 cdef enum:
     ROLE_NONE, ROLE_LISTENER, ROLE_CONNECTION, ROLE_WAKE

@@ -97,11 +97,11 @@ cdef class EpollSet:
 
     cdef int set_interest(self, Watched *watched, int fd, int interest) noexcept nogil:
         cdef epoll_event event
-        cdef int before = watched.interest
+        cdef uint32_t before = _events(watched.interest)
         watched.interest = interest
-        if (before == OUTPUT) == (interest == OUTPUT):
+        event.events = _events(interest)
+        if event.events == before:
             return 0
-        event.events = EPOLLOUT if interest == OUTPUT else EPOLLIN
         event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd
         return errno if epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, &event) < 0 else 0
 
@@ -174,3 +174,10 @@ cdef class EpollSet:
             kept.append((fd, self.peer_of(fd)))
             fd = self.records[fd].newer
         return kept
+
+
+cdef uint32_t _events(int interest) noexcept nogil:
+    """Return what epoll is to report; a broken connection it reports in any case."""
+    if interest == OUTPUT:
+        return EPOLLOUT
+    return 0 if interest == NOTHING else EPOLLIN

@@ -15,7 +15,7 @@ from . import conditional, errorhandlers, forms, listing, pages, publication
 from . import representation as rep
 from .auth import Auth
 from .config import Config
-from .errors import HTTPError
+from .errors import HTTPError, UndecidedError
 from .files import Contents, Root, is_settled, not_found
 from .framing import check_host
 from .locate import Located, Locator
@@ -93,7 +93,7 @@ class Site:
         self._variants.close()
 
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Response:
-        """Return the answer to ``request``; never raises.
+        """Return the answer to ``request``; raises nothing but ``UndecidedError``.
 
         1. the version, the Host field and the method are acceptable (400, 501)
         2. the target is a path inside the root (400)
@@ -121,6 +121,8 @@ class Site:
                 response = self._redirect(path) or self._serve(request, target, body, now_ns)
         except HTTPError as error:
             response = self.error(error, path)
+        except UndecidedError:
+            raise
         except Exception:
             self._log.exception("unexpected exception while answering %s %s", request.method, request.target)
             response = self.error(HTTPError(500, "unexpected exception"), path)
