@@ -365,7 +365,7 @@ cdef class Reactor:
         found.generation, found.file = self._set.records[fd].generation, -1
         return found
 
-    def replay(self, int fd, bytes data not None):
+    def replay(self, int fd, bytes data not None, double asked_at=0):
         """See ``backend.Reactor.replay``."""
         cdef const char *bytes_ = PyBytes_AS_STRING(data)
         cdef size_t size = len(data)
@@ -376,7 +376,7 @@ cdef class Reactor:
         self._found_count = 0
         with nogil:
             fastws_tick(&self._moment, self._lines.is_json)
-            begun = self._moment.now
+            begun = asked_at or self._moment.now
             self._answer(fd, bytes_, size)
             self._measure(begun, hits)
         if self._found_count == 0:

@@ -176,7 +176,7 @@ class Reactor:
         except OSError:
             events.append((watched.owner, RESET, None))
 
-    def replay(self, fd: int, data: bytes) -> tuple[int, Any]:
+    def replay(self, fd: int, data: bytes, asked_at: float = 0) -> tuple[int, Any]:
         """Nothing is replayed on this side."""
         return READ, data
 

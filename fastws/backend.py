@@ -155,8 +155,10 @@ class Reactor(Protocol):
         Returns early, perhaps with nothing, when woken or when the access log's buffer is full.
         """
 
-    def replay(self, fd: int, data: bytes) -> tuple[int, Any]:
+    def replay(self, fd: int, data: bytes, asked_at: float = 0) -> tuple[int, Any]:
         """Answer what can be answered of requests that Python has read or has left; ``fd`` waits for nothing else.
+
+        ``asked_at`` is the ``time.monotonic()`` second from which their duration counts, 0: now.
 
         Returns (kind, data) as in an event: ``READ`` with the bytes that need Python, none if all is
         answered; ``DONE``; ``PARTIAL``; or ``RESET``.

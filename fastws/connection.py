@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import framing, states
 from .answer import Answer, build_answer, continue_answer
 from .errors import HTTPError, UndecidedError
 from .events import DONE, IDLE, INPUT, NOTHING, OUTPUT, PARTIAL, READ, PartialSend
 from .messages import FileSlice, Request, Response
+from .publication import publish
 from .states import State
 from .transmit import FileShrankError, invite_body, socket_over, unacknowledged_bytes
 
@@ -145,7 +146,7 @@ class Connection:
             self._buffer, self._scanned = buffer[request.size :], 0
             length = framing.body_length(request)
             if length == 0:
-                return self._respond()
+                return self._respond(buffer)
             self._begin_body(request, length)
         except HTTPError as error:
             return self.refuse(error)
@@ -153,7 +154,9 @@ class Connection:
 
     def _replay(self) -> bool:
         """Let the reactor answer what it can of the requests in the buffer; False if nothing is left to do."""
-        kind, data = self._worker.reactor.replay(self.fd, self._buffer)
+        return self._take_replayed(*self._worker.reactor.replay(self.fd, self._buffer))
+
+    def _take_replayed(self, kind: int, data: Any) -> bool:
         if kind == READ:
             if len(data) != len(self._buffer):
                 self._buffer, self._scanned = data, 0
@@ -185,18 +188,28 @@ class Connection:
             return self.refuse(error)
         self._buffer = self._buffer[taken:]
         if not decoder.is_complete:
-            self._wait_for_input(self._patience())
+            self._wait_for_input(self._worker.patience_s)
             return False
         return self._respond()
 
-    def _respond(self) -> bool:
-        request = self._request
+    def _respond(self, unanswered: bytes = b"") -> bool:
+        """Answer the request that was read; ``unanswered`` holds it and what came after it, if it has no body.
+
+        What is published, the reactor gives, and the answers to the requests behind it.
+        """
+        request, worker = self._request, self._worker
         assert request is not None
         body = b"" if self._decoder is None else bytes(self._decoder.body)
         try:
-            response = self._worker.site.respond(request, body, self.peer)
+            response = worker.site.respond(request, body, self.peer)
         except UndecidedError as undecided:
             return self._wait(undecided)
+        if publish(response, worker.reactor, worker.parser) and unanswered and response.file is None:
+            kind, data = worker.reactor.replay(self.fd, unanswered, self._asked_at)
+            if kind != READ or len(data) < len(unanswered):
+                worker.count_miss()
+                self._request, self._buffer, self._is_tried = None, unanswered, kind == READ
+                return self._take_replayed(kind, data)
         return self._start(response)
 
     def _wait(self, undecided: UndecidedError) -> bool:
@@ -212,8 +225,7 @@ class Connection:
         return self._fail(HTTPError(503, "Too many passwords wait to be checked."))
 
     def _ask_again(self) -> None:
-        """Called by other threads; a bound method is the same as another of its object."""
-        self._worker.resume(self)
+        self._worker.resume(self)  # called by other threads
 
     def refuse(self, error: HTTPError) -> bool:
         """Answer a request that could not, or shall not, be read to its end; the connection ends after it."""
@@ -230,7 +242,6 @@ class Connection:
     def _start(self, response: Response, *, is_last: bool = False) -> bool:
         worker = self._worker
         request, self._request, self._decoder = self._request, None, None
-        published = response.publication
         try:
             head = worker.parser.build_head(response.status, response.fields)
         except ValueError:
@@ -239,9 +250,6 @@ class Connection:
                 response.file.close()
             self.close()
             return False
-        if published is not None:
-            body = response.body[0]
-            worker.publish(published, head, body if isinstance(body, bytes) else b"")
         is_last = is_last or worker.is_draining
         date_line = worker.clock.date_line
         return self._begin_sending(build_answer(request, response, head, date_line, is_last=is_last))
@@ -297,7 +305,7 @@ class Connection:
             self._worker.reactor.set_interest(self.fd, OUTPUT)
         else:
             self._worker.reactor.transfer(self.fd, rest.file.fd, rest.offset, rest.length)
-        self._worker.timers.schedule(self, self._since + self._patience())
+        self._worker.timers.schedule(self, self._since + self._worker.patience_s)
 
     def _body_sent(self, answer: Answer) -> int:
         return answer.transmission.body_sent + self._worker.reactor.transferred(self.fd)
@@ -305,10 +313,6 @@ class Connection:
     def _wait_for_input(self, patience_s: float) -> None:
         self._worker.reactor.set_interest(self.fd, INPUT)
         self._worker.timers.schedule(self, self._since + patience_s)
-
-    def _patience(self) -> float:
-        """Return the seconds after which a transfer is looked at: has it kept the minimum rate since?"""
-        return self._worker.request_timeout_s if self._worker.min_rate_bytes_s else states.UNHURRIED_S
 
     def _is_moving(self) -> bool:
         """Tell whether the transfer in progress has kept the minimum rate since ``_mark`` was set; set it again.
@@ -321,8 +325,7 @@ class Connection:
             assert self._decoder is not None
             moved = self._decoder.received
         before, self._mark = self._mark, moved
-        worker = self._worker
-        return before is None or moved - before >= worker.min_rate_bytes_s * worker.request_timeout_s
+        return before is None or moved - before >= self._worker.least_bytes
 
     # The end
 
@@ -354,7 +357,7 @@ class Connection:
         if self.state in states.LONGEST_S:
             return self._since + states.LONGEST_S[self.state]
         if self.state in (State.BODY, State.SENDING):
-            return self._since + self._patience()
+            return self._since + self._worker.patience_s
         if self._buffer:
             return self._since + worker.request_timeout_s
         if self._grace_until:

@@ -1,13 +1,14 @@
-"""What an answer depended on: nothing else may be replayed, and nothing longer than that holds."""
+"""What may be replayed, and as long as what holds: what an answer depended on, handed to the reactor with it."""
 
 from __future__ import annotations
 
 import os
 
+from .backend import Parser, Reactor
 from .files import identity_of, is_settled
 from .httpdate import format_http_date
 from .locate import Located
-from .messages import Fields, Publication
+from .messages import Fields, Publication, Response
 from .representation import not_modified_fields
 from .target import Target, encode_path
 from .variants import Choice
@@ -50,3 +51,31 @@ def build(
         content=chosen.content,
         body_file=-1 if chosen.body is not None else [known for _, known in depends].index(chosen.identity),
     )
+
+
+def publish(response: Response, reactor: Reactor, parser: Parser) -> bool:
+    """Have ``response`` replayed from now on; False if it is not to be, or has an impossible field."""
+    published = response.publication
+    if published is None:
+        return False
+    try:
+        head = parser.build_head(response.status, response.fields)
+        not_modified_head = parser.build_head(304, published.not_modified)
+    except ValueError:
+        return False
+    if published.accept_encoding is not None:
+        reactor.learn_codings(published.accept_encoding, published.codings)
+    body = response.body[0]
+    reactor.publish(
+        path=published.path,
+        codings=published.codings,
+        head=head,
+        not_modified_head=not_modified_head,
+        body=body if isinstance(body, bytes) else b"",
+        etag=published.etag,
+        last_modified=published.last_modified,
+        depends=published.depends,
+        content=published.content,
+        body_file=published.body_file,
+    )
+    return True

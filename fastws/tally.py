@@ -38,6 +38,8 @@ class Tally:
         self._durations = [0] * (len(DURATION_BOUNDS_S) + 1)
         self._duration_s = 0.0
         self._body_bytes = 0
+        self.replayed_misses = 0
+        """Answers that were replayed when they had just been published: misses, but counted among the replayed."""
 
     def add(self, status: int, body_bytes: int, duration_s: float) -> None:
         """Count one answer."""
@@ -57,7 +59,7 @@ class Tally:
             durations=[own + other for own, other in zip(self._durations, replayed.durations, strict=True)],
             duration_s=self._duration_s + replayed.duration_s,
             body_bytes=self._body_bytes + replayed.body_bytes,
-            cache_hits=replayed.hits,
-            cache_misses=sum(self._requests),
+            cache_hits=replayed.hits - self.replayed_misses,
+            cache_misses=sum(self._requests) + self.replayed_misses,
             cache_bytes=replayed.entry_bytes,
         )

@@ -19,9 +19,9 @@ from .config import Config
 from .connection import Connection
 from .errors import HTTPError
 from .events import ACCEPT, ARRIVE, DONE, PARTIAL, READ, RESET, WRITE, Accepted
-from .messages import Limits, Publication
+from .messages import Limits
 from .negotiation import codings_number, preferred_codings
-from .states import State
+from .states import UNHURRIED_S, State
 from .tally import Tally, WorkerStatus
 from .timers import Timers
 
@@ -85,7 +85,9 @@ class Worker:
         self.keepalive_time_s = config.keepalive_time_s
         self.request_timeout_s = config.request_timeout_s
         self.max_body_bytes = config.max_body_bytes
-        self.min_rate_bytes_s = config.min_rate_bytes_s
+        # A transfer is looked at after so long: has it moved that many bytes since?
+        self.patience_s = config.request_timeout_s if config.min_rate_bytes_s else UNHURRIED_S
+        self.least_bytes = config.min_rate_bytes_s * config.request_timeout_s
         self._max_connections = config.max_connections
         # Counted only where there is a limit: it costs every connection something.
         self._max_per_address = config.max_connections_per_address
@@ -295,22 +297,9 @@ class Worker:
 
     # What connections need of their worker
 
-    def publish(self, publication: Publication, head: bytes, body: bytes) -> None:
-        """Have an answer replayed by the reactor from now on."""
-        if publication.accept_encoding is not None:
-            self.reactor.learn_codings(publication.accept_encoding, publication.codings)
-        self.reactor.publish(
-            path=publication.path,
-            codings=publication.codings,
-            head=head,
-            not_modified_head=self.parser.build_head(304, publication.not_modified),
-            body=body,
-            etag=publication.etag,
-            last_modified=publication.last_modified,
-            depends=publication.depends,
-            content=publication.content,
-            body_file=publication.body_file,
-        )
+    def count_miss(self) -> None:
+        """Take notice that Python decided an answer which the reactor gave, and counted."""
+        self._tally.replayed_misses += 1
 
     def record(self, peer: str, answer: Answer, body_sent: int, duration_s: float) -> None:
         """Count an answer to ``peer`` that is over; write its access line, and the reason of an error."""
