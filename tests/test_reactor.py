@@ -987,7 +987,10 @@ def test_body_comes_from_no_other_file_than_was_looked_at(
         r.publish(f"/{number}", depends=((slow_path, identity_of(os.stat(slow))),) * 4)
     asked = request("/big", method="HEAD") + b"".join(request(f"/{number}") for number in range(LOOKS))
     outcomes: list[tuple[int, Any]] = []
-    turn = lambda: outcomes.append(r.reactor.replay(r.fd, asked + request("/big")))  # noqa: E731
+
+    def turn() -> None:
+        outcomes.append(r.reactor.replay(r.fd, asked + request("/big")))
+
     for attempt in range(100):
         here = tmp_path / str(attempt)
         lay_out(here)
