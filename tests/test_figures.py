@@ -48,7 +48,7 @@ def median(key: str, case: str = "fastws") -> float:
 def ratio(key: str, case: str, base: str) -> float:
     """The median of the ratios within each round, as the benchmark shows it."""
     ours, theirs = (ROWS[key]["cases"][name]["samples"] for name in (case, base))
-    return statistics.median(float(a["cost"]) / b["cost"] for a, b in zip(ours, theirs, strict=True))
+    return statistics.median(float(a["cost"]) / float(b["cost"]) for a, b in zip(ours, theirs, strict=True))
 
 
 def numbers(text: str) -> list[str]:
@@ -58,7 +58,7 @@ def numbers(text: str) -> list[str]:
 def says(figure: str, value: float) -> bool:
     """Whether ``figure`` is ``value``, rounded to as many places as are written, perhaps from a rounded one."""
     places = len(figure.partition(".")[2])
-    return abs(float(figure.replace(",", "")) - value) * 10**places < 0.55
+    return abs(float(figure.replace(",", "")) - value) < 0.55 / 10.0**places
 
 
 def tables(text: str) -> list[list[list[str]]]:
