@@ -38,6 +38,7 @@ from fastws.events import (
 from fastws.files import identity_of
 from fastws.messages import ANY_CODINGS, Limits
 from fastws.negotiation import codings_number, preferred_codings
+from fastws.publication import MAX_DEPENDS
 
 Serve = Callable[..., Server]
 PACKAGE = Path(status.__file__).parent
@@ -561,6 +562,18 @@ def test_answer_is_replayed_while_its_file_is_as_it_was(compiled: backend.Backen
     assert (counters.hits, counters.stale) == (1, 1)
     assert r.ask(get(H)) == [(r.owner, READ, get(H))]
     assert r.reactor.counters().entries == 0
+    r.close()
+
+
+def test_answer_that_depends_on_more_than_is_looked_at_is_not_taken(
+    compiled: backend.Backend, tmp_path: Path
+) -> None:
+    r = Rig(compiled)
+    known = ((str(tmp_path), identity_of(os.stat(tmp_path))),)
+    r.publish(depends=known * MAX_DEPENDS)
+    assert r.ask(get(H)) == []
+    r.publish(depends=known * (MAX_DEPENDS + 1))
+    assert r.ask(get(H)) == [(r.owner, READ, get(H))]
     r.close()
 
 
