@@ -17,7 +17,7 @@ cdef extern from "sys/epoll.h" nogil:
 
 cdef enum:
     # events.py names these; a test compares them.
-    IDLE, INPUT, OUTPUT
+    IDLE, INPUT, OUTPUT, NOTHING
 
 cdef enum:
     ROLE_NONE, ROLE_LISTENER, ROLE_CONNECTION, ROLE_WAKE
@@ -48,7 +48,6 @@ cdef class EpollSet:
     cdef bint _make_room(self, int fd) noexcept nogil
     cdef Watched *find(self, int fd, int role) except NULL
     cdef void unwatch(self, int fd) noexcept nogil
-    cdef void forget(self, int fd) noexcept nogil
     cdef int set_interest(self, Watched *watched, int fd, int interest) noexcept nogil
     cdef void name(self, int fd, const char *peer, size_t size) noexcept nogil
     cdef str peer_of(self, int fd)

@@ -86,13 +86,9 @@ cdef class EpollSet:
         return &self.records[fd]
 
     cdef void unwatch(self, int fd) noexcept nogil:
-        """Have no events of ``fd`` reported, which stays open."""
-        epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL)
-        self.forget(fd)
-
-    cdef void forget(self, int fd) noexcept nogil:
-        """Know nothing more of ``fd``. Closing it takes it out of the set."""
+        """Have no events of ``fd`` reported. To close it would not do, where a forked process has it too."""
         cdef Watched *watched = &self.records[fd]
+        epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL)
         if self.keeps(fd):
             self.let_go(fd)
             self.kept_count -= 1
@@ -101,11 +97,11 @@ cdef class EpollSet:
 
     cdef int set_interest(self, Watched *watched, int fd, int interest) noexcept nogil:
         cdef epoll_event event
-        cdef int before = watched.interest
+        cdef uint32_t before = _events(watched.interest)
         watched.interest = interest
-        if (before == OUTPUT) == (interest == OUTPUT):
+        event.events = _events(interest)
+        if event.events == before:
             return 0
-        event.events = EPOLLOUT if interest == OUTPUT else EPOLLIN
         event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd
         return errno if epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, &event) < 0 else 0
 
@@ -166,7 +162,7 @@ cdef class EpollSet:
         """Close a connection that is kept; False if it is another's to close."""
         if not self.keeps(fd):
             return False
-        self.forget(fd)
+        self.unwatch(fd)
         close(fd)
         return True
 
@@ -178,3 +174,10 @@ cdef class EpollSet:
             kept.append((fd, self.peer_of(fd)))
             fd = self.records[fd].newer
         return kept
+
+
+cdef uint32_t _events(int interest) noexcept nogil:
+    """Return what epoll is to report; a broken connection it reports in any case."""
+    if interest == OUTPUT:
+        return EPOLLOUT
+    return 0 if interest == NOTHING else EPOLLIN

@@ -10,8 +10,8 @@ from cpython.dict cimport PyDict_SetItem, PyDict_Size
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.long cimport PyLong_AsLong
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_SET_ITEM
-from cpython.unicode cimport PyUnicode_DecodeLatin1
+from cpython.tuple cimport PyTuple_Check, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeLatin1
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
@@ -181,42 +181,61 @@ cdef inline object _name(fastws_field *field):
 def build_head(int status, tuple fields):
     """See ``backend.Parser.build_head``."""
     cdef bytes line = _STATUS_LINES[status]
+    cdef Py_ssize_t i, count = PyTuple_GET_SIZE(fields)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(line)
-    cdef object name, value
-    cdef tuple pair
-    for pair in fields:
-        name, value = pair
-        size += len(<str?>name) + len(<str?>value) + 4
+    for i in range(count):
+        size += _size_of_field(<object>PyTuple_GET_ITEM(fields, i))
     cdef bytes head = PyBytes_FromStringAndSize(NULL, size)
-    cdef char *out = PyBytes_AS_STRING(head)
-    memcpy(out, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))
-    out += PyBytes_GET_SIZE(line)
-    for pair in fields:
-        name, value = pair
-        out = _copy_field(out, name)
-        out[0] = c":"
-        out[1] = c" "
-        out = _copy_field(out + 2, value)
-        out[0] = c"\r"
-        out[1] = c"\n"
-        out += 2
+    cdef char *start = PyBytes_AS_STRING(head)
+    cdef char *out = _copy(start, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))
+    for i in range(count):
+        out = _copy_field(out, PyTuple_GET_ITEM(fields, i))
+    if _count_controls(<unsigned char *>start, size) != 2 * (1 + count):  # there is one CRLF a line
+        raise ValueError("a response field has a control character or one beyond ISO 8859-1")
     return head
 
 
-cdef char *_copy_field(char *out, object text) except NULL:
-    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text)
-    cdef const unsigned char *source = <const unsigned char *>PyUnicode_DATA(text)
-    cdef Py_ssize_t i
-    cdef unsigned char c, bad = 0
-    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+cdef Py_ssize_t _size_of_field(object pair) except -1:
+    """Return how many bytes the line of a (name, value) takes."""
+    cdef PyObject *name
+    cdef PyObject *value
+    if not PyTuple_Check(pair) or PyTuple_GET_SIZE(pair) != 2:
+        raise TypeError("a response field is a name and a value")
+    name, value = PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)
+    if not PyUnicode_Check(<object>name) or not PyUnicode_Check(<object>value):
+        raise TypeError("a response field is made of text")
+    if PyUnicode_KIND(<object>name) != PyUnicode_1BYTE_KIND or PyUnicode_KIND(<object>value) != PyUnicode_1BYTE_KIND:
         raise ValueError("a response field has a control character or one beyond ISO 8859-1")
-    for i in range(size):
-        c = source[i]
-        bad |= (c < 0x20 and c != 9) | (c == 0x7F)
-    if bad:
-        raise ValueError("a response field has a control character or one beyond ISO 8859-1")
+    return PyUnicode_GET_LENGTH(<object>name) + PyUnicode_GET_LENGTH(<object>value) + 4
+
+
+cdef char *_copy_field(char *out, PyObject *pair) noexcept:
+    cdef PyObject *name = PyTuple_GET_ITEM(<object>pair, 0)
+    cdef PyObject *value = PyTuple_GET_ITEM(<object>pair, 1)
+    out = _copy(out, PyUnicode_DATA(<object>name), PyUnicode_GET_LENGTH(<object>name))
+    out[0], out[1] = c":", c" "
+    out = _copy(out + 2, PyUnicode_DATA(<object>value), PyUnicode_GET_LENGTH(<object>value))
+    out[0], out[1] = c"\r", c"\n"
+    return out + 2
+
+
+cdef inline char *_copy(char *out, const void *source, size_t size) noexcept:
     memcpy(out, source, size)
     return out + size
+
+
+cdef Py_ssize_t _count_controls(const unsigned char *text, Py_ssize_t size) noexcept:
+    """Return how many control characters other than tabs there are."""
+    cdef Py_ssize_t i = 0, end, count = 0
+    cdef unsigned char found
+    while i < size:
+        end = min(i + 128, size)  # so that a byte can count them, and the loop be vectorized
+        found = 0
+        while i < end:
+            found += ((text[i] < 0x20) & (text[i] != 9)) | (text[i] == 0x7F)
+            i += 1
+        count += found
+    return count
 
 
 def format_access_line(

@@ -20,7 +20,7 @@ from posix.unistd cimport close, read, write
 
 from ._accept cimport FASTWS_PEER_BYTES, fastws_accept
 from ._epoll cimport (
-    IDLE, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched, epoll_event, epoll_wait,
+    IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched, epoll_event, epoll_wait,
 )
 from ._hit cimport HitPredicate, Queued
 from ._line cimport fastws_text
@@ -171,7 +171,7 @@ cdef class Reactor:
     def remove(self, int fd):
         """See ``backend.Reactor.remove``."""
         self._set.find(fd, ROLE_CONNECTION)
-        self._set.forget(fd)
+        self._set.unwatch(fd)
 
     def keep(self, int fd, str peer):
         """See ``backend.Reactor.keep``."""
@@ -268,10 +268,12 @@ cdef class Reactor:
             watched = &self._set.records[fd]
             if watched.generation != <uint32_t>(self._ready[i].data.u64 >> 32):
                 continue
-            if watched.role == ROLE_CONNECTION and watched.interest != OUTPUT:
-                inputs += self._receive(fd, watched, &self._inputs[inputs])
-            elif watched.role == ROLE_CONNECTION:
+            if watched.role == ROLE_CONNECTION and watched.interest == OUTPUT:
                 self._write(fd, watched)
+            elif watched.role == ROLE_CONNECTION and watched.interest == NOTHING:
+                self._find(fd, RESET, NULL, 0)
+            elif watched.role == ROLE_CONNECTION:
+                inputs += self._receive(fd, watched, &self._inputs[inputs])
             elif watched.role == ROLE_LISTENER:
                 self._accept(fd)
             elif watched.role == ROLE_WAKE:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .events import ACCEPT, IDLE, INPUT, OUTPUT, READ, RESET, WRITE, Accepted, Event, ReplayCounters
+from .events import ACCEPT, IDLE, INPUT, NOTHING, OUTPUT, READ, RESET, WRITE, Accepted, Event, ReplayCounters
 from .messages import Identity, Limits
 
 RECEIVE_BYTES = 65536
 LOG_BYTES = 65536  # the buffer is handed over at this size; nginx: buffer=64k
 
-_MASKS = {IDLE: selectors.EVENT_READ, INPUT: selectors.EVENT_READ, OUTPUT: selectors.EVENT_WRITE}
+_MASKS = {IDLE: selectors.EVENT_READ, INPUT: selectors.EVENT_READ, OUTPUT: selectors.EVENT_WRITE, NOTHING: 0}
 
 
 class _Watched:
@@ -116,14 +116,20 @@ class Reactor:
 
     def remove(self, fd: int) -> None:
         """See ``backend.Reactor.remove``."""
-        del self._watched[fd]
-        self._selector.unregister(fd)
+        if _MASKS[self._watched.pop(fd).interest]:
+            self._selector.unregister(fd)
 
     def set_interest(self, fd: int, interest: int) -> None:
         """See ``backend.Reactor.set_interest``."""
         watched = self._watched[fd]
         before, watched.interest = watched.interest, interest
-        if _MASKS[before] != _MASKS[interest]:
+        if _MASKS[before] == _MASKS[interest]:
+            return
+        if not _MASKS[interest]:  # a selector cannot wait for nothing
+            self._selector.unregister(fd)
+        elif not _MASKS[before]:
+            self._selector.register(fd, _MASKS[interest], watched)
+        else:
             self._selector.modify(fd, _MASKS[interest], watched)
 
     def transfer(self, fd: int, file: int, offset: int, length: int) -> None:

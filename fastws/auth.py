@@ -1,10 +1,9 @@
 """Basic authentication (RFC 7617) by htpasswd files with bcrypt hashes.
 
-The only module that tries the optional package ``bcrypt``. A hash takes its 50 to 250 ms on purpose, and the
-worker thread that computes it serves nobody else meanwhile. So name and password are remembered with the
-outcome, as a keyed hash in memory: a page of fifty files costs one computation, and so does a program that
-keeps asking with yesterday's password. Only new guesses are computed: who needs protection against a flood of
-them limits their rate in front of the server.
+The only module that tries the optional package ``bcrypt``. A hash takes its 50 to 250 ms on purpose. So name and
+password are remembered with the outcome, as a keyed hash in memory: a page of fifty files costs one computation,
+and so does a program that keeps asking with yesterday's password. What is not remembered is not computed here, but
+said to be undecided.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 from .config import Config
-from .errors import ConfigError, HTTPError, Problem
+from .errors import ConfigError, HTTPError, Problem, UndecidedError
 from .files import identity_of, is_settled
 from .messages import Identity
 from .policy import glob_pattern
@@ -57,7 +56,8 @@ class Auth:
     def authorize(self, path: str, authorization: str | None) -> str:
         """Return who asks for the decoded ``path``, '' if anybody may.
 
-        Raises ``HTTPError`` 401 with a challenge, 500 if the htpasswd file cannot be read.
+        Raises ``HTTPError`` 401 with a challenge, 500 if the htpasswd file cannot be read, and ``UndecidedError``
+        where the password has to be checked first.
         """
         for pattern, challenge, file in self._rules:
             if pattern.fullmatch(path):
@@ -92,7 +92,10 @@ class Htpasswd:
             self.problems = [Problem(path, 0, f"cannot be read: {error.strerror}")]
 
     def admits(self, name: bytes, password: bytes) -> bool:
-        """Tell whether ``name`` has this ``password``. An unknown name takes as long as a wrong password."""
+        """Tell whether ``name`` has this ``password``. An unknown name takes as long as a wrong password.
+
+        Raises ``UndecidedError`` if that is not remembered.
+        """
         users, anybody = self._users()
         expected = users.get(name, anybody)
         password = password[:PASSWORD_BYTES]
@@ -105,12 +108,17 @@ class Htpasswd:
             return True
         if digest in self._wrong:
             return False
-        is_right = self._is_password(password, expected) and name in users
+
+        def compute() -> None:
+            self._remember(digest, self._is_password(password, expected) and name in users)
+
+        raise UndecidedError(digest, compute)
+
+    def _remember(self, digest: bytes, is_right: bool) -> None:
         memo = self._right if is_right else self._wrong
         if len(memo) >= MEMO_SIZE:
             memo.clear()
         memo[digest] = None
-        return is_right
 
     def _is_password(self, password: bytes, expected: bytes) -> bool:
         try:

@@ -130,7 +130,7 @@ class Reactor(Protocol):
         """Forget the connection; its owner closes ``fd`` right after."""
 
     def set_interest(self, fd: int, interest: int) -> None:
-        """Say what the connection waits for: ``IDLE``, ``INPUT`` or ``OUTPUT``."""
+        """Say what the connection waits for: ``IDLE``, ``INPUT``, ``OUTPUT`` or ``NOTHING``."""
 
     def transfer(self, fd: int, file: int, offset: int, length: int) -> None:
         """Wait for room to send, as with interest ``OUTPUT``, where ``length`` bytes of ``file`` are to follow.

@@ -1,5 +1,5 @@
-"""Compressing in the background: the encoders that this machine has, one thread that feeds them, and the store
-of what they made.
+"""Compressing in the background: the encoders that this machine has, the queue before them, and the store of what
+they made.
 
 The only module that tries the optional packages ``brotli`` and ``backports.zstd`` (from Python 3.14 on the
 standard library's ``compression.zstd``); gzip is always there.
@@ -8,15 +8,14 @@ standard library's ``compression.zstd``); gzip is always there.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import zlib
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
+from .background import Background
 from .files import Content
 from .messages import Identity
 
@@ -29,11 +28,6 @@ THOROUGH_BYTES = 1 << 20
 
 ENTRY_BYTES = 512
 """What an entry of the store takes beside its bytes."""
-
-CLOSE_S = 5.0
-"""How long ``close`` waits for the compression in progress."""
-
-_NICENESS = 10
 
 Encode = Callable[[bytes], bytes]
 
@@ -48,6 +42,11 @@ def encoder(coding: str) -> Encode | None:
         return _MAKERS[coding]()
     except ImportError:
         return None
+
+
+def gzip_quickly(body: bytes) -> bytes:
+    """Compress while a client waits."""
+    return zlib.compress(body, 1, 31)
 
 
 def _make_gzip() -> Encode:
@@ -87,16 +86,14 @@ class Job(NamedTuple):
     deliver: Callable[[bytes | None], None]
 
 
-class Compressor:
-    """A bounded queue and one daemon thread, which starts with the first job. Any thread may call."""
+class Compressor(Background):
+    """A bounded queue of files to compress. Any thread may call."""
 
     def __init__(self, logger: logging.Logger) -> None:
+        super().__init__("compressor")
         self._log = logger
-        self._changed = threading.Condition()
         self._jobs: dict[Hashable, Job] = {}  # in the order of submission; the first may be in progress
         self._bytes = 0
-        self._is_closed = False
-        self._thread: threading.Thread | None = None
 
     @property
     def pending(self) -> int:
@@ -112,39 +109,29 @@ class Compressor:
                 return
             self._jobs[key] = job
             self._bytes += len(job.body)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="compressor", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+            self._announce()
 
-    def _run(self) -> None:
-        _yield_to_others()
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._is_closed)
-                if self._is_closed:
-                    return
-                key, job = next(iter(self._jobs.items()))
-            try:
-                result = job.encode(job.body)
-            except Exception:
-                self._log.exception("compressing failed")
-                result = None
-            job.deliver(result)
-            with self._changed:
-                # Only now: until it is delivered nobody may ask for the same again.
-                self._bytes -= len(job.body)
-                self._jobs.pop(key, None)
+    def _has_work(self) -> bool:
+        return bool(self._jobs)
 
-    def close(self) -> None:
-        """Drop what waits and end the thread; waits ``CLOSE_S`` seconds at most. May be called twice."""
+    def _work(self) -> None:
         with self._changed:
-            self._is_closed = True
-            self._jobs.clear()
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(CLOSE_S)
+            if self._is_closed:
+                return
+            key, job = next(iter(self._jobs.items()))
+        try:
+            result = job.encode(job.body)
+        except Exception:
+            self._log.exception("compressing failed")
+            result = None
+        job.deliver(result)
+        with self._changed:
+            # Only now: until it is delivered nobody may ask for the same again.
+            self._bytes -= len(job.body)
+            self._jobs.pop(key, None)
+
+    def _drop_all(self) -> None:
+        self._jobs.clear()
 
 
 NOT_WORTHWHILE = Content(b"", "", Identity(0, 0, 0, 0, 0), True)
@@ -184,10 +171,3 @@ class Store:
         content = self._entries.pop(key, None)
         if content is not None:
             self.used_bytes -= len(content.body) + ENTRY_BYTES
-
-
-def _yield_to_others() -> None:
-    """Give this thread a lower priority where threads have one of their own: setpriority(2), C library notes."""
-    if sys.platform == "linux":
-        with suppress(OSError):  # it is only a courtesy
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

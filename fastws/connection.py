@@ -1,4 +1,4 @@
-"""One connection's states, in the order of the pipeline: head → body → send → head again, or linger → end.
+"""One connection's states, in their order: head → body → wait → send → head again, or linger → end.
 
 The reactor reads; what it read comes to ``on_read``. A connection writes until the socket takes no more and
 then waits for ``on_write``. Nothing here blocks.
@@ -12,12 +12,12 @@ import time
 from typing import TYPE_CHECKING
 
 from . import framing, states
-from .errors import HTTPError
-from .events import DONE, IDLE, INPUT, OUTPUT, PARTIAL, READ, PartialSend
-from .files import Descriptor
+from .answer import Answer, build_answer, continue_answer
+from .errors import HTTPError, UndecidedError
+from .events import DONE, IDLE, INPUT, NOTHING, OUTPUT, PARTIAL, READ, PartialSend
 from .messages import FileSlice, Request, Response
 from .states import State
-from .transmit import FileShrankError, Transmission, socket_over, unacknowledged_bytes
+from .transmit import FileShrankError, invite_body, socket_over, unacknowledged_bytes
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -31,8 +31,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_asked_at", "_buffer", "_decoder", "_grace_until", "_is_last", "_is_tried", "_mark", "_request",
-        "_response", "_scanned", "_since", "_sock", "_transmission", "_worker", "fd", "peer", "state", "tick",
+        "_answer", "_asked_at", "_asks", "_buffer", "_decoder", "_grace_until", "_is_tried", "_mark",
+        "_request", "_scanned", "_since", "_sock", "_worker", "fd", "peer", "state", "tick",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, fd: int, peer: str) -> None:
@@ -48,10 +48,9 @@ class Connection:
         self._mark: int | None = None  # the bytes transferred until then, None at the start of an answer
         self._asked_at = 0.0  # when the request's head was complete
         self._request: Request | None = None
-        self._response: Response | None = None
+        self._asks = 0  # how often the site has been asked in vain
+        self._answer: Answer | None = None
         self._decoder: framing.LengthDecoder | framing.ChunkedDecoder | None = None
-        self._transmission: Transmission | None = None
-        self._is_last = False
         self._is_tried = False  # the reactor has looked at the buffer and left it to Python
         self._grace_until = 0.0  # set while draining
 
@@ -80,15 +79,12 @@ class Connection:
     def on_write(self, _: None = None) -> None:
         """Go on, with sending or after a pause."""
         if self.state is State.SENDING:
-            assert self._transmission is not None
-            self._transmission.skip(self._worker.reactor.end_transfer(self.fd))
-            if not self._send():
+            answer = self._answer
+            assert answer is not None
+            answer.transmission.skip(self._worker.reactor.end_transfer(self.fd))
+            if not self._send(answer):
                 return
         self._advance()
-
-    def on_reset(self, _: None = None) -> None:
-        """Give up: the client is gone."""
-        self.close()
 
     def on_done(self, rest: bytes) -> None:
         """End after a replayed answer. Who did not ask for the end may send more before it learns of it."""
@@ -101,18 +97,9 @@ class Connection:
 
     def _finish_replay(self, partial: PartialSend) -> bool:
         worker = self._worker
-        self._request = worker.parser.parse_request(partial.request, 0, 0, worker.limits)
-        self._buffer, self._scanned = partial.rest, 0
-        self._is_last = partial.close
-        file = None if partial.file < 0 else Descriptor(partial.file)
-        done, left = partial.offset, partial.length - partial.offset
-        rest = memoryview(partial.body)[done:] if file is None else FileSlice(file, done, left)
-        self._response = Response(partial.status, (), (rest,), file)
-        self._transmission = Transmission(partial.head, (rest,))
-        self._transmission.body_sent = partial.offset
-        self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
-        self._asked_at = self._since
-        return self._send()
+        request = worker.parser.parse_request(partial.request, 0, 0, worker.limits)
+        self._buffer, self._scanned, self._asked_at = partial.rest, 0, time.monotonic()
+        return self._begin_sending(continue_answer(request, partial))
 
     @property
     def sock(self) -> socket.socket:
@@ -130,6 +117,8 @@ class Connection:
                 going = self._read_head()
             elif self.state is State.BODY:
                 going = self._read_body()
+            elif self.state is State.WAITING:
+                going = self._respond()
             else:
                 return
             if not going:
@@ -156,7 +145,7 @@ class Connection:
             self._buffer, self._scanned = buffer[request.size :], 0
             length = framing.body_length(request)
             if length == 0:
-                return self._respond(b"")
+                return self._respond()
             self._begin_body(request, length)
         except HTTPError as error:
             return self.refuse(error)
@@ -180,20 +169,11 @@ class Connection:
 
     def _begin_body(self, request: Request, length: int) -> None:
         worker = self._worker
-        if length > worker.max_body_bytes:
-            raise HTTPError(413, f"The body is larger than {worker.max_body_bytes} bytes.", close=True)
-        if framing.expects_continue(request) and not self._buffer:
-            try:
-                self.sock.send(states.CONTINUE)
-            except BlockingIOError:
-                pass  # the client reads nothing; it will find its own way
-            except OSError:
-                self.close()
-                return
-        if length == framing.CHUNKED:
-            self._decoder = framing.ChunkedDecoder(worker.max_body_bytes, worker.limits)
-        else:
-            self._decoder = framing.LengthDecoder(length)
+        decoder = framing.body_decoder(length, worker.max_body_bytes, worker.limits)
+        if framing.expects_continue(request) and not self._buffer and not invite_body(self.sock):
+            self.close()
+            return
+        self._decoder = decoder
         self.state, self._since, self._mark = State.BODY, time.monotonic(), 0
 
     def _read_body(self) -> bool:
@@ -207,55 +187,74 @@ class Connection:
         if not decoder.is_complete:
             self._wait_for_input(self._patience())
             return False
-        self._decoder = None
-        return self._respond(bytes(decoder.body))
+        return self._respond()
 
-    def _respond(self, body: bytes) -> bool:
+    def _respond(self) -> bool:
         request = self._request
         assert request is not None
+        body = b"" if self._decoder is None else bytes(self._decoder.body)
+        try:
+            response = self._worker.site.respond(request, body, self.peer)
+        except UndecidedError as undecided:
+            return self._wait(undecided)
+        return self._start(response)
+
+    def _wait(self, undecided: UndecidedError) -> bool:
+        """Let others go on until it is time to ask the site again."""
         worker = self._worker
-        response = worker.site.respond(request, body, self.peer)
-        is_last = response.close or worker.is_draining or not framing.is_persistent(request)
-        return self._start(response, is_last)
+        if self.state is not State.WAITING:
+            self.state, self._since, self._asks = State.WAITING, time.monotonic(), 0
+            worker.reactor.set_interest(self.fd, NOTHING)
+            worker.timers.schedule(self, self._deadline())
+        self._asks += 1
+        if self._asks <= states.ASK_TIMES and worker.checks.submit(undecided, self.peer, self._ask_again):
+            return False
+        return self._fail(HTTPError(503, "Too many passwords wait to be checked."))
+
+    def _ask_again(self) -> None:
+        """Called by other threads; a bound method is the same as another of its object."""
+        self._worker.resume(self)
 
     def refuse(self, error: HTTPError) -> bool:
         """Answer a request that could not, or shall not, be read to its end; the connection ends after it."""
-        self._decoder, self._asked_at = None, time.monotonic()
+        self._asked_at = time.monotonic()
+        return self._fail(error, is_last=True)
+
+    def _fail(self, error: HTTPError, *, is_last: bool = False) -> bool:
+        """Answer with an error that the site knows nothing of."""
         response = self._worker.site.error(error)
         if self._request is not None and self._request.method == "HEAD":
             response = response._replace(body=())
-        return self._start(response, True)
+        return self._start(response, is_last=is_last)
 
-    def _start(self, response: Response, is_last: bool) -> bool:
+    def _start(self, response: Response, *, is_last: bool = False) -> bool:
         worker = self._worker
-        request = self._request
-        if is_last:
-            end = states.CLOSE_END
-        elif request is not None and request.version == "HTTP/1.0":
-            end = states.KEEP_ALIVE_END
-        else:
-            end = states.END
-        self._response, self._is_last = response, is_last
+        request, self._request, self._decoder = self._request, None, None
         published = response.publication
         try:
             head = worker.parser.build_head(response.status, response.fields)
         except ValueError:
-            self._worker.logger.exception("a response to %s has an impossible field", self.peer)
+            worker.logger.exception("a response to %s has an impossible field", self.peer)
+            if response.file is not None:
+                response.file.close()
             self.close()
             return False
         if published is not None:
             body = response.body[0]
             worker.publish(published, head, body if isinstance(body, bytes) else b"")
-        self._transmission = Transmission(b"".join((head, worker.clock.date_line, end)), response.body)
-        self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
-        return self._send()
+        is_last = is_last or worker.is_draining
+        date_line = worker.clock.date_line
+        return self._begin_sending(build_answer(request, response, head, date_line, is_last=is_last))
 
-    def _send(self) -> bool:
-        transmission = self._transmission
-        assert transmission is not None
+    def _begin_sending(self, answer: Answer) -> bool:
+        self._answer = answer
+        self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
+        return self._send(answer)
+
+    def _send(self, answer: Answer) -> bool:
         try:
-            if not transmission.send(self.sock):
-                self._wait_for_room(transmission.rest)
+            if not answer.transmission.send(self.sock):
+                self._wait_for_room(answer.transmission.rest)
                 return False
         except FileShrankError:
             self._worker.logger.warning("a file shrank while it was sent to %s; connection closed", self.peer)
@@ -264,12 +263,12 @@ class Connection:
         except OSError:
             self.close()
             return False
-        return self._finish()
+        return self._finish(answer)
 
-    def _finish(self) -> bool:
-        """The response is sent: log it, and go on with the next request or end."""
-        self._record()
-        if self._is_last:
+    def _finish(self, answer: Answer) -> bool:
+        """The answer is sent: log it, and go on with the next request or end."""
+        self._record(answer)
+        if answer.is_last:
             self._linger()
             return False
         self.state = State.HEAD
@@ -279,16 +278,11 @@ class Connection:
         self._wait_for_request()
         return False
 
-    def _record(self) -> None:
-        """Log the response in progress, if there is one, with what was really sent, and let go of it."""
-        response, transmission = self._response, self._transmission
-        if response is None or transmission is None:
-            return
-        body_sent, duration_s = self._body_sent(transmission), time.monotonic() - self._asked_at
-        self._worker.record(self, self._request, response, body_sent, duration_s)
-        if response.file is not None:
-            response.file.close()
-        self._request = self._response = self._transmission = None
+    def _record(self, answer: Answer) -> None:
+        """Log the answer in progress with what was really sent, and let go of it."""
+        self._worker.record(self.peer, answer, self._body_sent(answer), time.monotonic() - self._asked_at)
+        answer.close()
+        self._answer = None
 
     def _wait_for_request(self) -> None:
         worker = self._worker
@@ -305,8 +299,8 @@ class Connection:
             self._worker.reactor.transfer(self.fd, rest.file.fd, rest.offset, rest.length)
         self._worker.timers.schedule(self, self._since + self._patience())
 
-    def _body_sent(self, transmission: Transmission) -> int:
-        return transmission.body_sent + self._worker.reactor.transferred(self.fd)
+    def _body_sent(self, answer: Answer) -> int:
+        return answer.transmission.body_sent + self._worker.reactor.transferred(self.fd)
 
     def _wait_for_input(self, patience_s: float) -> None:
         self._worker.reactor.set_interest(self.fd, INPUT)
@@ -321,11 +315,11 @@ class Connection:
 
         What is sent counts when the client's side has it, for the kernel takes megabytes ahead of a slow reader.
         """
-        if self._decoder is not None:
-            moved = self._decoder.received
+        if self._answer is not None:
+            moved = self._body_sent(self._answer) - unacknowledged_bytes(self.sock)
         else:
-            assert self._transmission is not None
-            moved = self._body_sent(self._transmission) - unacknowledged_bytes(self.sock)
+            assert self._decoder is not None
+            moved = self._decoder.received
         before, self._mark = self._mark, moved
         worker = self._worker
         return before is None or moved - before >= worker.min_rate_bytes_s * worker.request_timeout_s
@@ -344,6 +338,9 @@ class Connection:
         elif self.state in (State.BODY, State.SENDING) and self._is_moving():
             self._since = now
             self._worker.timers.schedule(self, self._deadline())
+        elif self.state is State.WAITING:
+            if self._fail(HTTPError(503, "The password could not be checked in time.")):
+                self._advance()
         elif self.state in (State.HEAD, State.BODY):
             part = "head" if self.state is State.HEAD else "body"
             self.refuse(HTTPError(408, f"The request {part} took too long to arrive.", close=True))
@@ -354,8 +351,8 @@ class Connection:
 
     def _deadline(self) -> float:
         worker = self._worker
-        if self.state is State.LINGERING:
-            return self._since + states.LINGER_S
+        if self.state in states.LONGEST_S:
+            return self._since + states.LONGEST_S[self.state]
         if self.state in (State.BODY, State.SENDING):
             return self._since + self._patience()
         if self._buffer:
@@ -386,12 +383,12 @@ class Connection:
             self._grace_until = time.monotonic() + grace_s
             self._worker.timers.schedule(self, self._grace_until)
 
-    def close(self) -> None:
+    def close(self, _: None = None) -> None:
         """End the connection now, whatever it is doing; a second call does nothing."""
         if self.state is State.CLOSED:
             return
-        if self._response is not None:
-            self._record()
+        if self._answer is not None:
+            self._record(self._answer)
         self.state = State.CLOSED
         self._worker.forget(self)
         if self._sock is None:

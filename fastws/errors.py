@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -26,6 +27,19 @@ class HTTPError(FastwsError):
         self.detail = detail
         self.fields = fields
         self.close = close
+
+
+class UndecidedError(FastwsError):
+    """A request whose answer needs a computation that takes long.
+
+    Whoever gets this has ``compute`` called by another thread, and asks again when that is over. Equal
+    computations have the same ``key``, and one of them is enough.
+    """
+
+    def __init__(self, key: bytes, compute: Callable[[], None]) -> None:
+        super().__init__("a computation is needed first")
+        self.key = key
+        self.compute = compute
 
 
 class Problem(NamedTuple):

@@ -27,6 +27,8 @@ INPUT = 1
 """Interest: more bytes of a message that has begun."""
 OUTPUT = 2
 """Interest: room to send."""
+NOTHING = 3
+"""Interest: none, while the server is busy with a request. What comes stays in the kernel. ``RESET`` may come."""
 
 
 class PartialSend(NamedTuple):

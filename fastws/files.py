@@ -104,8 +104,11 @@ def identity_of(info: os.stat_result) -> Identity:
 
 def is_settled(identity: Identity, at_ns: int | None = None) -> bool:
     """Tell whether a change to the file after ``at_ns`` (None: now) is certain to change its identity too."""
-    newest = max(identity.mtime_ns, identity.ctime_ns)
-    return (time.time_ns() if at_ns is None else at_ns) - newest > SETTLED_NS
+    if at_ns is None:
+        at_ns = time.time_ns()
+    # A time of modification can be set to the future, and then says nothing of when the file was written.
+    newest = identity.ctime_ns if identity.mtime_ns > at_ns else max(identity.mtime_ns, identity.ctime_ns)
+    return at_ns - newest > SETTLED_NS
 
 
 class Root:
@@ -286,13 +289,14 @@ def _read(file: OpenFile, attempts: int = 3) -> Content:
     """Read between two looks at the file's times, again if it changed meanwhile."""
     identity = file.identity
     for _ in range(attempts):
+        begun_ns = time.time_ns()
         try:
             body = os.pread(file.fd, identity.size + 1, 0)
             after = identity_of(os.fstat(file.fd))
         except OSError as error:
             raise error_from_errno(error, "read") from None
         if after == identity and len(body) == identity.size:
-            return Content(body, entity_tag(body), identity, is_settled(identity))
+            return Content(body, entity_tag(body), identity, is_settled(identity, begun_ns))
         identity = after
     # It is being written all the time: these bytes are right for now, and are not kept.
     return Content(body, entity_tag(body), identity._replace(size=len(body)), False)

@@ -82,6 +82,15 @@ def body_length(request: Request) -> int:
     raise HTTPError(400, "The Transfer-Encoding field does not end in chunked, once.", close=True)
 
 
+def body_decoder(length: int, max_bytes: int, limits: Limits) -> LengthDecoder | ChunkedDecoder:
+    """Return what takes a body of that length, or ``CHUNKED``, out of a stream; raises 413 if it is too large."""
+    if length == CHUNKED:
+        return ChunkedDecoder(max_bytes, limits)
+    if length > max_bytes:
+        raise HTTPError(413, f"The body is larger than {max_bytes} bytes.", close=True)
+    return LengthDecoder(length)
+
+
 def is_persistent(request: Request) -> bool:
     """Tell whether the client wants the connection kept open (RFC 9112 section 9.3)."""
     connection = request.fields.get("connection")

@@ -18,7 +18,8 @@ class Located(NamedTuple):
 
     ``relative`` is the file's path below the root. ``file`` is None where only sidecars stand for it, and a
     directory where that is to be listed. ``by_names`` tells that the names in its directory decided,
-    ``by_names_anywhere`` that names anywhere may have.
+    ``by_names_anywhere`` that names anywhere may have: a link that leads nowhere was passed over, and may lead
+    somewhere when a name appears in another directory.
     """
 
     file: OpenFile | None
@@ -71,7 +72,7 @@ class Locator:
             file = root.open(relative)
         except HTTPError as error:
             if error.status == 404 and self._has_sidecar(root, relative):
-                return Located(None, relative, by_names=True)
+                return Located(None, relative, by_names=True, by_names_anywhere=root.has(relative))
             raise
         if file.identity[:2] in self._hidden():
             raise not_found()
@@ -89,8 +90,10 @@ class Locator:
             found = self._try(root, relative + name)
             if found is not None:
                 # The first name decides by itself; a later one, because those before it are missing.
-                return found._replace(by_names=found.by_names or position > 0, by_names_anywhere=is_unsure)
-            # A link that leads nowhere now may lead somewhere when a name appears in another directory.
+                return found._replace(
+                    by_names=found.by_names or position > 0,
+                    by_names_anywhere=found.by_names_anywhere or is_unsure,
+                )
             is_unsure = is_unsure or root.has(relative + name)
         if self._config.directory_listing:
             directory = root.open(relative)
@@ -113,7 +116,9 @@ class Locator:
         if self._config.clean_urls and relative and not relative.endswith("/"):
             found = self._try(root, relative + ".html")
             if found is not None:
-                return found._replace(by_names=True)
+                return found._replace(
+                    by_names=True, by_names_anywhere=found.by_names_anywhere or root.has(relative)
+                )
         if self._config.fallback:
             found = self._try(root, self._config.fallback[1:])
             if found is not None:

@@ -8,7 +8,7 @@ from .files import identity_of, is_settled
 from .httpdate import format_http_date
 from .locate import Located
 from .messages import Fields, Publication
-from .representation import is_held_back, not_modified_fields
+from .representation import not_modified_fields
 from .target import Target, encode_path
 from .variants import Choice
 
@@ -21,8 +21,9 @@ def build(
 ) -> Publication | None:
     """Return what a 200 with ``fields`` depended on, None if that may change unseen.
 
-    The answer must be one to GET that depended on method, version, path and Accept-Encoding alone.
-    ``now_ns`` is when the request began: what changed since then may have been looked at before it changed.
+    The answer must be one to GET that depended on method, version, path and Accept-Encoding alone, and the file of
+    the chosen form be settled. ``now_ns`` is when the request began: what changed since then may have been looked
+    at before it changed.
     """
     chosen = choice.chosen
     if not choice.is_final or not target.is_canonical or located.by_names_anywhere:
@@ -34,9 +35,8 @@ def build(
             depends.append((directory, identity_of(os.stat(directory))))
         except OSError:
             return None  # gone since then
-    if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for _, identity in depends):
-        return None
-    if is_held_back(chosen.identity, now_ns):
+    others = [identity for _, identity in depends if identity is not chosen.identity]
+    if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for identity in others):
         return None
     date = chosen.last_modified
     return Publication(

@@ -39,6 +39,14 @@ class Representation(NamedTuple):
             self.coding, self.size, self.etag, self.identity, self.last_modified, None, None, file
         )
 
+    def without_bytes(self) -> Representation:
+        """Return the same without its bytes, to be remembered."""
+        return Representation(self.coding, self.size, self.etag, self.identity, self.last_modified)
+
+    def is_like(self, other: Representation) -> bool:
+        """Tell whether the two are described by the same fields."""
+        return self.etag == other.etag and self.last_modified == other.last_modified
+
     @property
     def is_identity(self) -> bool:
         """Whether no coding is applied; only then are ranges served."""

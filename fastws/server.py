@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from . import backend as backends
 from .accesslog import OFF, STANDARD_ERROR, ErrorLog, LogFile
+from .checks import Checks
 from .config import Config
 from .errors import ConfigError, FastwsError, ListenError
 from .listener import ACTIVATED, BACKLOG, Address, address_of, open_listeners, turn_away
@@ -56,6 +57,7 @@ class Server:
         self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
         self.logger: logging.Logger = self.error_log.logger
         self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
+        self.checks = Checks(self.logger)
         self._site = self._make_site(config)
 
     def _make_site(self, config: Config) -> Site:
@@ -271,6 +273,7 @@ class Server:
 
     def _close(self) -> None:
         self._site.close()
+        self.checks.close()
         self.access_log.close()
         self.error_log.close()
 

@@ -15,7 +15,7 @@ from . import conditional, errorhandlers, forms, listing, pages, publication
 from . import representation as rep
 from .auth import Auth
 from .config import Config
-from .errors import HTTPError
+from .errors import HTTPError, UndecidedError
 from .files import Contents, Root, is_settled, not_found
 from .framing import check_host
 from .locate import Located, Locator
@@ -29,7 +29,7 @@ from .variants import SIDECARS, Choice, Variants
 _READ_METHODS = ("GET", "HEAD")
 
 MEMO_SIZE = 4096
-"""Resources whose fields are remembered; about 4 MB."""
+"""Forms of files that are remembered; about 4 MB."""
 
 
 class _Exchange(NamedTuple):
@@ -43,14 +43,17 @@ class _Exchange(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What was found out about a file that has one form, true as long as the file's identity is the same.
+    """What was found out about one form of a file.
 
-    ``form`` is without its file; ``fields`` are those of a 200.
+    ``form`` is without its bytes; ``fields`` are those of a 200. ``is_stable`` tells that all of it is true as
+    long as the file's identity is the same, ``is_only`` that the file has no other form.
     """
 
     kind: str
     fields: Fields
     form: rep.Representation
+    is_stable: bool
+    is_only: bool
 
 
 class Site:
@@ -79,8 +82,7 @@ class Site:
         self._contents = Contents(config.cache_max_file_bytes)
         self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
         self._locator = Locator(config, self._variants, hidden)
-        self._described: dict[tuple[str, str, str, int | None], Fields] = {}
-        self._known: dict[tuple[str, str], _Known] = {}
+        self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
         self._status = None if config.status_path is None else Status(config, status, self._variants)
         self._common: Fields = ()
         if config.server_header != "off":
@@ -91,7 +93,7 @@ class Site:
         self._variants.close()
 
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Response:
-        """Return the answer to ``request``; never raises.
+        """Return the answer to ``request``; raises nothing but ``UndecidedError``.
 
         1. the version, the Host field and the method are acceptable (400, 501)
         2. the target is a path inside the root (400)
@@ -119,6 +121,8 @@ class Site:
                 response = self._redirect(path) or self._serve(request, target, body, now_ns)
         except HTTPError as error:
             response = self.error(error, path)
+        except UndecidedError:
+            raise
         except Exception:
             self._log.exception("unexpected exception while answering %s %s", request.method, request.target)
             response = self.error(HTTPError(500, "unexpected exception"), path)
@@ -209,16 +213,17 @@ class Site:
 
     def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Response:
         request, file = exchange.request, located.file
-        known = self._known.get((exchange.target.path, located.relative))
+        known = self._known.get((exchange.target.path, located.relative, rep.IDENTITY))
         if (
             known is not None
+            and known.is_only
             and file is not None
             and known.form.identity == file.identity
             and request.method in _READ_METHODS
             and not self._variants.wants_body(file, request)
         ):
             choice = Choice(known.form.held_in(file), ((located.relative, file.identity),))
-            return self._send(exchange, known.kind, known.fields, choice, located)
+            return self._send(exchange, known, choice, located)
         return self._find_out(exchange, root, located)
 
     def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Response:
@@ -233,32 +238,33 @@ class Site:
             choice = self._variants.choose(
                 root, located.relative, located.file, kind, exchange.request, exchange.now_ns
             )
-            fields = self._describe(exchange.target.path, kind, vary, choice.chosen)
-            if not vary:
-                self._remember(exchange, located, _Known(kind, fields, choice.chosen))
-            return self._send(exchange, kind, fields, choice, located)
+            known = self._describe(exchange, located, kind, vary, choice.chosen)
+            return self._send(exchange, known, choice, located)
         except HTTPError as error:
             error.fields = (*error.fields, *vary)
             raise
 
-    def _remember(self, exchange: _Exchange, located: Located, known: _Known) -> None:
-        """Keep what was found out, unless the time alone may change it."""
-        form, now_ns = known.form, exchange.now_ns
-        if (
-            form.file is None
-            or not is_settled(form.identity, now_ns)
-            or rep.is_held_back(form.identity, now_ns)
-        ):
-            return
-        if len(self._known) >= MEMO_SIZE:
-            self._known.clear()  # one step, whatever other threads are doing
-        self._known[exchange.target.path, located.relative] = known._replace(form=form._replace(file=None))
+    def _describe(
+        self, exchange: _Exchange, located: Located, kind: str, vary: Fields, chosen: rep.Representation
+    ) -> _Known:
+        """Return what is to be known of ``chosen``, found out once for each state of its file."""
+        path, now_ns = exchange.target.path, exchange.now_ns
+        key = path, located.relative, chosen.coding
+        known = self._known.get(key)
+        if known is not None and known.form.is_like(chosen):
+            return known
+        is_stable = is_settled(chosen.identity, now_ns) and not rep.is_held_back(chosen.identity, now_ns)
+        fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *self._policy.fields(path))
+        known = _Known(kind, fields, chosen.without_bytes(), is_stable, is_only=not vary)
+        if is_stable:
+            if len(self._known) >= MEMO_SIZE:
+                self._known.clear()  # one step, whatever other threads are doing
+            self._known[key] = known
+        return known
 
-    def _send(
-        self, exchange: _Exchange, kind: str, fields: Fields, choice: Choice, located: Located
-    ) -> Response:
-        """Return what of the chosen form the request asks for; ``fields`` are those of all of it."""
-        request, chosen = exchange.request, choice.chosen
+    def _send(self, exchange: _Exchange, known: _Known, choice: Choice, located: Located) -> Response:
+        """Return what of the chosen form the request asks for."""
+        request, chosen, fields = exchange.request, choice.chosen, known.fields
         outcome = conditional.evaluate(
             request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
         )
@@ -267,26 +273,21 @@ class Site:
         if outcome is conditional.Outcome.PRECONDITION_FAILED:
             raise HTTPError(412, "The file is not in the state that the request asks for.")
         if request.method == "GET" and "range" in request.fields and chosen.is_identity:
-            response = rep.partial(request.fields, kind, fields, chosen)
+            response = rep.partial(request.fields, known.kind, fields, chosen)
             if response is not None:
                 return response
         published = None
-        if request.method == "GET" and self._replays and not exchange.user:
+        if known.is_stable and self._may_be_published(exchange):
             published = publication.build(
                 self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
             )
         return rep.whole(fields, chosen, published)
 
-    def _describe(self, path: str, kind: str, vary: Fields, chosen: rep.Representation) -> Fields:
-        """Return the fields of a 200; they depend only on the path and the form, and are made once for both."""
-        key = path, chosen.coding, chosen.etag, chosen.last_modified
-        fields = self._described.get(key)
-        if fields is None:
-            fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *self._policy.fields(path))
-            if len(self._described) >= MEMO_SIZE:
-                self._described.clear()  # one step, whatever other threads are doing
-            self._described[key] = fields
-        return fields
+    def _may_be_published(self, exchange: _Exchange) -> bool:
+        """Tell whether the answer is the same for everybody, and somebody will replay it."""
+        if exchange.request.method != "GET" or not self._replays or exchange.user:
+            return False
+        return self._status is None or not self._status.covers(exchange.target.path)
 
     # Forms
 

@@ -1,4 +1,4 @@
-"""What a connection may be doing, the bounds of it, and the bytes that it says by itself."""
+"""What a connection may be doing, and the bounds of it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ TURN_REQUESTS = 16
 UNHURRIED_S = 60.0
 """How often a transfer is looked at where the configuration sets no rate, and so nothing is asked of it."""
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-END = b"\r\n"
-KEEP_ALIVE_END = b"Connection: keep-alive\r\n\r\n"
-CLOSE_END = b"Connection: close\r\n\r\n"
+WAITING_S = 30.0
+"""How long a request waits for its password to be checked; a full queue of costly hashes takes 20 s."""
+
+ASK_TIMES = 8
+"""How often one request may find that a password has to be checked: two files, each read anew a few times."""
 
 
 class State(IntEnum):
@@ -27,6 +28,11 @@ class State(IntEnum):
 
     HEAD = 0  # between requests, or in a request head
     BODY = 1
-    SENDING = 2
-    LINGERING = 3  # the last answer is sent; the client may still be sending
-    CLOSED = 4
+    WAITING = 2  # for a password to be checked: nothing is read meanwhile
+    SENDING = 3
+    LINGERING = 4  # the last answer is sent; the client may still be sending
+    CLOSED = 5
+
+
+LONGEST_S = {State.WAITING: WAITING_S, State.LINGERING: LINGER_S}
+"""How long states last that nothing puts off."""

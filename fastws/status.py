@@ -37,6 +37,7 @@ class Status:
     """Answers requests below StatusPath."""
 
     def __init__(self, config: Config, source: StatusSource | None, variants: Variants) -> None:
+        assert config.status_path is not None
         self._path = config.status_path
         self._allowed = config.status_allow
         self._source = source
@@ -48,12 +49,16 @@ class Status:
             "metrics": self._metrics,
         }
 
+    def covers(self, path: str) -> bool:
+        """Tell whether what the decoded ``path`` shows may depend on who asks."""
+        return path.startswith(self._path)
+
     def respond(self, request: Request, path: str, peer: str) -> Response | None:
         """Return the answer where the decoded ``path`` is one of these pages and ``peer`` may see them.
 
         None elsewhere. Raises ``HTTPError`` 405.
         """
-        if self._path is None or not path.startswith(self._path):
+        if not self.covers(path):
             return None
         page = self._pages.get(path[len(self._path) :])
         if page is None or not self._is_allowed(request, peer):

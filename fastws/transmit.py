@@ -18,6 +18,8 @@ READ_BYTES = 262144
 JOIN_BYTES = 16384
 """A body up to this size is copied behind its head, which is cheaper than a vector of two."""
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
 
@@ -25,6 +27,17 @@ def socket_over(fd: int, peer: str) -> socket.socket:
     """Return a socket object that owns ``fd``, a connection accepted from ``peer`` as the reactor names it."""
     family = socket.AF_UNIX if peer == "unix:" else socket.AF_INET6 if ":" in peer else socket.AF_INET
     return socket.socket(family, socket.SOCK_STREAM, 0, fd)
+
+
+def invite_body(sock: socket.socket) -> bool:
+    """Say that the request's body may come (RFC 9110 section 10.1.1); False if the connection is broken."""
+    try:
+        sock.send(_CONTINUE)
+    except BlockingIOError:
+        pass  # the client reads nothing; it will find its own way
+    except OSError:
+        return False
+    return True
 
 
 class FileShrankError(Exception):
@@ -43,7 +56,11 @@ class Transmission:
         elif len(body) == 1 and isinstance(body[0], bytes) and len(body[0]) <= JOIN_BYTES:
             self._pieces = [head + body[0]]
         else:
-            self._pieces = [head, *body]
+            # What comes before a slice is sent with MSG_MORE, and would wait for an empty one.
+            self._pieces = [
+                head,
+                *[piece for piece in body if not isinstance(piece, FileSlice) or piece.length],
+            ]
             self._pieces.reverse()  # taken from the end
         self.body_sent = 0
 

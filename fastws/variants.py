@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from .compression import NOT_WORTHWHILE, Compressor, Encode, Job, Store, encoder
+from .compression import NOT_WORTHWHILE, Compressor, Encode, Job, Store, encoder, gzip_quickly
 from .config import Config
 from .errors import HTTPError
 from .files import Content, Contents, OpenFile, Root, entity_tag
@@ -227,13 +227,12 @@ class Variants:
     ) -> Representation:
         if plain is not None and IDENTITY in preference:
             return self._of_file(plain, IDENTITY, now_ns, in_part=is_partial)
-        encode = encoder("gzip")
-        if plain is None or "gzip" not in preference or encode is None or not self._contents.is_small(plain):
+        if plain is None or "gzip" not in preference or not self._contents.is_small(plain):
             raise HTTPError(406, "The file is there in no coding that the request accepts.")
         found = self.store.get((plain.identity, "gzip"))
         if found is None or found is NOT_WORTHWHILE:
             content = self._contents.load(plain)
-            body = encode(content.body)
+            body = gzip_quickly(content.body)
             found = Content(body, entity_tag(body), content.identity, content.is_settled)
             if content.is_settled:
                 self.store.put((content.identity, "gzip"), found)

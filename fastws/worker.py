@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .accepting import Accepting
+from .answer import Answer
 from .backend import Backend
 from .clock import Clock
 from .config import Config
 from .connection import Connection
 from .errors import HTTPError
 from .events import ACCEPT, ARRIVE, DONE, PARTIAL, READ, RESET, WRITE, Accepted
-from .messages import Limits, Publication, Request, Response
+from .messages import Limits, Publication
 from .negotiation import codings_number, preferred_codings
 from .states import State
 from .tally import Tally, WorkerStatus
@@ -37,14 +38,14 @@ FLUSH_S = 0.9
 _HANDLERS: dict[int, Callable[[Connection, Any], None]] = {
     READ: Connection.on_read,
     WRITE: Connection.on_write,
-    RESET: Connection.on_reset,
+    RESET: Connection.close,
     DONE: Connection.on_done,
     PARTIAL: Connection.on_partial,
 }
 
 
 class Worker:
-    """A thread with its own reactor. Other threads use ``hand_over``, ``load``, ``tell`` and ``join``."""
+    """A thread with its own reactor. Other threads use what is above its loop."""
 
     def __init__(self, server: Server, index: int, backend: Backend, site: Site) -> None:
         config = server.config
@@ -53,6 +54,7 @@ class Worker:
         self.parser = backend.parser
         self.limits = Limits()
         self.site = site
+        self.checks = server.checks
         self.timers: Timers[Connection] = Timers()
         self.reactor = backend.reactor()
         self._tally = Tally()
@@ -118,6 +120,10 @@ class Worker:
         else:
             self.reactor.wake()
 
+    def resume(self, connection: Connection) -> None:
+        """Have ``connection`` go on if it waits."""
+        self.tell(lambda _: self._go_on(connection))
+
     def tell(self, task: Callable[[Worker], None]) -> None:
         """Have ``task`` done by this worker's thread, soon."""
         self._tasks.append(task)
@@ -174,6 +180,10 @@ class Worker:
         except Exception:
             self.logger.exception("unexpected exception; the connection to %s is closed", connection.peer)
             connection.close()
+
+    def _go_on(self, connection: Connection) -> None:
+        if connection.state is State.WAITING:
+            self._handle(connection, WRITE, None)
 
     def _next_deadline(self) -> float:
         return min(self._flush_at, self.timers.next_deadline(), self._accepting.resume_at)
@@ -302,15 +312,9 @@ class Worker:
             body_file=publication.body_file,
         )
 
-    def record(
-        self,
-        connection: Connection,
-        request: Request | None,
-        response: Response,
-        body_sent: int,
-        duration_s: float,
-    ) -> None:
-        """Count a response that is over; write its access line, and the reason of an error."""
+    def record(self, peer: str, answer: Answer, body_sent: int, duration_s: float) -> None:
+        """Count an answer to ``peer`` that is over; write its access line, and the reason of an error."""
+        request, response = answer.request, answer.response
         self._tally.add(response.status, body_sent, duration_s)
         if request is None:
             line, fields = "", {}
@@ -319,7 +323,7 @@ class Worker:
         self.reactor.log(
             self.parser.format_access_line(
                 self._log_format,
-                connection.peer,
+                peer,
                 response.user,
                 self.clock.log_time,
                 line,
@@ -331,7 +335,7 @@ class Worker:
         )
         if response.detail:
             level = logging.ERROR if response.status >= 500 and response.status != 501 else logging.INFO
-            reason = f'{connection.peer}: {response.status} {response.detail} "{line}"'
+            reason = f'{peer}: {response.status} {response.detail} "{line}"'
             self._server.error_log.note(level, reason)
 
     # Reload and end: tasks for ``tell``

@@ -37,14 +37,14 @@ ROWS = (
     "_parser _parser_py _reactor _reactor_py",
     "backend",
     # resources
-    "accepting accesslog clock files listener privileges systemd tally timers transmit",
-    "auth compression errorhandlers listing representation",
+    "accepting accesslog background clock files listener privileges systemd tally timers transmit",
+    "auth checks compression errorhandlers listing representation",
     "variants",
     "locate status",
     "publication",
     "site",
     # engine
-    "states",
+    "answer states",
     "connection",
     "worker",
     # assembly

@@ -27,6 +27,7 @@ from fastws.events import (
     DONE,
     IDLE,
     INPUT,
+    NOTHING,
     OUTPUT,
     PARTIAL,
     READ,
@@ -179,6 +180,56 @@ def test_interest_decides_what_is_reported(rig: Start) -> None:
     assert r.ask(b"b") == [(r.owner, WRITE, None)]
     r.reactor.set_interest(r.fd, IDLE)
     assert r.turn() == [(r.owner, READ, b"b")]
+
+
+def test_who_waits_for_nothing_hears_of_nothing_until_he_waits_again(rig: Start) -> None:
+    r = rig()
+    for interest, event in ((INPUT, READ), (OUTPUT, WRITE), (IDLE, READ)):
+        r.reactor.set_interest(r.fd, NOTHING)
+        assert r.ask(b"a") == []
+        r.reactor.set_interest(r.fd, NOTHING)
+        r.client.sendall(b"b")
+        assert r.turn() == []
+        r.reactor.set_interest(r.fd, interest)
+        assert r.turn() == [(r.owner, event, b"ab" if event == READ else None)]
+        if event == WRITE:
+            r.reactor.set_interest(r.fd, INPUT)
+            assert r.turn() == [(r.owner, READ, b"ab")]
+    r.reactor.set_interest(r.fd, NOTHING)
+    r.client.shutdown(socket.SHUT_WR)
+    assert r.turn() == []  # he may still wait for an answer
+    r.reactor.set_interest(r.fd, INPUT)
+    assert r.turn() == [(r.owner, READ, b"")]
+
+
+def test_who_waits_for_nothing_can_be_removed_and_another_added(rig: Start) -> None:
+    r = rig()
+    for _ in range(3):  # the number is the same again
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            owner = object()
+            r.reactor.add(ours.fileno(), owner, "127.0.0.1")
+            theirs.sendall(b"a")
+            assert r.next_events() == [(owner, READ, b"a")]
+            r.reactor.set_interest(ours.fileno(), NOTHING)
+            r.reactor.remove(ours.fileno())
+
+
+def test_reset_of_who_waits_for_nothing_is_noticed_at_once(compiled: backend.Backend) -> None:
+    made = Rig(compiled)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    with ours:
+        owner = object()
+        made.reactor.add(ours.fileno(), owner, "127.0.0.1")
+        made.reactor.set_interest(ours.fileno(), NOTHING)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        assert made.next_events() == [(owner, RESET, None)]
+        made.reactor.remove(ours.fileno())
+    made.close()
 
 
 def test_broken_connection_is_a_reset(rig: Start) -> None:

@@ -1,0 +1,60 @@
+"""An answer on its way: the response, the request that it is for, and the bytes that are left to send."""
+
+from __future__ import annotations
+
+from . import framing
+from .events import PartialSend
+from .files import Descriptor
+from .messages import FileSlice, Request, Response
+from .transmit import Transmission
+
+_END = b"\r\n"
+_KEEP_ALIVE_END = b"Connection: keep-alive\r\n\r\n"
+_CLOSE_END = b"Connection: close\r\n\r\n"
+
+
+class Answer:
+    """A response being sent. ``request`` is None where none could be read; ``is_last``: the connection ends."""
+
+    __slots__ = ("is_last", "request", "response", "transmission")
+
+    def __init__(
+        self, request: Request | None, response: Response, transmission: Transmission, *, is_last: bool
+    ) -> None:
+        self.request = request
+        self.response = response
+        self.transmission = transmission
+        self.is_last = is_last
+
+    def close(self) -> None:
+        """Close the file that it is sent from."""
+        if self.response.file is not None:
+            self.response.file.close()
+
+
+def build_answer(
+    request: Request | None, response: Response, head: bytes, date_line: bytes, *, is_last: bool
+) -> Answer:
+    """Return an answer of which nothing is sent; ``head`` is the response's, without what belongs to the moment.
+
+    ``is_last`` tells that it is to be the last whatever request and response say.
+    """
+    is_last = is_last or response.close or request is None or not framing.is_persistent(request)
+    if is_last:
+        end = _CLOSE_END
+    elif request is not None and request.version == "HTTP/1.0":
+        end = _KEEP_ALIVE_END
+    else:
+        end = _END
+    transmission = Transmission(b"".join((head, date_line, end)), response.body)
+    return Answer(request, response, transmission, is_last=is_last)
+
+
+def continue_answer(request: Request | None, partial: PartialSend) -> Answer:
+    """Return what is left of an answer to ``request`` that the reactor began to replay."""
+    file = None if partial.file < 0 else Descriptor(partial.file)
+    done, left = partial.offset, partial.length - partial.offset
+    rest = memoryview(partial.body)[done:] if file is None else FileSlice(file, done, left)
+    transmission = Transmission(partial.head, (rest,))
+    transmission.body_sent = done
+    return Answer(request, Response(partial.status, (), (rest,), file), transmission, is_last=partial.close)
