@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fastws import _reactor_py, accepting, load, states, timers
+from fastws import _reactor_py, accepting, checks, load, states, timers
 from fastws.config import defaults
 from fastws.framing import CHUNK_LINE_BYTES, ChunkedDecoder
 from fastws.listing import LISTED_MAX
@@ -56,6 +56,10 @@ def test_limits_are_as_the_page_says() -> None:
         "published answers": (
             f"`CacheSize` ({by_default.cache_size_bytes // mib} MiB), shared out to the workers"
         ),
+        "passwords that wait to be checked": (
+            f"{checks.QUEUE_JOBS}; addresses take turns, and the one with most makes room"
+        ),
+        "time for that": f"{states.WAITING_S:g} s",
         "descriptors": "the process's limit",
     }
     assert f"accepting rests for {accepting.PAUSE_S} s;" in table[-1]

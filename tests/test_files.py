@@ -27,6 +27,8 @@ MS_NS = 1_000_000
         (0, 1000, False),
         (1000, 0, False),
         (1000, -1000, False),  # a clock that was set back
+        (-1000, 20, False),
+        (-1000, 1000, True),  # a time in the future was set, and says nothing of when
         (20.001, 20.001, True),
         (1000, 1000, True),
     ],
@@ -123,21 +125,39 @@ def test_file_that_changes_at_every_look_is_sent_but_not_kept(
     assert (content.body, content.etag, content.is_settled) == (b"old", entity_tag(b"old"), False)
 
 
-def test_content_that_is_not_settled_is_not_kept(page: Path) -> None:
-    contents = Contents(1 << 20)
-    ahead = time.time() + 1000
-    os.utime(page, (ahead, ahead))
-    with Root(str(page.parent)) as root:
-        file = root.open(page.name)
-        held = contents.load(file)
-        assert contents.load(file) is not held
+class Clock:
+    """A clock that stands still until it is moved, in place of the one by which files are judged."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+        self._changed_ns = os.stat(path).st_ctime_ns
+        self.age_ns = 0
+        monkeypatch.setattr(files, "time", self)
+
+    def time_ns(self) -> int:
+        return self._changed_ns + self.age_ns
 
 
-def test_content_that_is_settled_is_read_once(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    contents = Contents(1 << 20)
-    monkeypatch.setattr(files, "is_settled", lambda identity, at_ns=None: True)
+def test_content_is_read_once_from_when_it_is_settled(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents, clock = Contents(1 << 20), Clock(monkeypatch, page)
     with Root(str(page.parent)) as root:
         file = root.open(page.name)
+        clock.age_ns = files.SETTLED_NS
+        young = contents.load(file)
+        clock.age_ns = files.SETTLED_NS + 1
         held = contents.load(file)
+        assert held is not young
         assert contents.load(file) is held
         assert contents.tag(file) == (held.etag, held.identity)
+
+
+def test_content_is_as_settled_as_its_file_was_before_it_was_read(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, page)
+
+    def grow_older() -> None:
+        clock.age_ns += files.SETTLED_NS
+
+    clock.age_ns = 1
+    assert not read_while(monkeypatch, page, before=grow_older).is_settled
+    assert read_while(monkeypatch, page, before=grow_older).is_settled
