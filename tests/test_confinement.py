@@ -11,12 +11,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from rawhttp import Client, Reply, put, request
 
 from fastws import Server
+from fastws.variants import MEMORY_BYTES
 
 Serve = Callable[..., Server]
 SECRET = b"SECRET of the outside"
@@ -312,9 +314,11 @@ def can_exchange() -> bool:
     return hasattr(ctypes.CDLL(None), "renameat2")
 
 
-def race(server: Server, root: Path, tmp_path: Path, swaps: int) -> dict[int, int]:
-    """Fetch while another process makes ``swaps`` swaps; returns how often each status came."""
-    put(root, {"parent/a.html": INSIDE})
+@contextmanager
+def swapping(root: Path, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Return a function that has another process make 100 swaps from now on: of what ``link.html`` leads to, and
+    of ``parent``, a directory inside, with ``other``, a link to the outside. At the end all were made.
+    """
     (root / "other").symlink_to(tmp_path / "outside")
     (root / "link.html").symlink_to("a.html")
     paths = [
@@ -324,28 +328,78 @@ def race(server: Server, root: Path, tmp_path: Path, swaps: int) -> dict[int, in
         root / "parent",
         root / "other",
     ]
-    counts: dict[int, int] = {}
-    targets = ["/link.html", "/parent/a.html", "/other/a.html", "/parent/", "/parent/sub/a.html", "/link"] * 4
-    with (
-        subprocess.Popen(
-            [sys.executable, "-c", _SWAPPER, *map(str, paths)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as swapper,
-        Client(server) as client,
-    ):
+    asked = 0
+    with subprocess.Popen(
+        [sys.executable, "-c", _SWAPPER, *map(str, paths)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as swapper:
         assert swapper.stdin
         assert swapper.stdout
+        pipe = swapper.stdin
+
+        def swap() -> None:
+            nonlocal asked
+            asked += 100
+            pipe.write(b"x")
+            pipe.flush()
+
+        yield swap
+        pipe.close()
+        assert int(swapper.stdout.read()) == asked
+
+
+def race(server: Server, root: Path, tmp_path: Path, swaps: int) -> dict[int, int]:
+    """Fetch while another process makes ``swaps`` swaps; returns how often each status came."""
+    put(root, {"parent/a.html": INSIDE})
+    counts: dict[int, int] = {}
+    targets = ["/link.html", "/parent/a.html", "/other/a.html", "/parent/", "/parent/sub/a.html", "/link"] * 4
+    with swapping(root, tmp_path) as swap, Client(server) as client:
         for _ in range(swaps // 100):
-            swapper.stdin.write(b"x")
-            swapper.stdin.flush()
+            swap()
             client.send(b"".join(map(request, targets)))
             for target in targets:
                 reply = client.reply()
                 counts[reply.status] = counts.get(reply.status, 0) + 1
                 assert SECRET not in reply.body, target
                 assert reply.status != 200 or reply.body == INSIDE or target == "/parent/", target
-        swapper.stdin.close()
-        assert int(swapper.stdout.read()) == swaps // 100 * 100
     return counts
+
+
+def race_by_sendfile(server: Server, root: Path, tmp_path: Path, swaps: int) -> None:
+    """Fetch files that are sent by sendfile while their names come to mean others.
+
+    HEAD has the reactor look at a file, what follows keeps it busy, as it lies behind many links, and GET has it
+    open the file: so what was looked at often is another by then.
+    """
+    size = MEMORY_BYTES + 1
+    large, secret = ((text + b"\n").ljust(size, text[:1]) for text in (INSIDE, SECRET))
+    put(tmp_path / "outside", {"a.html": secret})
+    put(root, {"a.html": large, "parent/a.html": large})
+    put(root / "0", {f"{number}.html": INSIDE for number in range(30)})
+    for number in range(30):
+        (root / f"{number + 1}").symlink_to(f"{number}")
+    busy = [("GET", f"/30/{number}.html") for number in range(30)]
+    names = ["/link.html", "/parent/a.html", "/other/a.html"]
+    asked = [(method, target) for name in names for method, target in [("HEAD", name), *busy, ("GET", name)]]
+    data = b"".join(request(target, method=method) for method, target in asked)
+    missed = 0
+    with swapping(root, tmp_path) as swap, Client(server) as client:
+        for turn in range(swaps // 100):
+            swap()
+            client.send(data)
+            for method, target in asked:
+                reply = client.reply(method)
+                assert reply.status in (200, 404)
+                assert SECRET not in reply.body, target
+                if target.startswith("/30/"):
+                    assert reply.body == INSIDE
+                elif reply.status == 404:
+                    missed += 1
+                elif method == "GET":
+                    assert reply.body == large, (target, turn)
+    assert missed, "the swaps were never met"
+    reactors = [worker.reactor for worker in server._workers]
+    sent = sum(reactor.counters().file_bytes for reactor in reactors)
+    assert sent or not reactors[0].replays, "nothing was replayed from its file"
 
 
 @pytest.mark.skipif(not can_exchange(), reason="exchanges names by renameat2")
@@ -355,6 +409,13 @@ def test_racing_swaps_of_link_and_parent_never_show_the_outside(
     counts = race(serve("CleanUrls on", "DirectoryListing on"), root, tmp_path, 3000)
     assert set(counts) <= {200, 404}
     assert len(counts) == 2, "the swaps were never met"
+
+
+@pytest.mark.skipif(not can_exchange(), reason="exchanges names by renameat2")
+def test_racing_swaps_above_what_is_sent_by_sendfile_never_show_the_outside(
+    serve: Serve, root: Path, tmp_path: Path
+) -> None:
+    race_by_sendfile(serve("WorkerThreads 1", "Compression off"), root, tmp_path, 2000)
 
 
 @pytest.mark.long

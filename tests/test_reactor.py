@@ -39,6 +39,7 @@ from fastws.events import (
 from fastws.files import identity_of
 from fastws.messages import ANY_CODINGS, Limits
 from fastws.negotiation import codings_number, preferred_codings
+from fastws.publication import MAX_DEPENDS
 
 Serve = Callable[..., Server]
 PACKAGE = Path(status.__file__).parent
@@ -615,6 +616,32 @@ def test_answer_is_replayed_while_its_file_is_as_it_was(compiled: backend.Backen
     r.close()
 
 
+def test_answer_that_depends_on_more_than_is_looked_at_is_not_taken(
+    compiled: backend.Backend, tmp_path: Path
+) -> None:
+    r = Rig(compiled)
+    known = ((str(tmp_path), identity_of(os.stat(tmp_path))),)
+    r.publish(depends=known * MAX_DEPENDS)
+    assert r.ask(get(H)) == []
+    r.publish(depends=known * (MAX_DEPENDS + 1))
+    assert r.ask(get(H)) == [(r.owner, READ, get(H))]
+    r.close()
+
+
+def test_file_is_looked_at_again_for_bytes_that_python_has_read(
+    compiled: backend.Backend, tmp_path: Path
+) -> None:
+    r, path = Rig(compiled), tmp_path / "file"
+    path.write_bytes(BODY)
+    r.publish(depends=((str(path), identity_of(os.stat(path))),))
+    assert r.ask(get(H)) == []
+    assert r.reactor.replay(r.fd, get(H)) == (READ, b"")
+    os.utime(path, (0, 0))  # after the last look of a turn, and of a replay
+    assert r.reactor.replay(r.fd, get(H)) == (READ, get(H))
+    assert r.received().count(BODY) == 2
+    r.close()
+
+
 def test_new_answer_takes_the_place_of_the_old(hot: Rig) -> None:
     hot.publish(body=b"the next")
     hot.ask(get(H))
@@ -974,6 +1001,84 @@ def test_body_in_a_file_that_was_replaced_or_is_gone_is_a_miss(big: tuple[Rig, P
     path.unlink()
     assert r.ask(asked) == [(r.owner, READ, request("/big"))]
     assert r.received().count(BODY) == 2
+
+
+INSIDE, OUTSIDE = b"inside! " * 40_000, b"outside " * 40_000
+LOOKS = 120
+SLOW_PATH_BYTES = 4000
+"""A path of so many bytes takes the kernel some time to walk; it may have 4096."""
+
+
+def put_a_link_above(here: Path) -> None:
+    os.rename(here / "inside", here / "gone")
+    os.symlink(here / "outside", here / "inside")
+
+
+OTHERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    # name: (the file that is published, what makes it another)
+    "replaced": ("inside/big", lambda here: os.replace(here / "outside/big", here / "inside/big")),
+    "rewritten": ("inside/big", lambda here: (here / "inside/big").write_bytes(OUTSIDE)),
+    "gone": ("inside/big", lambda here: os.unlink(here / "inside/big")),
+    "link": ("link", lambda here: os.replace(here / "fresh link", here / "link")),
+    "link above": ("above/big", lambda here: os.replace(here / "fresh above", here / "above")),
+    "new link above": ("inside/big", put_a_link_above),
+}
+
+
+def lay_out(here: Path) -> None:
+    for folder, content in (("inside", INSIDE), ("outside", OUTSIDE)):
+        (here / folder).mkdir(parents=True)
+        (here / folder / "big").write_bytes(content)
+    (here / "link").symlink_to("inside/big")
+    (here / "fresh link").symlink_to("outside/big")
+    (here / "above").symlink_to("inside")
+    (here / "fresh above").symlink_to("outside")
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_body_comes_from_no_other_file_than_was_looked_at(
+    compiled: backend.Backend, tmp_path: Path, other: str
+) -> None:
+    # The file becomes another within the turn that has found it fresh, and before it is opened. HEAD has the
+    # reactor look at it, the requests after that keep it busy, and GET has it open the file. The first answers
+    # leave together: when they are there, the look is over.
+    name, make_another = OTHERS[other]
+    r, slow = Rig(compiled), tmp_path / "slow"
+    r.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    slow.touch()
+    slow_path = f"{tmp_path}/{'./' * ((SLOW_PATH_BYTES - len(str(slow))) // 2)}slow"
+    for number in range(LOOKS):
+        r.publish(f"/{number}", depends=((slow_path, identity_of(os.stat(slow))),) * 4)
+    asked = request("/big", method="HEAD") + b"".join(request(f"/{number}") for number in range(LOOKS))
+    outcomes: list[tuple[int, Any]] = []
+
+    def turn() -> None:
+        outcomes.append(r.reactor.replay(r.fd, asked + request("/big")))
+
+    for attempt in range(100):
+        here = tmp_path / str(attempt)
+        lay_out(here)
+        publish_file(r, here / name)
+        thread = threading.Thread(target=turn)
+        thread.start()
+        r.client.setblocking(True)
+        data = r.client.recv(1 << 20)
+        make_another(here)
+        thread.join(TIMEOUT_S)
+        r.client.setblocking(False)
+        while piece := r.received():
+            data += piece
+        kind, rest = outcomes.pop()
+        if kind == PARTIAL:
+            data += os.pread(rest.file, rest.length, rest.offset)
+            os.close(rest.file)
+        assert b"outside " not in data
+        if (kind, rest) == (READ, request("/big")):
+            break  # it was another in time
+        assert data.endswith(b"inside! ")
+    else:
+        pytest.fail("the file never became another in time")
+    r.close()
 
 
 def test_what_does_not_fit_of_a_body_in_a_file_comes_with_its_descriptor(big: tuple[Rig, Path]) -> None:

@@ -137,6 +137,34 @@ def test_status_is_for_this_machine_alone(
     assert (shown == b"ok\n") == is_shown
 
 
+def test_file_below_status_path_is_not_replayed(config: Config, tmp_path: Path) -> None:
+    # It is what others see there, and must not be replayed to those who are to see the page.
+    put(tmp_path / "root", {"-/healthz": b"a file", "-/index.html": b"an index", "-/other.html": b"another"})
+    config = config.with_overrides(default_type="application/octet-stream")
+    ours = Site(config, logging.getLogger("test"), replays=True, hidden=frozenset)
+    for peer, fields in (("192.0.2.1", {}), ("127.0.0.1", {"x_forwarded_for": "192.0.2.1"})):
+        for target, expected in (
+            ("/-/healthz", b"a file"),
+            ("/-/", b"an index"),
+            ("/-/other.html", b"another"),
+        ):
+            response = ask(ours, target, peer, **fields)
+            assert body(response) == expected
+            assert response.publication is None, target
+    assert body(ask(ours, "/-/healthz")) == b"ok\n"
+    assert ask(ours, "/index.html").publication is not None
+
+
+def test_served_status_is_not_hidden_by_a_file_of_its_name(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    put(tmp_path / "root", {"-/healthz": b"a file"})
+    with Client(serve("StatusPath /-/", "WorkerThreads 1")) as client:
+        for _ in range(3):
+            assert client.get("/-/healthz", "X-Forwarded-For: 192.0.2.1").body == b"a file"
+            assert client.get("/-/healthz").body == b"ok\n"
+
+
 def test_status_allow_lets_others_in(config: Config) -> None:
     ours = site(config.with_overrides(status_allow=("192.0.2.0/24", "2001:db8::/32")))
     for peer in ("192.0.2.7", "::ffff:192.0.2.7", "2001:db8::7", "127.0.0.1"):
