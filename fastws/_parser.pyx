@@ -23,6 +23,7 @@ from ._line cimport (
     fastws_put_json,
     fastws_text,
 )
+from ._named cimport fastws_alloc_tuple
 from ._scan cimport (
     FASTWS_INCOMPLETE,
     FASTWS_MAX_FIELDS,
@@ -43,13 +44,6 @@ cdef extern from "Python.h":
     int PyUnicode_1BYTE_KIND
 
 cdef extern from *:
-    """
-    static PyObject *fastws_alloc_tuple(PyObject *type, Py_ssize_t size) {
-        return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, size);
-    }
-    """
-    # A tuple subclass's instance with empty items, without the cost of calling the class.
-    tuple fastws_alloc_tuple(object cls, Py_ssize_t size)
     # Cython's own: a dictionary with room for that many items, where the interpreter offers one.
     dict __Pyx_PyDict_NewPresized(Py_ssize_t size)
 

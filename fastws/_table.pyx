@@ -15,6 +15,8 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp
 from posix.unistd cimport close
 
+from ._stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat, stat_t
+
 cdef enum:
     # What an entry takes beside its texts: the record, and the headers and allocator's share of its objects.
     ENTRY_OVERHEAD = 1024

@@ -1,7 +1,7 @@
 """The seam between the Python layer and its twins: picks the compiled or the pure side, once, and says which.
 
 ``FASTWS_NO_EXTENSIONS=1`` means pure; ``FASTWS_REQUIRE_EXTENSIONS=1`` means "fail rather than fall back".
-Parser and reactor fall back separately: a platform without epoll still has the compiled parser.
+Each falls back for itself: a platform without epoll still has the compiled parser.
 """
 
 from __future__ import annotations
@@ -215,15 +215,38 @@ class ReactorFactory(Protocol):
         """Return a reactor that watches nothing yet."""
 
 
+class Opener(Protocol):
+    """Opens files below a directory, and tells their state. Stateless."""
+
+    @property
+    def side(self) -> str:
+        """``compiled`` or ``pure``."""
+
+    @property
+    def DEEPEST(self) -> int:  # noqa: N802, a constant of the twins
+        """How many slashes a path may have so that opening it this way is not dear."""
+
+    def open_beneath(self, directory: int, path: str) -> int:
+        """Return a descriptor of what ``path`` names below the open ``directory`` ('': itself), for reading.
+
+        No link is followed, so that it lies inside. Raises ``OSError``, ELOOP or ENOTDIR at a link. Neither a FIFO
+        blocks nor is a terminal adopted.
+        """
+
+    def look(self, fd: int) -> tuple[int, Identity]:
+        """Return the mode (``stat.S_ISREG`` and its like read it) and the identity of an open file."""
+
+
 class Backend(NamedTuple):
     """One choice of sides."""
 
     parser: Parser
     reactor: ReactorFactory
+    opener: Opener
 
     def describe(self) -> str:
         """Return which side of each runs, for ``--version`` and the log's first line."""
-        return f"parser {self.parser.side}, reactor {self.reactor.side}"
+        return f"parser {self.parser.side}, reactor {self.reactor.side}, opener {self.opener.side}"
 
 
 def load(*, pure: bool | None = None, required: bool | None = None) -> Backend:
@@ -237,7 +260,8 @@ def load(*, pure: bool | None = None, required: bool | None = None) -> Backend:
         required = os.environ.get("FASTWS_REQUIRE_EXTENSIONS") == "1"
     parser = _twin("_parser", pure=pure, required=required)
     reactor = _twin("_reactor", pure=pure, required=required)
-    return Backend(cast(Parser, parser), cast(ReactorFactory, reactor.Reactor))
+    opener = _twin("_openat", pure=pure, required=required)
+    return Backend(cast(Parser, parser), cast(ReactorFactory, reactor.Reactor), cast(Opener, opener))
 
 
 def _twin(name: str, *, pure: bool, required: bool) -> Any:

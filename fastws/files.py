@@ -14,6 +14,8 @@ import weakref
 from hashlib import blake2b
 from typing import NamedTuple
 
+from . import _openat_py
+from .backend import Opener
 from .errors import HTTPError
 from .messages import Identity
 
@@ -30,9 +32,6 @@ _OPEN_FLAGS = (
     os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 )  # a FIFO must not block, nor a terminal adopt
 _ROOT_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-
-_WALK_DEPTH = 4
-"""Segments up to which walking down without following links is cheaper than asking where a descriptor leads."""
 
 _LINK_ON_THE_WAY = (errno.ELOOP, errno.ENOTDIR)
 
@@ -91,9 +90,9 @@ class OpenFile(Descriptor):
 
     __slots__ = ("identity", "is_directory")
 
-    def __init__(self, fd: int, info: os.stat_result, *, is_directory: bool) -> None:
-        super().__init__(fd)
-        self.identity = identity_of(info)
+    def __init__(self, fd: int, identity: Identity, *, is_directory: bool) -> None:
+        self.fd = fd
+        self.identity = identity
         self.is_directory = is_directory
 
 
@@ -118,8 +117,9 @@ class Root:
     ``HTTPError`` 500 if the root is gone or unreadable, 503 without a free descriptor.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, opener: Opener = _openat_py) -> None:
         self.path = path
+        self._opener = opener
         self._opened: list[OpenFile] = []
         try:
             self._fd = os.open(path, _ROOT_FLAGS)
@@ -151,14 +151,14 @@ class Root:
                 raise _root_error(error) from None
             raise error_from_errno(error, "open") from None
         try:
-            info = os.fstat(fd)
-            is_directory = stat.S_ISDIR(info.st_mode)
-            if not is_directory and not stat.S_ISREG(info.st_mode):
+            mode, identity = self._opener.look(fd)
+            is_directory = stat.S_ISDIR(mode)
+            if not is_directory and not stat.S_ISREG(mode):
                 raise not_found()
         except BaseException:
             os.close(fd)
             raise
-        file = OpenFile(fd, info, is_directory=is_directory)
+        file = OpenFile(fd, identity, is_directory=is_directory)
         self._opened.append(file)
         return file
 
@@ -171,36 +171,19 @@ class Root:
         return os.access(self.path, os.R_OK | os.X_OK, effective_ids=effective)
 
     def _open(self, relative: str) -> int:
-        """Open what lies inside: a walk that follows no link cannot leave, and needs no further proof."""
-        if relative.count("/") < _WALK_DEPTH:
+        """Open what lies inside: a way that follows no link cannot leave, and needs no further proof."""
+        if relative.count("/") < self._opener.DEEPEST:
             try:
-                return self._walk(relative)
+                return self._opener.open_beneath(self._fd, relative)
             except OSError as error:
                 if error.errno not in _LINK_ON_THE_WAY:
                     raise
         return self._follow(relative)
 
-    def _walk(self, relative: str) -> int:
-        """Open ``relative`` segment by segment from the root. Raises ``OSError``, ELOOP or ENOTDIR at a link."""
-        if "/" not in relative:
-            return os.open(relative or ".", _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=self._fd)
-        *above, last = relative.rstrip("/").split("/")
-        here = self._fd
-        try:
-            for segment in above:
-                below = os.open(segment, _ROOT_FLAGS | os.O_NOFOLLOW, dir_fd=here)
-                if here != self._fd:
-                    os.close(here)
-                here = below
-            return os.open(last, _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=here)
-        finally:
-            if here != self._fd:
-                os.close(here)
-
     def _follow(self, relative: str) -> int:
         """Open ``relative`` through whatever links there are, and ask where the descriptor has led.
 
-        Where the kernel does not tell, the name is resolved, and a walk to what it resolves to must arrive:
+        Where the kernel does not tell, the name is resolved, and a way to what it resolves to must be open:
         what that opens lies inside, whatever became of the names meanwhile. Raises ``OSError``, ENOENT for
         what lies outside.
         """
@@ -214,7 +197,7 @@ class Root:
         if real is None:
             real = os.path.realpath(os.path.join(self.path, relative))
             if real == root or real.startswith(prefix):
-                return self._walk(real[len(prefix) :])
+                return self._opener.open_beneath(self._fd, real[len(prefix) :])
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
@@ -251,7 +234,8 @@ class Contents:
     every machine that serves the same bytes; for larger ones size and time of modification in ns.
     """
 
-    def __init__(self, max_file_bytes: int) -> None:
+    def __init__(self, max_file_bytes: int, opener: Opener = _openat_py) -> None:
+        self._opener = opener
         self.max_file_bytes = max_file_bytes
         self._etags: dict[Identity, str] = {}
         self._held: weakref.WeakValueDictionary[Identity, Content] = weakref.WeakValueDictionary()
@@ -276,7 +260,7 @@ class Contents:
         held = self._held.get(file.identity)
         if held is not None:
             return held
-        content = _read(file)
+        content = _read(file, self._opener)
         if content.is_settled:
             self._held[content.identity] = content
             self._etags[content.identity] = content.etag
@@ -285,14 +269,14 @@ class Contents:
         return content
 
 
-def _read(file: OpenFile, attempts: int = 3) -> Content:
+def _read(file: OpenFile, opener: Opener, attempts: int = 3) -> Content:
     """Read between two looks at the file's times, again if it changed meanwhile."""
     identity = file.identity
     for _ in range(attempts):
         begun_ns = time.time_ns()
         try:
             body = os.pread(file.fd, identity.size + 1, 0)
-            after = identity_of(os.fstat(file.fd))
+            _, after = opener.look(file.fd)
         except OSError as error:
             raise error_from_errno(error, "read") from None
         if after == identity and len(body) == identity.size:

@@ -62,7 +62,14 @@ class Server:
 
     def _make_site(self, config: Config) -> Site:
         replays = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
-        return Site(config, self.logger, replays=replays, hidden=_Hidden(self, config), status=self)
+        return Site(
+            config,
+            self.logger,
+            replays=replays,
+            opener=self._backend.opener,
+            hidden=_Hidden(self, config),
+            status=self,
+        )
 
     # Start
 

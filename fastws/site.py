@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from . import conditional, errorhandlers, forms, listing, pages, publication
+from . import _openat_py, conditional, errorhandlers, forms, listing, pages, publication
 from . import representation as rep
 from .auth import Auth
+from .backend import Opener
 from .config import Config
 from .errors import HTTPError, UndecidedError
 from .files import Contents, Root, is_settled, not_found
@@ -60,6 +61,7 @@ class Site:
     """Answers requests by one configuration.
 
     ``replays`` tells that published answers are replayed, so that small files are worth being read into memory;
+    ``opener`` opens them;
     ``hidden`` returns the (device, inode) pairs of files that are never served; ``status`` knows what
     StatusPath shows. Raises ``ConfigError`` if BasicAuth cannot be had.
     """
@@ -70,16 +72,18 @@ class Site:
         logger: logging.Logger,
         *,
         replays: bool,
+        opener: Opener = _openat_py,
         hidden: Callable[[], Collection[tuple[int, int] | None]],
         status: StatusSource | None = None,
     ) -> None:
         self.config = config
         self._log = logger
         self._replays = replays
+        self._opener = opener
         self._hidden = hidden
         self._auth = Auth(config, logger)
         self._policy = Policy(config)
-        self._contents = Contents(config.cache_max_file_bytes)
+        self._contents = Contents(config.cache_max_file_bytes, opener)
         self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
         self._locator = Locator(config, self._variants, hidden)
         self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
@@ -173,7 +177,7 @@ class Site:
         if is_hidden(path):
             raise not_found()
         user = self._authorize(request, path)
-        with Root(self.config.document_root) as root:
+        with Root(self.config.document_root, self._opener) as root:
             located = self._locator.locate(root, path)
             if located is None:
                 location = encode_path(path + "/")

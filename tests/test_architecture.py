@@ -31,10 +31,10 @@ ROWS = (
     "conditional framing",
     "target",
     # twins
-    "_accept _scan _line _moment _sendfile",
+    "_accept _line _moment _named _openat_py _scan _sendfile _stat",
     "_epoll _fields _lines _table",
     "_hit",
-    "_parser _parser_py _reactor _reactor_py",
+    "_openat _parser _parser_py _reactor _reactor_py",
     "backend",
     # resources
     "accepting accesslog background clock files listener privileges systemd tally timers transmit",

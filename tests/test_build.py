@@ -131,7 +131,7 @@ def compiled(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_install_without_compiler_serves_on_the_pure_side(source: Path, tmp_path: Path) -> None:
     installed = Environment(tmp_path / "venv", source, CC="/bin/false")
-    assert installed.version().endswith("(parser pure, reactor pure)\n")
+    assert installed.version().endswith("(parser pure, reactor pure, opener pure)\n")
     assert_serves(installed, tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_wheel_without_extensions_is_for_every_platform_and_serves(source: Path,
     assert built.name.endswith("-py3-none-any.whl")
     assert [name for name in names_in(built) if name.endswith(".so")] == []
     installed = Environment(tmp_path / "venv", built)
-    assert installed.version().endswith("(parser pure, reactor pure)\n")
+    assert installed.version().endswith("(parser pure, reactor pure, opener pure)\n")
     assert_serves(installed, tmp_path)
 
 

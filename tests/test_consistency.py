@@ -53,7 +53,7 @@ def test_file_dated_in_the_future_is_read_once(tmp_path: Path, monkeypatch: pyte
     os.utime(tmp_path / "page.txt", (time.time() + 1e6,) * 2)
     time.sleep(0.03)
     reads = []
-    monkeypatch.setattr(files, "_read", lambda file, read=files._read: reads.append(file) or read(file))
+    monkeypatch.setattr(files, "_read", lambda *which, read=files._read: reads.append(which) or read(*which))
     contents = Contents(1 << 20)
     for _ in range(3):
         with Root(str(tmp_path)) as opened:

@@ -1,0 +1,95 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Opening below a directory without following a link, by one openat2(2). Twin of ``_openat_py.py``.
+
+The contract of both is ``backend.Opener``. A kernel older than 5.6, or a filter of system calls, may not have
+openat2; then the twin's walk does it.
+"""
+
+import os
+import sys
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_SET_ITEM
+from libc.errno cimport EAGAIN, EINTR, ENOSYS, EPERM, errno
+from libc.string cimport strlen
+
+from ._named cimport fastws_alloc_tuple
+from ._stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat_t
+
+from . import _openat_py
+from .messages import Identity
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+
+    #if defined(SYS_openat2)
+    #include <linux/openat2.h>
+    static int fastws_open_beneath(int directory, const char *path) {
+        struct open_how how = {
+            .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+        };
+        return (int)syscall(SYS_openat2, directory, path, &how, sizeof(how));
+    }
+    #else
+    static int fastws_open_beneath(int directory, const char *path) {
+        errno = ENOSYS;
+        return -1;
+    }
+    #endif
+    """
+    int fastws_open_beneath(int directory, const char *path) nogil
+
+side = "compiled"
+DEEPEST = sys.maxsize  # how deep does not matter to openat2
+
+
+def open_beneath(int directory, str path):
+    """See ``backend.Opener.open_beneath``."""
+    cdef bytes name = os.fsencode(path) if path else b"."
+    cdef const char *name_ = PyBytes_AS_STRING(name)
+    cdef int fd = -1, error = EINTR
+    if <Py_ssize_t>strlen(name_) != PyBytes_GET_SIZE(name):
+        raise ValueError("embedded null byte")
+    while fd < 0 and error == EINTR:
+        with nogil:
+            fd = fastws_open_beneath(directory, name_)
+            error = errno
+    if fd >= 0:
+        return fd
+    # EPERM is what a filter may say; with EAGAIN the kernel is not sure, for something was renamed meanwhile.
+    if error == ENOSYS or error == EPERM or error == EAGAIN:
+        return _openat_py.open_beneath(directory, path)
+    raise OSError(error, os.strerror(error), path)
+
+
+def look(int fd):
+    """See ``backend.Opener.look``."""
+    cdef stat_t status
+    cdef int failed
+    with nogil:
+        failed = fstat(fd, &status)
+    if failed:
+        raise OSError(errno, os.strerror(errno))
+    return status.st_mode, _identity(&status)
+
+
+cdef tuple _identity(stat_t *status):
+    cdef tuple identity = fastws_alloc_tuple(Identity, 5)
+    _put(identity, 0, status.st_dev)
+    _put(identity, 1, status.st_ino)
+    _put(identity, 2, status.st_size)
+    _put(identity, 3, FASTWS_MTIME_NS(status[0]))
+    _put(identity, 4, FASTWS_CTIME_NS(status[0]))
+    return identity
+
+
+cdef int _put(tuple identity, Py_ssize_t place, object number) except -1:
+    Py_INCREF(number)
+    PyTuple_SET_ITEM(identity, place, number)
+    return 0

@@ -1,0 +1,42 @@
+"""Opening below a directory without following a link, pure: segment by segment. Twin of ``_openat.pyx``.
+
+The contract of both is ``backend.Opener``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .messages import Identity
+
+side = "pure"
+
+DEEPEST = 4
+"""Each segment above the last costs an open and a close."""
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+_DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def open_beneath(directory: int, path: str) -> int:
+    """See ``backend.Opener.open_beneath``."""
+    if "/" not in path:
+        return os.open(path or ".", _OPEN_FLAGS, dir_fd=directory)
+    *above, last = path.rstrip("/").split("/")
+    here = directory
+    try:
+        for segment in above:
+            below = os.open(segment, _DIRECTORY_FLAGS, dir_fd=here)
+            if here != directory:
+                os.close(here)
+            here = below
+        return os.open(last, _OPEN_FLAGS, dir_fd=here)
+    finally:
+        if here != directory:
+            os.close(here)
+
+
+def look(fd: int) -> tuple[int, Identity]:
+    """See ``backend.Opener.look``."""
+    info = os.fstat(fd)
+    return info.st_mode, Identity(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
