@@ -4,11 +4,14 @@
 other people's tests; ``load`` and ``defaults`` make a ``Config``.
 """
 
-from .config import Config, defaults, load
-from .errors import ConfigError, FastwsError, HTTPError, ListenError
-from .process import serve
-from .server import Server
-from .version import __version__
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import Config, defaults, load
+    from .errors import ConfigError, FastwsError, HTTPError, ListenError
+    from .process import serve
+    from .server import Server
+    from .version import __version__
 
 __all__ = [
     "Config",
@@ -22,3 +25,15 @@ __all__ = [
     "load",
     "serve",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import what the package exports when it is first used: its programs need no server for that."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import config, errors, process, server, version
+
+        for module in (config, errors, process, server, version):
+            globals().update({each: value for each, value in vars(module).items() if each in __all__})
+        return globals()[name]

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol, cast
 from .events import Accepted, Event, ReplayCounters
 from .messages import Fields, Identity, Limits, Request
 
+PURE, REQUIRED = "FASTWS_NO_EXTENSIONS", "FASTWS_REQUIRE_EXTENSIONS"
+
 
 class Parser(Protocol):
     """Bytes → requests; responses → bytes. Stateless."""
@@ -252,12 +254,15 @@ class Backend(NamedTuple):
 def load(*, pure: bool | None = None, required: bool | None = None) -> Backend:
     """Return the twins to run on; None leaves the choice to the environment.
 
-    Raises ``ImportError`` if a compiled twin is required and missing.
+    Raises ``ImportError`` with a sentence if a compiled twin is required and missing, or if the environment asks
+    for both.
     """
+    if pure is None and required is None and _is_set(PURE) and _is_set(REQUIRED):
+        raise ImportError(f"{REQUIRED}=1 and {PURE}=1 exclude each other")
     if pure is None:
-        pure = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
+        pure = _is_set(PURE)
     if required is None:
-        required = os.environ.get("FASTWS_REQUIRE_EXTENSIONS") == "1"
+        required = _is_set(REQUIRED)
     parser = _twin("_parser", pure=pure, required=required)
     reactor = _twin("_reactor", pure=pure, required=required)
     opener = _twin("_openat", pure=pure, required=required)
@@ -268,10 +273,17 @@ def _twin(name: str, *, pure: bool, required: bool) -> Any:
     if not pure:
         try:
             return importlib.import_module(f".{name}", __package__)
-        except ImportError:
+        except ImportError as error:
             if required:
-                raise
+                raise ImportError(
+                    f"{REQUIRED}=1, and the compiled module {error.name or name} is missing or cannot be used:"
+                    f" {error.msg}"
+                ) from error
     return importlib.import_module(f".{name}_py", __package__)
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable) == "1"
 
 
 def describe() -> str:

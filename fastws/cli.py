@@ -26,17 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what ``argv`` asks and return the exit status; None stands for the process's own arguments."""
     arguments = build_parser().parse_args(argv)
     if arguments.version:
-        print(_version())
-        return EXIT_OK
+        return _print_version()
     source = find_source(arguments)
     try:
-        config = source.read()
+        # Who checks has no sockets that a service manager will hand over.
+        config = source.read(needs_address=not arguments.check)
         if arguments.check:
             _check_passwords(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     if arguments.check:
+        _print_doubts(config)
         _print_directives(config)
         return EXIT_OK
     return _serve(source)
@@ -79,10 +80,22 @@ def find_source(arguments: argparse.Namespace) -> Source:
     return Source(path, arguments.directory, overrides)
 
 
-def _version() -> str:
+def _print_version() -> int:
     from . import __version__, backend  # loads the compiled modules, which --check has no use for
 
-    return f"fastws {__version__} ({backend.describe()})"
+    try:
+        print(f"fastws {__version__} ({backend.describe()})")
+    except ImportError as error:
+        print(f"fastws: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _print_doubts(config: Config) -> None:
+    from .doubts import doubts_of  # a server tells its own
+
+    for doubt in doubts_of(config):
+        print(f"fastws: warning: {doubt}", file=sys.stderr)
 
 
 def _check_passwords(config: Config) -> None:
@@ -113,7 +126,7 @@ def _serve(source: Source) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
-    except ListenError as error:
+    except (ListenError, ImportError) as error:
         print(f"fastws: {error}", file=sys.stderr)
     except OSError as error:
         print(f"fastws: {_explain(error, source)}", file=sys.stderr)

@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .directives import BY_NAME, DIRECTIVES, Directive
+from .directives import DIRECTIVES
+from .draft import COMMAND_LINE, PROGRAM, Draft
 from .errors import ConfigError, Problem
 
-COMMAND_LINE = "command line"
 _NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
-_WORD = r'\s*(?:(#.*)|"((?:[^"\\]|\\.)*)"(?=[\s,]|$)|([^\s"]\S*))'
-_CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
+
+NO_ADDRESS = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
 
 
 class Config(NamedTuple):
@@ -63,8 +62,21 @@ class Config(NamedTuple):
     given: Mapping[str, tuple[str, int]]  # directive name → the file and line that first gave it
 
     def with_overrides(self, **fields: Any) -> Config:
-        """A copy with ``fields`` replaced by values that need no parsing, such as ``listen_ports=(0,)``."""
-        return self._replace(**fields)
+        """A copy with ``fields`` replaced, such as ``listen_ports=(0,)`` for a free port.
+
+        Each value is checked as in a file, and may be what the file would say (``"64M"``). Relative paths start
+        from the current directory. Raises ``ConfigError`` with everything that is wrong, ``TypeError`` for a field
+        that no directive sets.
+        """
+        values = {row.field: getattr(self, row.field) for row in DIRECTIVES}
+        draft = Draft(PROGRAM, os.getcwd(), values, self.given)
+        draft.replace(fields)
+        if not draft.problems:
+            draft.check(fields)
+            ports, unix = draft.values["listen_ports"], draft.values["listen_unix"]
+            if not ports and not unix and not is_socket_activated():
+                draft.report(0, f"listen_ports: ListenPort is missing; {NO_ADDRESS}")
+        return Config(config_path=self.config_path, **draft.finish())
 
     def as_dict(self) -> dict[str, Any]:
         """Directive name → value in force, in the order of the table; mappings are plain dictionaries."""
@@ -83,16 +95,23 @@ class Source(NamedTuple):
     directory: str | None = None
     overrides: Mapping[str, str] = _NO_OVERRIDES
 
-    def read(self) -> Config:
-        """Read the configuration anew; raises ``ConfigError``."""
+    def read(self, *, needs_address: bool = True) -> Config:
+        """Read the configuration anew; raises ``ConfigError``. ``needs_address`` is that of ``load``."""
         if self.path is None:
             return defaults(self.directory or ".", self.overrides)
-        return load(self.path, self.directory, self.overrides)
+        return load(self.path, self.directory, self.overrides, needs_address=needs_address)
 
 
-def load(path: str, directory: str | None = None, overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
+def load(
+    path: str,
+    directory: str | None = None,
+    overrides: Mapping[str, str] = _NO_OVERRIDES,
+    *,
+    needs_address: bool = True,
+) -> Config:
     """Read the file at ``path``; ``directory`` and ``overrides`` go before what it says.
 
+    Without ``needs_address`` it is no error that the server would listen nowhere, if that is all.
     Raises ``ConfigError`` with a problem for each error in the file and on the command line.
     """
     try:
@@ -102,17 +121,19 @@ def load(path: str, directory: str | None = None, overrides: Mapping[str, str] =
         text = f"cannot be read: {error.strerror}; a text file with one directive a line is needed"
         raise ConfigError((Problem(path, 1, text),)) from None
     config_path = os.path.abspath(path)
-    draft = _Draft(path, os.path.dirname(config_path))
+    draft = Draft(path, os.path.dirname(config_path))
     lines = data.removeprefix(b"\xef\xbb\xbf").rstrip().split(b"\n")
     for number, line in enumerate(lines, 1):
         draft.read_line(number, line)
     draft.override(directory, overrides)
-    if not draft.has("ListenPort", "Listen") and not is_socket_activated():
-        allowed = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
-        draft.report(len(lines), f"ListenPort is missing; {allowed}")
     if not draft.has("DocumentRoot"):
         draft.report(len(lines), "DocumentRoot is missing; the directory to serve is needed")
-    return draft.finish(config_path)
+    draft.fill_in()
+    draft.check()
+    lacks_address = not draft.has("ListenPort", "Listen") and not is_socket_activated()
+    if lacks_address and (needs_address or draft.problems):
+        draft.report(len(lines), f"ListenPort is missing; {NO_ADDRESS}")
+    return Config(config_path=config_path, **draft.finish())
 
 
 def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
@@ -123,178 +144,14 @@ def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES)
     """
     home = os.environ.get("XDG_STATE_HOME", "")
     state = home if os.path.isabs(home) else os.path.expanduser("~/.local/state")
-    draft = _Draft(COMMAND_LINE, os.path.join(state, "fastws"))
+    draft = Draft(COMMAND_LINE, os.path.join(state, "fastws"))
     draft.values["default_type"] = "application/octet-stream"
     draft.override(directory, overrides)
     if not draft.has("ListenPort") and not is_socket_activated():
         draft.values["listen_ports"] = (8080,)
-    return draft.finish(None)
-
-
-class _Draft:
-    """A configuration being read: the values given so far, where each was first given, and what was wrong."""
-
-    def __init__(self, file: str, base: str) -> None:
-        self.file = file
-        self.base = base
-        self.values: dict[str, Any] = {}
-        self.given: dict[str, tuple[str, int]] = {}  # directive name → file and line, wrong values included
-        self.problems: list[Problem] = []
-
-    def has(self, *names: str) -> bool:
-        """Tell whether one of the directives was given, rightly or wrongly."""
-        return any(name in self.given for name in names)
-
-    def report(self, line: int, text: str) -> None:
-        """Note a problem of the file."""
-        self.problems.append(Problem(self.file, line, text))
-
-    def read_line(self, number: int, line: bytes) -> None:
-        """Take one line of the file."""
-        try:
-            words = split_words(line)
-            if not words:
-                return
-            row = _find(words[0])
-            first = self.given.setdefault(row.name, (self.file, number))[1]
-            if first != number and not row.repeatable:
-                raise ValueError(f"{row.name} was given in line {first} already; once is allowed")
-            self._add(row, words[1:])
-        except ValueError as error:
-            for text in error.args:
-                self.report(number, text)
-
-    def _add(self, row: Directive, words: list[str]) -> None:
-        try:
-            value = parse(row, words, self.base)
-            before = self.values.get(row.field)
-            self.values[row.field] = value if before is None else _joined(before, value)
-        except ValueError as error:
-            raise ValueError(*[f"{row.name}: {text}" for text in error.args]) from None
-
-    def override(self, directory: str | None, overrides: Mapping[str, str]) -> None:
-        """Let the command line replace what the file said."""
-        if directory is not None:
-            self.values["document_root"] = os.path.abspath(directory)
-            self.given["DocumentRoot"] = (COMMAND_LINE, 0)
-        for name, text in overrides.items():
-            row = BY_NAME[name.lower()]
-            self.given[row.name] = (COMMAND_LINE, 0)
-            try:
-                # Port 0 lets the kernel choose; in a file nobody would know where the server listens.
-                is_any_port = row.name == "ListenPort" and text == "0"
-                self.values[row.field] = (0,) if is_any_port else parse(row, [text], self.base)
-            except ValueError as error:
-                for wrong in error.args:
-                    self.problems.append(Problem(COMMAND_LINE, 0, f"{row.flag or row.name}: {wrong}"))
-
-    def finish(self, config_path: str | None) -> Config:
-        """Fill in the defaults, look at the paths, and make the Config or raise."""
-        cache_control = BY_NAME["cachecontrol"]
-        always = parse(cache_control, cache_control.default.split(), self.base)
-        self.values["cache_control"] = self.values.get("cache_control", ()) + always
-        for row in DIRECTIVES:
-            if row.field not in self.values:
-                self.values[row.field] = (
-                    parse(row, row.default.split(), self.base) if row.default else row.unset
-                )
-        self._check_paths()
-        if self.problems:
-            raise ConfigError(
-                tuple(sorted(self.problems, key=lambda problem: (not problem.line, problem.line)))
-            )
-        frozen: dict[str, Any] = {
-            k: MappingProxyType(v) if isinstance(v, dict) else v for k, v in self.values.items()
-        }
-        return Config(config_path=config_path, given=MappingProxyType(self.given), **frozen)
-
-    def _check_paths(self) -> None:
-        """Report a root that cannot be served and a log that cannot be written."""
-        root = self.values["document_root"]
-        if root is not None and (wrong := _directory_problem(root, os.R_OK | os.X_OK)):
-            file, line = self.given["DocumentRoot"]
-            name = "DIR" if file == COMMAND_LINE else "DocumentRoot"
-            self.problems.append(Problem(file, line, f"{name}: {wrong}; a readable directory is needed"))
-        for name, path in (("AccessLog", self.values["access_log"]), ("ErrorLog", self.values["error_log"])):
-            file, line = self.given.get(name, (self.file, 0))
-            # The state directory of the built-in defaults is made when the server starts.
-            if file != COMMAND_LINE and path not in ("-", "off") and (wrong := _log_problem(path)):
-                text = f"{name}: {wrong}; -, off or a file that can be written is needed"
-                self.problems.append(Problem(file, line, text))
-
-
-def split_words(line: bytes) -> list[str]:
-    """The words of one line without its comment; raises ``ValueError`` for a line without a clear reading."""
-    try:
-        text = line.decode().rstrip()
-    except UnicodeDecodeError:
-        raise ValueError("the line is not UTF-8; the file must be saved as UTF-8 text") from None
-    if re.search(_CONTROL, text):
-        raise ValueError("the line holds a control character; printable text is allowed")
-    words: list[str] = []
-    word = re.compile(_WORD)
-    position = 0
-    while position < len(text):
-        match = word.match(text, position)
-        if match is None:
-            raise ValueError('a double quote is not closed, or text follows it; "a value" is allowed')
-        comment, quoted, plain = match.groups()
-        if comment is not None:
-            break
-        words.append(plain if quoted is None else re.sub(r'\\(["\\])', r"\1", quoted))
-        position = match.end()
-    return words
-
-
-def parse(row: Directive, words: list[str], base: str) -> Any:
-    """The value of ``row`` for ``words``; raises ``ValueError`` with a text for each thing that is wrong."""
-    if not words:
-        raise ValueError(f"the value is missing; allowed is {row.name} {row.syntax}")
-    if not row.least <= len(words) <= row.most:
-        hint = "; a value with spaces stands in double quotes" if len(words) > row.most else ""
-        count = "too many" if len(words) > row.most else "too few"
-        raise ValueError(f"{count} values; allowed is {row.name} {row.syntax}{hint}")
-    return row.parse(words, base)
-
-
-def _find(name: str) -> Directive:
-    """The row of a directive's name in any case; raises ``ValueError`` that suggests the nearest one."""
-    if row := BY_NAME.get(name.lower()):
-        return row
-    import difflib  # only a mistake pays for it
-
-    near = difflib.get_close_matches(name.lower(), BY_NAME, n=1, cutoff=0.0)
-    raise ValueError(f"unknown directive {name!r}; the nearest known one is {BY_NAME[near[0]].name}")
-
-
-def _joined(before: Any, value: Any) -> Any:
-    """The values of a repeatable directive's lines together; raises ``ValueError`` where they clash."""
-    if isinstance(value, tuple):
-        if set(before) & set(value):
-            raise ValueError("the same value was given in a line before; once is allowed")
-        return before + value
-    for key, text in value.items():
-        if before.get(key, text) != text:
-            raise ValueError(f"{key} was given as {before[key]!r} in a line before; once is allowed")
-    return before | value
-
-
-def _directory_problem(path: str, mode: int) -> str:
-    """What keeps ``path`` from being used as a directory, or ''."""
-    if not os.path.exists(path):
-        return f"{path!r} does not exist"
-    if not os.path.isdir(path):
-        return f"{path!r} is not a directory"
-    return "" if os.access(path, mode) else f"{path!r} may not be used: permission denied"
-
-
-def _log_problem(path: str) -> str:
-    """What keeps ``path`` from being appended to, or ''."""
-    if os.path.isdir(path):
-        return f"{path!r} is a directory"
-    if os.path.exists(path):
-        return "" if os.access(path, os.W_OK) else f"{path!r} may not be written"
-    return _directory_problem(os.path.dirname(path), os.W_OK | os.X_OK)
+    draft.fill_in()
+    draft.check()
+    return Config(config_path=None, **draft.finish())
 
 
 def is_socket_activated() -> bool:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 DEFAULT_COUNT = 100
+MAX_COUNT = 1_000_000  # some 3 GB; more is a slip of the pen
 DEFAULT_OUT = "webroot/files"
 
 _PLACES = (
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="fastws-createfile", description="Write file1.html, file2.html ... for the load client."
     )
     parser.add_argument(
-        "--count", type=_positive, default=DEFAULT_COUNT, help="number of files (default %(default)s)"
+        "--count", type=_count, default=DEFAULT_COUNT, help="number of files (default %(default)s)"
     )
     parser.add_argument("--out", default=DEFAULT_OUT, help="folder to write to (default %(default)s)")
     options = parser.parse_args(argv)
@@ -136,9 +137,9 @@ def _link(number: int, relation: str, text: str) -> str:
     return f'<a rel="{relation}" href="{file_name(number)}">{text}</a>'
 
 
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 18 and 0 < int(text) <= MAX_COUNT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_COUNT}")
     return int(text)
 
 

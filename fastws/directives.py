@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from . import mediatypes
 from . import values as v
+from .redirects import parse_redirect
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -70,16 +71,22 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("CleanUrls", "clean_urls", "on|off", v.parse_switch, "off",
             "Serve `/about` from `about.html`."),
         Directive("Fallback", "fallback", "/PATH", v.optional(v.parse_url_path), "off",
-            "File to send with 200 instead of a 404 page, for single-page applications."),
+            "File to send with 200 instead of a 404 page, for single-page applications. If it is not there, the"
+            " start and `--check` warn."),
         Directive("ErrorPage", "error_pages", "STATUS /PATH", v.parse_error_page, "",
-            "File to send as the body of an error from 400 to 599.",
+            "File to send as the body of an error from 400 to 599; no password is asked for it. If it is not"
+            " there, the start and `--check` warn.",
             least=2, most=2, repeatable=True, unset={}),
-        Directive("Redirect", "redirects", "FROM TO [STATUS]", v.parse_redirect, "",
-            "Redirect one path to a path or URL. STATUS is 301, 302 (the default, as browsers keep a 301"
-            " for good), 303, 307 or 308.", least=2, most=3, repeatable=True, unset={}),
+        Directive("Redirect", "redirects", "FROM TO [STATUS]", parse_redirect, "",
+            "Redirect a path to a path or URL, both percent-encoded. With `*` at its end FROM is every path that"
+            " begins so, and `*` at the end of TO is the rest of that path. The whole path goes before a"
+            " beginning, a longer beginning before a shorter one. A query is kept unless TO has one. STATUS is"
+            " 301, 302 (the default, as browsers keep a 301 for good), 303, 307 or 308.",
+            least=2, most=3, repeatable=True, unset={}),
         Directive("BasicAuth", "basic_auth", "GLOB FILE", v.parse_basic_auth, "",
             "Ask for a password of the htpasswd file (bcrypt) wherever the pattern matches. The first"
-            " matching line decides.", least=2, most=2, repeatable=True, unset=()),
+            " matching line decides, for the path of the URL and again for that of the file. Needs the package"
+            " `bcrypt`.", least=2, most=2, repeatable=True, unset=()),
     ),
     "How it speaks": (
         Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST"),
@@ -151,11 +158,23 @@ _INTRODUCTION = """\
 `ws.conf` holds one directive a line: its name in any case, then its values. `#` begins a comment. A value
 with spaces stands in double quotes, in which `\\"` is a quote and `\\\\` a backslash. The values of a list
 are separated by commas or spaces. Paths are relative to the file. Sizes are bytes; `K`, `M` and `G`
-multiply by powers of 1024. GLOB is a pattern of paths in which `*` matches everything, `/` included. A
-directive stands once, unless it is marked with * (repeatable). Without `--config` the server reads
-`./ws.conf`; where there is none, or where DIR is given, the defaults hold.
+multiply by powers of 1024. A directive stands once, unless it is marked with * (repeatable). Without
+`--config` the server reads `./ws.conf`; where there is none, or where DIR is given, the defaults hold.
 
-`fastws --check` prints what is in force, or every error that was found. This page is made by
+GLOB is a pattern in which `*` matches anything, `/` included; every other character stands for itself. It
+is compared with two paths, both whole, decoded from percent-encoding and without the query, and matches if
+one of them does:
+
+- the path of the URL
+- the path below DocumentRoot of the file that is sent, with a slash first. It differs where a directory's
+  index, a clean URL, the Fallback or an ErrorPage is sent: with `CleanUrls on`, both `/about` and
+  `/about.html` match the answer to `/about`. Links are not followed for it, and a compressed form of a file
+  (`.gz`) counts as the file
+
+A redirect has only the path of the URL. BasicAuth asks no password for the page of an error.
+
+`fastws --check` prints what is in force, or every error that was found; what is only doubtful it
+tells in lines that begin with `fastws: warning:`. This page is made by
 `python -m fastws.directives`.
 """
 

@@ -135,15 +135,22 @@ def with_page(response: Response, path: str, config: Config, contents: Contents)
 
     Raises ``HTTPError`` if that cannot be had.
     """
-    with Root(config.document_root) as root:
-        file = root.open(path[1:])
-        if file.is_directory or not contents.is_small(file):
-            raise not_found()
-        body = contents.load(file).body
+    body = page_body(path, config, contents)
     kind = content_type(path, config.content_types, None) or "text/html; charset=utf-8"
     own = {"Content-Type": kind, "Content-Length": str(len(body))}
     fields = tuple([(name, own.get(name, value)) for name, value in response.fields])
     return response._replace(fields=fields, body=(body,))
+
+
+def page_body(path: str, config: Config, contents: Contents) -> bytes:
+    """Return the content of the page at ``path``, which must fit into memory; raises ``HTTPError``."""
+    with Root(config.document_root) as root:
+        file = root.open(path[1:])
+        if file.is_directory:
+            raise not_found()
+        if not contents.is_small(file):
+            raise HTTPError(500, "It is larger than CacheMaxFile.")
+        return contents.load(file).body
 
 
 def _page(error: HTTPError, fields: Fields = (), *, close: bool = False) -> Response:

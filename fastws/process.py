@@ -16,6 +16,7 @@ from typing import Any
 
 from .accesslog import STANDARD_ERROR
 from .config import Config, Source
+from .doubts import doubts_of
 from .privileges import is_root
 from .server import Server
 from .systemd import notify
@@ -30,7 +31,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 def serve(config: Config | str) -> int:
     """Serve until SIGINT or SIGTERM, and return the exit status 0. The main thread's only.
 
-    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises ``ConfigError`` and ``ListenError``.
+    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises what ``Server`` and its start do.
     """
     if isinstance(config, str):
         return run(Source(config))
@@ -69,7 +70,7 @@ def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
     wakeup_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         server.start()
-        _warn_of_root(server)
+        _warn(server)
         _print_banner(server)
         notify("READY=1")
         while (number := receiver.recv(1)[0]) not in _ENDING:
@@ -104,8 +105,11 @@ def _named(log: str) -> str:
     return "standard error" if log == STANDARD_ERROR else log
 
 
-def _warn_of_root(server: Server) -> None:
+def _warn(server: Server) -> None:
+    """Say at the terminal what is doubtful; the server itself has it logged, but for root."""
+    texts = list(map(str, doubts_of(server.config)))
     if is_root():
-        text = "fastws runs as root; the directive User names the account to change to after the start"
-        server.logger.warning(text)
+        texts.append("fastws runs as root; the directive User names the account to change to after the start")
+        server.logger.warning(texts[-1])
+    for text in texts:
         print(f"fastws: warning: {text}", file=sys.stderr)

@@ -10,7 +10,8 @@ from .httpdate import format_http_date
 from .locate import Located
 from .messages import Fields, Publication, Response
 from .representation import not_modified_fields
-from .target import Target, encode_path
+from .target import Target
+from .urlpath import encode_path
 from .variants import Choice
 
 MAX_DEPENDS = 4

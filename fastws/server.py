@@ -13,6 +13,7 @@ from . import backend as backends
 from .accesslog import OFF, STANDARD_ERROR, ErrorLog, LogFile
 from .checks import Checks
 from .config import Config
+from .doubts import doubts_of
 from .errors import ConfigError, FastwsError, ListenError
 from .listener import ACTIVATED, BACKLOG, Address, address_of, open_listeners, turn_away
 from .privileges import LogKeeper, drop_to
@@ -39,16 +40,21 @@ class Server:
             urllib.request.urlopen(server.url)
 
     Raises ``ListenError`` if a port cannot be had, ``OSError`` if a log file cannot be opened, ``ConfigError``
-    if ``User`` cannot be become.
+    if ``User`` cannot be become or what BasicAuth needs is missing, ``ImportError`` if the compiled modules are
+    required and missing. It starts once.
     """
 
     def __init__(self, config: Config, *, backend: backends.Backend | None = None) -> None:
+        if not isinstance(config, Config):
+            raise TypeError(
+                f"{config!r} is no Config, such as fastws.defaults('public') or fastws.load('ws.conf') returns"
+            )
         self.config = self._config_at_start = config
         self._backend = backend or backends.load()
         self.worker_count = config.worker_threads or default_worker_count(self._backend)
         self._workers: list[Worker] = []
         self._listeners: dict[Address, socket.socket] = {}
-        self._is_stopping = False
+        self._is_started = self._is_stopping = False
         # Start, reload and the replacement of a worker exclude each other; after the start of the end there is
         # neither of them.
         self._lock = threading.Lock()
@@ -76,13 +82,17 @@ class Server:
     def start(self) -> None:
         """Bind, listen and serve; returns at once."""
         with self._lock:
+            if self._is_started or self._is_stopping:
+                raise RuntimeError("a Server starts once; make another one of the same Config to start again")
+            self._is_started = True
             try:
                 handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
                 self._listeners = open_listeners(_addresses(self.config), handed_over)
                 if self.config.user is not None:
                     drop_to(self.config.user)
             except FastwsError:
-                self._close_listeners(self._listeners)
+                listeners, self._listeners = self._listeners, {}
+                self._close_listeners(listeners)
                 self._close()
                 raise
             for index in range(self.worker_count):
@@ -92,36 +102,43 @@ class Server:
         self._log_start()
 
     def _log_start(self) -> None:
-        config = self.config
+        config, count = self.config, self.worker_count
         self.logger.info("fastws %s starts: %s", __version__, self._backend.describe())
         self.logger.info("listening on %s", ", ".join(self.addresses))
         self.logger.info(
-            "serving %s with %s worker threads, KeepaliveTime %g s, RequestTimeout %g s",
+            "serving %s with %s worker thread%s, KeepaliveTime %s s, RequestTimeout %s s",
             config.document_root,
-            self.worker_count,
-            config.keepalive_time_s,
-            config.request_timeout_s,
+            count,
+            "" if count == 1 else "s",
+            _shown(config.keepalive_time_s),
+            _shown(config.request_timeout_s),
         )
+        self._log_doubts()
+
+    def _log_doubts(self) -> None:
+        for doubt in doubts_of(self.config):
+            self.logger.warning("%s", doubt)
 
     # What users ask
 
     @property
     def addresses(self) -> list[str]:
-        """Where the server listens: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/path``."""
+        """Where the server listens: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/path``. Empty unless it runs."""
         return [address_of(listener) for listener in self._listeners.values()]
 
     @property
     def port(self) -> int:
-        """The first TCP port, the one that was found if 0 was asked for."""
-        return next(
-            int(listener.getsockname()[1])
-            for listener in self._listeners.values()
-            if listener.family != socket.AF_UNIX
-        )
+        """The first TCP port, the one that was found if 0 was asked for; ``RuntimeError`` if there is none."""
+        for listener in self._listeners.values():
+            if listener.family != socket.AF_UNIX:
+                return int(listener.getsockname()[1])
+        raise RuntimeError("the server has a port only while it runs, and listens on TCP")
 
     @property
     def url(self) -> str:
-        """The URL of the first address."""
+        """The URL of the first address; ``RuntimeError`` if the server does not run."""
+        if not self._listeners:
+            raise RuntimeError("the server has a URL only while it runs: inside its block, or after start()")
         address = self.addresses[0]
         return address if address.startswith("unix:") else f"http://{_reachable(address)}/"
 
@@ -204,6 +221,7 @@ class Server:
             if getattr(config, field) != getattr(self._config_at_start, field):
                 self.logger.warning("%s was changed; that takes effect at the next start", name)
         self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
+        self._log_doubts()
 
     def _open_logs_anew(self, config: Config) -> None:
         for file, path in ((self.access_log, config.access_log), (self.error_log.file, config.error_log)):
@@ -221,7 +239,8 @@ class Server:
         deadline = time.monotonic() + timeout_s
         grace_s = min(GRACE_S, timeout_s / 2)
         self._tell_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
-        self._close_listeners(self._listeners)
+        listeners, self._listeners = self._listeners, {}
+        self._close_listeners(listeners)
         for worker in self._workers:
             worker.tell(Worker.finish)
         if not all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self._workers):
@@ -334,6 +353,10 @@ def _make_log_directories(config: Config) -> None:
     for path in (config.access_log, config.error_log):
         if path not in (STANDARD_ERROR, OFF):
             os.makedirs(os.path.dirname(path), exist_ok=True)
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:f}".rstrip("0").rstrip(".")
 
 
 def _reachable(address: str) -> str:

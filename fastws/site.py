@@ -23,8 +23,10 @@ from .locate import Located, Locator
 from .mediatypes import content_type
 from .messages import Fields, FileSlice, Request, Response
 from .policy import Policy, is_hidden
+from .redirects import Redirects
 from .status import Status, StatusSource
-from .target import Target, encode_path, parse_target
+from .target import Target, parse_target
+from .urlpath import encode_path
 from .variants import SIDECARS, Choice, Variants
 
 _READ_METHODS = ("GET", "HEAD")
@@ -34,10 +36,15 @@ MEMO_SIZE = 4096
 
 
 class _Exchange(NamedTuple):
-    """A request that is being answered; ``user`` is who asks, '' where anybody may; ``now_ns`` when it began."""
+    """A request that is being answered.
+
+    ``paths`` are those that patterns are compared with: the URL's, and the file's where it is another. ``user`` is
+    who asks, '' where anybody may; ``now_ns`` when the request began.
+    """
 
     request: Request
     target: Target
+    paths: tuple[str, ...]
     body: bytes
     user: str
     now_ns: int
@@ -83,6 +90,7 @@ class Site:
         self._hidden = hidden
         self._auth = Auth(config, logger)
         self._policy = Policy(config)
+        self._redirects = Redirects(config.redirects)
         self._contents = Contents(config.cache_max_file_bytes, opener)
         self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
         self._locator = Locator(config, self._variants, hidden)
@@ -112,7 +120,7 @@ class Site:
         11. all of the file (200)
         """
         now_ns = time.time_ns()
-        path = None
+        path = ""
         try:
             self._check(request)
             target = parse_target(request.target)
@@ -122,7 +130,7 @@ class Site:
                 configured = self._policy.header_fields(path)
                 response = response._replace(fields=(*self._common, *response.fields, *configured))
             else:
-                response = self._redirect(path) or self._serve(request, target, body, now_ns)
+                response = self._redirect(target) or self._serve(request, target, body, now_ns)
         except HTTPError as error:
             response = self.error(error, path)
         except UndecidedError:
@@ -141,23 +149,24 @@ class Site:
 
     # Errors and redirects
 
-    def error(self, error: HTTPError, path: str | None = None) -> Response:
-        """Return the response for ``error``, as configured for the decoded ``path`` if that is known."""
+    def error(self, error: HTTPError, *paths: str) -> Response:
+        """Return the response for ``error``, as configured for the decoded ``paths`` as far as they are known."""
         response = errorhandlers.respond_to(error)
-        configured = self._policy.header_fields(path or "")
-        response = response._replace(fields=(*self._common, *response.fields, *configured))
         page = self.config.error_pages.get(response.status)
-        if page is None:
-            return response
-        try:
-            return errorhandlers.with_page(response, page, self.config, self._contents)
-        except HTTPError as failure:
-            self._log.error("the page %s for %s cannot be sent: %s", page, response.status, failure.detail)
-            return response
+        if page is not None:
+            try:
+                response = errorhandlers.with_page(response, page, self.config, self._contents)
+                paths = (*paths, page)
+            except HTTPError as failure:
+                self._log.error(
+                    "the page %s for %s cannot be sent: %s", page, response.status, failure.detail
+                )
+        configured = self._policy.header_fields(*(paths or ("",)))
+        return response._replace(fields=(*self._common, *response.fields, *configured))
 
-    def _redirect(self, path: str) -> Response | None:
-        found = self._policy.redirect(path)
-        return None if found is None else self._moved(*found, self._policy.header_fields(path))
+    def _redirect(self, target: Target) -> Response | None:
+        found = self._redirects.find(target.path, target.query)
+        return None if found is None else self._moved(*found, self._policy.header_fields(target.path))
 
     def _moved(self, location: str, status: int, configured: Fields) -> Response:
         body = pages.redirect_page(status, location)
@@ -183,14 +192,19 @@ class Site:
                 location = encode_path(path + "/")
                 query = "" if target.query is None else f"?{target.query}"
                 return self._moved(location + query, 301, self._policy.fields(path))
+            paths: tuple[str, ...] = (path,)
             if located.relative != path[1:]:
                 # Under another name (an index, a clean URL) the file is no less protected.
-                user = self._authorize(request, "/" + located.relative) or user
-            exchange = _Exchange(request, target, body, user, now_ns)
-            if located.is_directory:
-                response = self._list(exchange, root, located)
-            else:
-                response = self._answer(exchange, root, located)
+                paths = (path, "/" + located.relative)
+                user = self._authorize(request, paths[1]) or user
+            exchange = _Exchange(request, target, paths, body, user, now_ns)
+            try:
+                if located.is_directory:
+                    response = self._list(exchange, root, located)
+                else:
+                    response = self._answer(exchange, root, located)
+            except HTTPError as error:
+                response = self.error(error, *paths)
             if response.file is not None:
                 root.keep(response.file)
         return response._replace(user=user) if user else response
@@ -213,7 +227,7 @@ class Site:
         assert located.file is not None
         entries = listing.list_directory(root, located.relative, located.file, self._hidden())
         fields, page = listing.render(request, target.path, target.query, entries)
-        return Response(200, (*self._common, *fields, *self._policy.fields(target.path)), (page,))
+        return Response(200, (*self._common, *fields, *self._policy.fields(*exchange.paths)), (page,))
 
     def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Response:
         request, file = exchange.request, located.file
@@ -258,7 +272,12 @@ class Site:
         if known is not None and known.form.is_like(chosen):
             return known
         is_stable = is_settled(chosen.identity, now_ns) and not rep.is_held_back(chosen.identity, now_ns)
-        fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *self._policy.fields(path))
+        fields = (
+            *self._common,
+            *rep.content_fields(kind, chosen),
+            *vary,
+            *self._policy.fields(*exchange.paths),
+        )
         known = _Known(kind, fields, chosen.without_bytes(), is_stable, is_only=not vary)
         if is_stable:
             if len(self._known) >= MEMO_SIZE:
@@ -300,7 +319,7 @@ class Site:
         request, body, file = exchange.request, exchange.body, located.file
         if request.method != "POST" or not kind.startswith("text/html") or file is None:
             raise self._method_not_allowed("Only HTML pages take a form.")
-        configured = self._policy.header_fields(exchange.target.path)
+        configured = self._policy.header_fields(*exchange.paths)
         fields: Fields = (*self._common, ("Content-Type", kind), *configured)
         if not self._contents.is_small(file):
             piece = FileSlice(file, 0, file.identity.size)

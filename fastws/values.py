@@ -19,7 +19,6 @@ Parse = Callable[[Sequence[str], str], object]
 LOWEST_PORT = 1024
 HIGHEST_PORT = 65535
 LONGEST_S = 86400.0  # a day: longer is a slip of the pen, not a timeout
-REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 
 # Patterns are text: re compiles and keeps the few that a configuration needs; the import stays cheap.
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
@@ -32,8 +31,6 @@ _NUMBER = r"[0-9]{1,18}"
 _DECIMAL = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _SIZE = r"([0-9]{1,15})([KMGkmg]?)"
 _EXTENSION = r"\.[^./\s]+"
-_URI_CHARACTER = r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]"  # RFC 3986 sections 2.1 to 2.3
-_REDIRECT_TARGET = rf"https?://{_URI_CHARACTER}+|/(?!/){_URI_CHARACTER}*"
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 _OWN_FIELDS = {
@@ -82,13 +79,13 @@ def seconds(low: float) -> Parse:
 
 
 def size(high: int) -> Parse:
-    """A parser of a number of bytes up to ``high``; K, M and G multiply by powers of 1024."""
+    """A parser of a number of bytes up to ``high``, whole GiB; K, M and G multiply by powers of 1024."""
 
     def parse(words: Sequence[str], base: str) -> int:
         match = re.fullmatch(_SIZE, words[0])
         if not match or (value := int(match[1]) * _FACTOR[match[2].upper()]) > high:
             raise ValueError(
-                f"{words[0]!r} is not a size from 0 to {high >> 20}M: digits, then K, M or G (powers of 1024)"
+                f"{words[0]!r} is not a size from 0 to {high >> 30}G: digits, then K, M or G (powers of 1024)"
             )
         return value
 
@@ -99,7 +96,7 @@ def choice(*names: str) -> Parse:
     """A parser of one of ``names``, in any case."""
 
     def parse(words: Sequence[str], base: str) -> str:
-        return _one_of(words[0].lower(), names)
+        return one_of(words[0].lower(), names)
 
     return parse
 
@@ -108,7 +105,7 @@ def chosen(*names: str) -> Parse:
     """A parser of a list of ``names`` separated by commas or spaces, each at most once; gives a tuple."""
 
     def parse(words: Sequence[str], base: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_each(lambda item: _one_of(item.upper(), names), _items(words))))
+        return tuple(dict.fromkeys(each(lambda item: one_of(item.upper(), names), _items(words))))
 
     return parse
 
@@ -144,7 +141,7 @@ def parse_host(words: Sequence[str], base: str) -> str:
 
 def parse_ports(words: Sequence[str], base: str) -> tuple[int, ...]:
     """TCP ports that need no privilege."""
-    ports = _each(_port, _items(words))
+    ports = each(_port, _items(words))
     if len(set(ports)) < len(ports):
         raise ValueError("a port is listed twice; each may be listed once")
     return ports
@@ -183,13 +180,13 @@ def parse_log(words: Sequence[str], base: str) -> str:
 
 def parse_index(words: Sequence[str], base: str) -> tuple[str, ...]:
     """Plain file names."""
-    return _each(_file_name, _items(words))
+    return each(_file_name, _items(words))
 
 
 def parse_content_type(words: Sequence[str], base: str) -> dict[str, str]:
     """``.ext type/subtype``: one lower-case extension → value of Content-Type."""
-    extension, kind = _all(
-        lambda: _matching(_EXTENSION, words[0], "not one extension with its dot, such as .html").lower(),
+    extension, kind = all_of(
+        lambda: matching(_EXTENSION, words[0], "not one extension with its dot, such as .html").lower(),
         lambda: parse_media_type(words[1:], base),
     )
     return {extension: kind}
@@ -198,7 +195,7 @@ def parse_content_type(words: Sequence[str], base: str) -> dict[str, str]:
 def parse_media_type(words: Sequence[str], base: str) -> str:
     """A media type with optional parameters; text without a charset is declared to be UTF-8."""
     allowed = "not type/subtype, such as text/html or text/html; charset=utf-8"
-    return with_charset(_matching(_MEDIA_TYPE, " ".join(words), allowed))
+    return with_charset(matching(_MEDIA_TYPE, " ".join(words), allowed))
 
 
 def parse_server(words: Sequence[str], base: str) -> str:
@@ -208,7 +205,7 @@ def parse_server(words: Sequence[str], base: str) -> str:
 
 def parse_header(words: Sequence[str], base: str) -> tuple[tuple[str, str, str], ...]:
     """``"Name" "value" [glob]``."""
-    name, value, glob = _all(
+    name, value, glob = all_of(
         lambda: _field_name(words[0]),
         lambda: _field_value(words[1:2]),
         lambda: _glob(words[2] if len(words) > 2 else "*"),
@@ -218,26 +215,14 @@ def parse_header(words: Sequence[str], base: str) -> tuple[tuple[str, str, str],
 
 def parse_cache_control(words: Sequence[str], base: str) -> tuple[tuple[str, str], ...]:
     """``glob value``; the value may be several words."""
-    glob, value = _all(lambda: _glob(words[0]), lambda: _field_value(words[1:]))
+    glob, value = all_of(lambda: _glob(words[0]), lambda: _field_value(words[1:]))
     return ((glob, value),)
 
 
 def parse_error_page(words: Sequence[str], base: str) -> dict[int, str]:
     """``status /path``."""
-    status, path = _all(lambda: _whole_number(words[0], 400, 599), lambda: parse_url_path(words[1:], base))
+    status, path = all_of(lambda: _whole_number(words[0], 400, 599), lambda: parse_url_path(words[1:], base))
     return {status: path}
-
-
-def parse_redirect(words: Sequence[str], base: str) -> dict[str, tuple[str, int]]:
-    """``from to [status]``."""
-    source, target, status = _all(
-        lambda: parse_url_path(words, base),
-        lambda: _matching(
-            _REDIRECT_TARGET, words[1], "neither a /path nor an http:// or https:// URL, percent-encoded"
-        ),
-        lambda: _redirect_status(words[2]) if len(words) > 2 else 302,
-    )
-    return {source: (target, status)}
 
 
 def parse_url_path(words: Sequence[str], base: str) -> str:
@@ -258,16 +243,16 @@ def parse_status_path(words: Sequence[str], base: str) -> str:
 
 def parse_networks(words: Sequence[str], base: str) -> tuple[str, ...]:
     """IP addresses and networks."""
-    return _each(_network, _items(words))
+    return each(_network, _items(words))
 
 
 def parse_basic_auth(words: Sequence[str], base: str) -> tuple[tuple[str, str], ...]:
     """``glob htpasswd-file``, the file readable now: a typing error must not leave a door open."""
-    glob, path = _all(lambda: _glob(words[0]), lambda: _readable_file(_absolute(words[1], base)))
+    glob, path = all_of(lambda: _glob(words[0]), lambda: _readable_file(_absolute(words[1], base)))
     return ((glob, path),)
 
 
-def _all(*parts: Callable[[], Any]) -> tuple[Any, ...]:
+def all_of(*parts: Callable[[], Any]) -> tuple[Any, ...]:
     """The values of all ``parts``; raises ``ValueError`` with what is wrong with each of them."""
     values: list[Any] = []
     wrong: list[str] = []
@@ -281,8 +266,9 @@ def _all(*parts: Callable[[], Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _each(parse: Callable[[str], object], items: Iterable[str]) -> tuple[Any, ...]:
-    return _all(*[partial(parse, item) for item in items])
+def each(parse: Callable[[str], object], items: Iterable[str]) -> tuple[Any, ...]:
+    """The values of all ``items``; raises ``ValueError`` with what is wrong with each of them."""
+    return all_of(*[partial(parse, item) for item in items])
 
 
 def _items(words: Sequence[str]) -> list[str]:
@@ -299,13 +285,15 @@ def _whole_number(text: str, low: int, high: int) -> int:
     return int(text)
 
 
-def _matching(pattern: str, text: str, otherwise: str) -> str:
+def matching(pattern: str, text: str, otherwise: str) -> str:
+    """``text`` if it matches as a whole; raises ``ValueError`` that says what it is ``otherwise``."""
     if not re.fullmatch(pattern, text):
         raise ValueError(f"{text!r} is {otherwise}")
     return text
 
 
-def _one_of(text: str, names: Sequence[str]) -> str:
+def one_of(text: str, names: Sequence[str]) -> str:
+    """``text`` if it is one of ``names``; raises ``ValueError`` that lists them."""
     if text not in names:
         raise ValueError(f"{text!r} is none of {', '.join(names)}")
     return text
@@ -314,6 +302,11 @@ def _one_of(text: str, names: Sequence[str]) -> str:
 def _port(text: str) -> int:
     if not re.fullmatch(_NUMBER, text):
         raise ValueError(f"{text!r} is not a number; ports from {LOWEST_PORT} to {HIGHEST_PORT} are allowed")
+    if int(text) == 0:
+        raise ValueError(
+            f"port 0 is below {LOWEST_PORT}; --port 0 on the command line takes a free port,"
+            f" in a file {LOWEST_PORT} to {HIGHEST_PORT} are allowed"
+        )
     if int(text) < LOWEST_PORT:
         raise ValueError(
             f"port {int(text)} is below {LOWEST_PORT}; {LOWEST_PORT} to {HIGHEST_PORT} are allowed,"
@@ -331,16 +324,12 @@ def _file_name(text: str) -> str:
 
 
 def _field_name(text: str) -> str:
-    _matching(_TOKEN, text, "not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed")
+    matching(_TOKEN, text, "not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed")
     if hint := _OWN_FIELDS.get(text.lower()):
         raise ValueError(f"{text} cannot be set here: {hint}")
     if text.lower() in _COMPUTED_FIELDS:
         raise ValueError(f"{text} cannot be set: the server computes it for each response")
     return text
-
-
-def _redirect_status(text: str) -> int:
-    return int(_one_of(text, [str(status) for status in REDIRECT_STATUSES]))
 
 
 def _network(text: str) -> str:
@@ -372,4 +361,4 @@ def _glob(text: str) -> str:
 
 def _field_value(words: Sequence[str]) -> str:
     allowed = "not a field value: printable ISO 8859-1 text without controls"
-    return _matching(_FIELD_VALUE, " ".join(words), allowed)
+    return matching(_FIELD_VALUE, " ".join(words), allowed)

@@ -22,9 +22,11 @@ CYTHON = sorted([*PACKAGE.glob("*.pyx"), *PACKAGE.glob("*.pxd")])
 # A module imports only from rows above its own. `if TYPE_CHECKING` may look anywhere.
 ROWS = (
     # vocabulary
-    "errors events mediatypes messages version",
+    "errors events mediatypes messages urlpath version",
     "values",
+    "redirects",
     "directives",
+    "draft",
     "config",
     # rules, no I/O
     "forms grammar httpdate negotiation pages policy ranges status_page",
@@ -41,7 +43,7 @@ ROWS = (
     "auth checks compression errorhandlers listing representation",
     "variants",
     "locate status",
-    "publication",
+    "doubts publication",
     "site",
     # engine
     "answer states",
@@ -55,7 +57,7 @@ ROWS = (
     "__main__",
 )
 LEVEL = {module: level for level, row in enumerate(ROWS) for module in row.split()}
-VOCABULARY = {module for row in ROWS[:4] for module in row.split()}
+VOCABULARY = {module for row in ROWS[:6] for module in row.split()}
 
 # Programs beside the server: they use the vocabulary, backend, and the rows above of their own.
 APART_ROWS = ("client_connection client_report createfile", "client")

@@ -129,6 +129,32 @@ def test_no_other_spelling_leads_past_the_password(server: Server, target: str) 
     assert get(server, target, credentials("anna", "s3cret")).status == 200
 
 
+def test_only_the_star_of_a_pattern_is_special(serve: Serve, root: Path, htpasswd: Path) -> None:
+    put(root, {"team[a]/s.txt": b"secret", "team?/s.txt": b"secret", "teama/s.txt": b"open"})
+    server = serve(f"BasicAuth /team[a]/* {htpasswd}", f"BasicAuth /team?/* {htpasswd}")
+    for target in ("/team[a]/s.txt", "/team%5Ba%5D/s.txt", "/team%3F/s.txt"):
+        assert get(server, target).status == 401
+        assert get(server, target, credentials("anna", "s3cret")).body == b"secret"
+    assert get(server, "/teama/s.txt").body == b"open"
+
+
+def test_file_is_protected_under_each_of_its_urls(serve: Serve, root: Path, htpasswd: Path) -> None:
+    server = serve(
+        f"BasicAuth /secret.html {htpasswd}", "Fallback /secret.html", "DirectoryIndex secret.html"
+    )
+    for target in ("/secret.html", "/", "/missing"):
+        for _ in range(3):
+            assert get(server, target).status == 401
+            assert get(server, target, credentials("anna", "s3cret")).body == b"secret"
+
+
+def test_page_of_an_error_is_sent_to_who_has_no_password(serve: Serve, root: Path, htpasswd: Path) -> None:
+    server = serve(f"BasicAuth * {htpasswd}", "ErrorPage 401 /open.html")
+    reply = get(server, "/secret.html")
+    assert (reply.status, reply.body) == (401, b"open")
+    assert get(server, "/open.html").status == 401
+
+
 def test_other_paths_and_the_status_pages_need_none(server: Server) -> None:
     assert get(server, "/open.html").body == b"open"
     assert get(server, "/-/healthz").status == 200
@@ -290,7 +316,9 @@ def test_missing_bcrypt_is_a_clear_error_at_the_start(
     tmp_path: Path, htpasswd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "bcrypt", None)
-    with pytest.raises(ConfigError, match=r"ws\.conf:[1-9]\d*: BasicAuth: the package bcrypt is needed: pip"):
+    with pytest.raises(
+        ConfigError, match=r"ws\.conf:[1-9]\d*: BasicAuth: the package bcrypt is needed: pip install bcrypt$"
+    ):
         _start(tmp_path, htpasswd)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import fastws
-from fastws import Server, backend, defaults
-from fastws.cli import build_parser, find_source
-from fastws.process import _print_banner
+from fastws import Server, backend, defaults, load
+from fastws.cli import build_parser, find_source, main
+from fastws.process import _print_banner, _warn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,13 +24,13 @@ def environment(state: Path) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(REPOSITORY), "XDG_STATE_HOME": str(state)}
 
 
-def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m fastws`` in ``directory`` to its end."""
     command = [sys.executable, "-m", "fastws", *arguments]
     return subprocess.run(
         command,
         cwd=directory,
-        env=environment(directory / "state"),
+        env=environment(directory / "state") | variables,
         capture_output=True,
         text=True,
         timeout=30,
@@ -162,6 +162,102 @@ def test_state_directory_that_cannot_be_made_exits_1_and_says_what_helps(site: P
         f"fastws: cannot write logs at {site}/state/fastws: Not a directory;"
         " XDG_STATE_HOME, or AccessLog and ErrorLog in a ws.conf, name another place\n"
     )
+
+
+def test_check_without_a_port_warns_and_the_start_fails(site: Path) -> None:
+    (site / "ws.conf").write_text("DocumentRoot www\n")
+    sentence = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation\n"
+    done = run(site, "--check")
+    assert (done.returncode, ast.literal_eval(done.stdout)["ListenPort"]) == (0, ())
+    assert done.stderr == f"fastws: warning: {site}/ws.conf: ListenPort is missing; to start, {sentence}"
+    done = run(site)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"ws.conf:1: ListenPort is missing; {sentence}"
+
+
+def test_check_of_a_file_with_errors_names_the_missing_port_too(site: Path) -> None:
+    (site / "ws.conf").write_text("DocumentRoot www\nHost nowhere\n")
+    done = run(site, "--check")
+    assert done.returncode == 2
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["ws.conf:2", "ws.conf:2"]
+    assert "ListenPort is missing" in done.stderr
+
+
+DOUBTFUL = "ErrorPage 404 /404.html\nErrorPage 500 /index.html\nErrorPage 403 /folder\nFallback /app.html\n"
+
+
+def doubts(site: Path) -> list[str]:
+    """What is said of the lines above, once the root holds a directory and no such files."""
+    (site / "www" / "folder").mkdir(exist_ok=True)
+    start = f"{site}/ws.conf: "
+    return [
+        f"{start}ErrorPage: '{site}/www/404.html' for 404 cannot be sent: There is no such file.",
+        f"{start}ErrorPage: '{site}/www/folder' for 403 cannot be sent: There is no such file.",
+        f"{start}Fallback: '{site}/www/app.html' cannot be sent: There is no such file.",
+    ]
+
+
+def test_check_warns_of_pages_that_are_not_there(site: Path) -> None:
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\n" + DOUBTFUL)
+    expected = doubts(site)
+    done = run(site, "--check")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [f"fastws: warning: {text}" for text in expected]
+    (site / "www" / "404.html").write_text("404")
+    (site / "www" / "index.html").write_bytes(b"x" * (1 << 20) + b"x")
+    assert (
+        "index.html' for 500 cannot be sent: It is larger than CacheMaxFile.\n" in run(site, "--check").stderr
+    )
+    (site / "www" / "index.html").write_text("500")
+    (site / "www" / "app.html.gz").write_text("a sidecar stands for it")
+    (site / "www" / "folder").rmdir()
+    (site / "www" / "folder").write_text("403")
+    assert run(site, "--check").stderr == ""
+
+
+def test_start_and_reload_warn_of_pages_that_are_not_there(
+    site: Path, side: backend.Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\nErrorLog error.txt\n" + DOUBTFUL)
+    expected = doubts(site)
+    config = load(str(site / "ws.conf")).with_overrides(listen_ports=(0,))
+    with Server(config, backend=side) as server:
+        _warn(server)
+        lines = (site / "error.txt").read_text().splitlines()
+        server.reload(lambda: config)
+        again = (site / "error.txt").read_text().splitlines()[len(lines) :]
+    printed = capsys.readouterr().err
+    for text in expected:
+        assert f"fastws: warning: {text}\n" in printed
+        assert sum(line.endswith(text) and "WARNING" in line.upper() for line in lines) == 1
+        assert sum(line.endswith(text) for line in again) == 1
+
+
+def test_extensions_both_required_and_refused_is_one_line(site: Path) -> None:
+    both = {"FASTWS_REQUIRE_EXTENSIONS": "1", "FASTWS_NO_EXTENSIONS": "1"}
+    for arguments in (["--version"], ["--port", "0"]):
+        done = run(site, *arguments, **both)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert (
+            done.stderr
+            == "fastws: FASTWS_REQUIRE_EXTENSIONS=1 and FASTWS_NO_EXTENSIONS=1 exclude each other\n"
+        )
+
+
+def test_extensions_required_and_missing_is_one_line(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FASTWS_REQUIRE_EXTENSIONS", "1")
+    monkeypatch.setenv("FASTWS_NO_EXTENSIONS", "0")
+    monkeypatch.setitem(sys.modules, "fastws._parser", None)
+    monkeypatch.chdir(site)
+    for arguments in (["--version"], ["--port", "0"]):
+        assert main(arguments) == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith(
+            "fastws: FASTWS_REQUIRE_EXTENSIONS=1, and the compiled module fastws._parser "
+        )
+        assert printed.count("\n") == 1
 
 
 def test_server_names_its_port_answers_and_stops_with_0(site: Path) -> None:

@@ -72,7 +72,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("Fallback", "off", None),
     ("ErrorPage", "404 /404.html", {404: "/404.html"}),
     ("Redirect", "/old /new", {"/old": ("/new", 302)}),
-    ("Redirect", '"/an old" https://a.example/?b=c#d 308', {"/an old": ("https://a.example/?b=c#d", 308)}),
+    ("Redirect", '"/an old" https://a.example/?b=c#d 308', {"/an%20old": ("https://a.example/?b=c#d", 308)}),
     ("BasicAuth", "/private/* users", (("/private/*", "{}/users"),)),
     ("RequestMethods", "get POST", ("GET", "POST")),
     ("RequestMethods", '"GET,HEAD"', ("GET", "HEAD")),
@@ -110,7 +110,7 @@ BAD: list[tuple[str, str, str]] = [
     ("ListenPort", "http", "'http' is not a number; ports from 1024 to 65535 are allowed"),
     ("ListenPort", "8_080", "is not a number"),
     ("ListenPort", "80", "below 1024; 1024 to 65535 are allowed, lower ports are handed over by socket"),
-    ("ListenPort", "0", "below 1024"),
+    ("ListenPort", "0", "port 0 is below 1024; --port 0 on the command line takes a free port"),
     ("ListenPort", "65536", "above 65535"),
     ("ListenPort", "9000,9000", "listed twice"),
     ("Listen", "8080", "not unix:/PATH; TCP ports are given by ListenPort"),
@@ -158,7 +158,7 @@ BAD: list[tuple[str, str, str]] = [
     ("WorkerThreads", "two", "not a whole number from 0 to 256"),
     ("WorkerThreads", "257", "not a whole number from 0 to 256"),
     ("CacheSize", "1T", "is not a size"),
-    ("CacheMaxFile", "2G", "is not a size from 0 to 1024M"),
+    ("CacheMaxFile", "2G", "is not a size from 0 to 1G"),
     ("MaxConnections", "0", "not a whole number from 1"),
     ("MaxConnectionsPerAddress", "many", "not a whole number from 0"),
     ("MaxBodySize", "1.5M", "is not a size"),
@@ -326,6 +326,33 @@ def test_unknown_directive_suggests_the_nearest(write: Write) -> None:
     assert problems(write("DirectoryIndx index.html")) == [
         "3: unknown directive 'DirectoryIndx'; the nearest known one is DirectoryIndex"
     ]
+
+
+@pytest.mark.parametrize("name", ["<xml>", "foo", "Alias", "x" * 200, "\u00e9"])
+def test_name_that_is_like_none_gets_no_suggestion(write: Write, name: str) -> None:
+    assert problems(write(f"{name} value")) == [
+        f"3: unknown directive {name!r}; docs/configuration.md lists all"
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["AccessLog both.txt", "ErrorLog both.txt"],
+        ["AccessLog both.txt", 'ErrorLog "../{}/both.txt"'],
+        ["LogLevel info", "AccessLog log_webserver_error.txt"],
+        ["LogLevel info", "ErrorLog log_webserver.txt"],
+    ],
+)
+def test_one_file_for_both_logs_is_refused(write: Write, tmp_path: Path, lines: list[str]) -> None:
+    (problem,) = problems(write(*[line.format(tmp_path.name) for line in lines]))
+    assert problem.startswith(f"4: {lines[1].split()[0]}: '{tmp_path}/")
+    assert problem.endswith("is the file of the other log too; each needs its own")
+
+
+@pytest.mark.parametrize("log", ["-", "off", "/dev/null"])
+def test_both_logs_may_go_to_what_is_no_file(write: Write, log: str) -> None:
+    assert load(write(f"AccessLog {log}", f"ErrorLog {log}")).access_log == log
 
 
 def test_second_line_of_a_single_directive_names_the_first(write: Write) -> None:
@@ -506,6 +533,120 @@ def test_with_overrides_replaces_fields() -> None:
     assert (config.listen_ports, config.keepalive_time_s, config.document_root) == ((0,), 0.2, "/")
 
 
+# field, value, what is then held; {} stands for the current directory
+REPLACED: list[tuple[str, Any, Any]] = [
+    ("host", "[::1]", "::1"),
+    ("listen_ports", (0,), (0,)),
+    ("listen_ports", (0, 8081), (0, 8081)),
+    ("listen_ports", 8081, (8081,)),
+    ("listen_unix", ("/tmp/a",), ("/tmp/a",)),
+    ("listen_unix", "unix:b", ("{}/b",)),
+    ("user", None, None),
+    ("document_root", "www", "{}/www"),
+    ("document_root", Path("www"), "{}/www"),
+    ("directory_index", ("a.html", "b.html"), ("a.html", "b.html")),
+    ("content_types", {".A": "text/plain"}, {".a": "text/plain; charset=utf-8"}),
+    ("content_types", {}, {}),
+    ("default_type", None, None),
+    ("clean_urls", True, True),
+    ("fallback", None, None),
+    ("error_pages", {404: "/404.html"}, {404: "/404.html"}),
+    ("redirects", {"/x": "/y"}, {"/x": ("/y", 302)}),
+    ("redirects", {"/x y": ("/y", 301)}, {"/x%20y": ("/y", 301)}),
+    ("basic_auth", (("*", "users"),), (("*", "{}/users"),)),
+    ("keepalive_time_s", 0.2, 0.2),
+    ("keepalive_time_s", 0.1 + 0.2, 0.3),
+    ("keepalive_time_s", 5, 5.0),
+    ("keepalive_time_s", "5", 5.0),
+    ("headers", (("A", "b"),), (("A", "b", "*"),)),
+    ("headers", [["A", "b", "/c*"]], (("A", "b", "/c*"),)),
+    ("headers", (), ()),
+    ("cache_control", (("*", "no-store"),), (("*", "no-store"),)),
+    ("cache_size_bytes", 1 << 20, 1 << 20),
+    ("cache_size_bytes", "64M", 64 << 20),
+    ("access_log", "off", "off"),
+    ("status_allow", ("10.0.0.0/8", "::1"), ("10.0.0.0/8", "::1/128")),
+]  # fmt: skip
+
+# fields, what is said of them
+REFUSED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"worker_threads": -3}, ["worker_threads: '-3' is not a whole number from 0 to 256"]),
+    ({"worker_threads": True}, ["worker_threads: 'on' is not a whole number"]),
+    ({"worker_threads": 1.5}, ["worker_threads: '1.5' is not a whole number"]),
+    ({"keepalive_time_s": "x"}, ["keepalive_time_s: 'x' is not a number of seconds from 0.001 to 86400"]),
+    ({"keepalive_time_s": float("nan")}, ["keepalive_time_s: 'nan' is not a number of seconds"]),
+    ({"keepalive_time_s": -1.0}, ["keepalive_time_s: '-1' is not a number of seconds"]),
+    ({"keepalive_time_s": None}, ["keepalive_time_s: None is not a value; allowed is KeepaliveTime SECONDS"]),
+    ({"document_root": "nope"}, ["document_root: '{}/nope' does not exist; a readable directory is needed"]),
+    ({"document_root": None}, ["document_root: is missing; the directory to serve is needed"]),
+    ({"document_root": "www\0"}, ["document_root: 'www\\x00' holds a control character"]),
+    ({"headers": (("A", "b\r\nC: d", "*"),)}, ["headers: 'b\\r\\nC: d' holds a control character"]),
+    ({"headers": (("A", "\u20ac"),)}, ["headers: '\u20ac' is not a field value"]),
+    ({"headers": (("A",),)}, ["headers: too few values; allowed is Header "]),
+    ({"headers": ("A", "b", "*")}, ["headers: too few values"]),
+    ({"headers": {("A", "b")}}, ["headers: {{('A', 'b')}} is not a value"]),
+    ({"server_header": "a\nb"}, ["server_header: 'a\\nb' holds a control character"]),
+    ({"redirects": {"/x": ("/y", 200)}}, ["redirects: '200' is none of 301"]),
+    ({"redirects": {"/x": "/x"}}, ["redirects: /x leads round in a circle"]),
+    ({"listen_ports": ()}, ["listen_ports: ListenPort is missing; a port from 1024 to 65535 is needed"]),
+    ({"listen_ports": (80,)}, ["listen_ports: port 80 is below 1024"]),
+    ({"listen_ports": (0, 0)}, ["listen_ports: the same value was given"]),
+    ({"directory_index": ()}, ["directory_index: the value is missing"]),
+    ({"basic_auth": (("*", "nofile"),)}, ["basic_auth: '{}/nofile' is not a file that can be read"]),
+    ({"access_log": "nowhere/log"}, ["access_log: '{}/nowhere' does not exist; -, off or a file"]),
+    ({"access_log": "log", "error_log": "log"}, ["log: '{}/log' is the file of the other log too"]),
+    ({"host": "x", "log_level": "y"}, ["host: 'x' is not an IP address", "log_level: 'y' is none of"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), REPLACED)
+def test_with_overrides_holds_what_a_file_would(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: Any, expected: Any
+) -> None:
+    config = load(write())
+    monkeypatch.chdir(tmp_path)
+    changed = config.with_overrides(**{field: value})
+    assert getattr(changed, field) == placed(expected, tmp_path)
+    for row in DIRECTIVES:
+        if row.field != field:
+            assert getattr(changed, row.field) == getattr(config, row.field)
+    assert changed.config_path == config.config_path
+    assert changed.with_overrides(**{field: getattr(changed, field)}) == changed
+
+
+@pytest.mark.parametrize(("fields", "said"), REFUSED)
+def test_with_overrides_refuses_what_a_file_would(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], said: list[str]
+) -> None:
+    config = load(write())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        config.with_overrides(**fields)
+    found = [str(problem) for problem in caught.value.problems]
+    assert all(problem.startswith("with_overrides: ") for problem in found)
+    assert [part.format(tmp_path) in problem for part, problem in zip(said, found, strict=True)] == [
+        True
+    ] * len(said)
+
+
+@pytest.mark.parametrize("row", DIRECTIVES, ids=lambda row: row.name)
+def test_every_field_takes_back_what_it_holds(write: Write, row: Any) -> None:
+    config = load(write("ContentType .a text/plain", "ErrorPage 404 /a", "Redirect /a /b", "Header A b"))
+    assert config.with_overrides(**{row.field: getattr(config, row.field)})[:-1] == config[:-1]
+
+
+@pytest.mark.parametrize("field", ["listen_port", "given", "config_path"])
+def test_with_overrides_refuses_what_no_directive_sets(field: str) -> None:
+    with pytest.raises(TypeError, match=f"'{field}' is not a field of Config that a directive sets"):
+        defaults("/").with_overrides(**{field: None})
+
+
+def test_with_overrides_needs_no_state_directory_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    config = defaults(str(tmp_path)).with_overrides(error_log="off")
+    assert config.access_log == str(tmp_path / "state/fastws/log_webserver.txt")
+
+
 def test_dictionary_survives_being_printed(write: Write) -> None:
     shown = load(write()).as_dict()
     assert ast.literal_eval(repr(shown)) == shown
@@ -519,6 +660,12 @@ def test_configuration_of_the_repository_is_right() -> None:
     media = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico", ".mp4", ".webm"}
     assert set(config.content_types) == page | media
     assert {e: t for e, t in config.content_types.items() if BUILT_IN[e] != t} == {}
+
+
+def test_reference_page_is_printed_and_nothing_else() -> None:
+    command = [sys.executable, "-W", "error", "-m", "fastws.directives"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", reference())
 
 
 def test_reference_page_is_made_from_the_table() -> None:

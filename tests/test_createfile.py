@@ -94,14 +94,14 @@ def test_links_lead_to_the_neighbours_that_exist(number: int, links: dict[str, s
     assert {rel: href for rel, href in found.items() if rel in ("prev", "next")} == links
 
 
-@pytest.mark.parametrize("count", ["0", "-1", "many", "1.5", ""])
+@pytest.mark.parametrize("count", ["0", "-1", "many", "1.5", "", "1000001", "9" * 5000])
 def test_bad_count_is_named_and_exits_2(
     count: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([f"--count={count}", "--out", str(tmp_path / "none")])
     assert exit_.value.code == 2
-    assert f"{count!r} is not a whole number of at least 1" in capsys.readouterr().err
+    assert f"{count!r} is not a whole number from 1 to 1000000" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 

@@ -151,6 +151,63 @@ def test_reload_in_the_process_serves_the_new_configuration(
         assert thrice(server, "/a.txt").body == b"other"
 
 
+def test_server_of_what_is_no_config_says_what_is_needed() -> None:
+    for wrong in ("public", None, Path("ws.conf")):
+        with pytest.raises(TypeError, match=r"is no Config, such as fastws\.defaults\('public'\)"):
+            Server(wrong)  # type: ignore[arg-type]
+
+
+def test_server_that_does_not_run_has_no_url(config: Config, side: backend.Backend) -> None:
+    server = Server(config, backend=side)
+
+    def has_none() -> None:
+        assert server.addresses == []
+        with pytest.raises(RuntimeError, match="has a URL only while it runs"):
+            _ = server.url
+        with pytest.raises(RuntimeError, match="has a port only while it runs"):
+            _ = server.port
+
+    has_none()
+    with server:
+        assert server.url == f"http://127.0.0.1:{server.port}/"
+    has_none()
+
+
+def test_server_starts_once(config: Config, side: backend.Backend) -> None:
+    sentence = "a Server starts once; make another one"
+    with Server(config, backend=side) as server:
+        with pytest.raises(RuntimeError, match=sentence):
+            server.start()
+        assert thrice(server, "/a.txt").status == 200
+    with pytest.raises(RuntimeError, match=sentence):
+        server.start()
+    stopped = Server(config, backend=side)
+    stopped.stop()
+    with pytest.raises(RuntimeError, match=sentence):
+        stopped.start()
+
+
+def test_server_whose_start_failed_does_not_start_again(config: Config, side: backend.Backend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = Server(config.with_overrides(listen_ports=(taken.getsockname()[1],)), backend=side)
+        with pytest.raises(ListenError):
+            server.start()
+        assert server.addresses == []
+        with pytest.raises(RuntimeError, match="starts once"):
+            server.start()
+
+
+def test_log_of_the_start_counts_the_threads(config: Config, tmp_path: Path, side: backend.Backend) -> None:
+    for count, said in ((1, "with 1 worker thread, KeepaliveTime 86400 s"), (2, "with 2 worker threads, Ke")):
+        log = tmp_path / f"error{count}"
+        with Server(
+            config.with_overrides(worker_threads=count, keepalive_time_s=86400, error_log=str(log)),
+            backend=side,
+        ):
+            pass
+        assert said in log.read_text()
+
+
 def test_package_is_typed_and_exports_what_it_says() -> None:
     package = Path(fastws.__file__).parent
     assert (package / "py.typed").exists()

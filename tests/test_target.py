@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastws.errors import HTTPError
-from fastws.target import Target, encode_path, parse_target
+from fastws.target import Target, parse_target
+from fastws.urlpath import encode_path
 
 NAMES = [
     ("/", Target("/", None, None, True)),

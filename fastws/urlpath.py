@@ -1,0 +1,64 @@
+"""Paths of this site as URIs spell them and as the file system does (RFC 3986 sections 2.1 and 5.2.4).
+
+A decoded path is text the way the file system's names are (``os.fsdecode``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+# A path that is its own normal form: no percent-encoding, no empty and no dot segment.
+PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9\-._~!$&'()*+,;=:@]+)*/?")
+_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNENCODED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/")
+
+
+def encode_path(path: str) -> str:
+    """Percent-encode a decoded path for use in a URI, the canonical way: only what must be."""
+    if PLAIN.fullmatch(path):
+        return path
+    return "".join([chr(byte) if byte in _UNENCODED else f"%{byte:02X}" for byte in os.fsencode(path)])
+
+
+def decode_path(raw: bytes) -> str:
+    """Return ``raw`` without its percent-encoding; raises ``ValueError`` for a malformed one and for NUL."""
+    if b"%" in raw:
+        decoded, count = _PERCENT.subn(lambda match: bytes((int(match.group(1), 16),)), raw)
+        if count != raw.count(b"%"):
+            raise ValueError("The path has a percent sign without two hexadecimal digits after it.")
+        raw = decoded
+    if b"\x00" in raw:
+        raise ValueError("The path has a NUL byte.")
+    return os.fsdecode(raw)
+
+
+def normalise(path: str) -> str:
+    """Remove dot segments and empty segments of a decoded path; raises ``ValueError`` where it leaves the root.
+
+    A backslash counts as a separator only against that.
+    """
+    _remove_dot_segments(path.replace("\\", "/"))
+    segments = _remove_dot_segments(path)
+    is_directory = path.endswith(("/", "/.", "/.."))
+    return "/" + "/".join(segments) + ("/" if is_directory and segments else "")
+
+
+def is_normal(path: str) -> bool:
+    """Tell whether a request can lead to the decoded ``path`` as it stands."""
+    try:
+        return normalise(path) == path
+    except ValueError:
+        return False
+
+
+def _remove_dot_segments(path: str) -> list[str]:
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            if not kept:
+                raise ValueError("The path leaves the document root.")
+            kept.pop()
+        elif segment not in ("", "."):
+            kept.append(segment)
+    return kept
