@@ -15,6 +15,7 @@ from .directives import BY_NAME, DIRECTIVES, Directive
 from .errors import ConfigError, Problem
 
 COMMAND_LINE = "command line"
+LONGEST_NAME_BYTES = 200  # Linux: 255 for a name in a directory
 _NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 _WORD = r'\s*(?:(#.*)|"((?:[^"\\]|\\.)*)"(?=[\s,]|$)|([^\s"]\S*))'
 _CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
@@ -23,7 +24,7 @@ _CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
 class Config(NamedTuple):
     """Every directive in force. docs/configuration.md says what each means; names carry the units."""
 
-    host: str
+    hosts: tuple[str, ...]
     listen_ports: tuple[int, ...]
     listen_unix: tuple[str, ...]
     user: str | None
@@ -61,6 +62,7 @@ class Config(NamedTuple):
     status_allow: tuple[str, ...]
     config_path: str | None
     given: Mapping[str, tuple[str, int]]  # directive name → the file and line that first gave it
+    state_problem: str  # why the logs of the built-in defaults are in no file; '' where they are
 
     def with_overrides(self, **fields: Any) -> Config:
         """A copy with ``fields`` replaced by values that need no parsing, such as ``listen_ports=(0,)``."""
@@ -118,14 +120,17 @@ def load(path: str, directory: str | None = None, overrides: Mapping[str, str] =
 def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
     """The configuration without a file: ``directory`` on 127.0.0.1:8080, logs in the user's state directory.
 
-    The state directory (XDG) is named, not made. Raises ``ConfigError`` where ``directory`` or an
-    override is wrong.
+    The state directory is named, not made; it is one of its own for each ``directory``. Where nothing can be
+    written there, the error log is standard error and there is no access log. Raises ``ConfigError`` where
+    ``directory`` or an override is wrong.
     """
-    home = os.environ.get("XDG_STATE_HOME", "")
-    state = home if os.path.isabs(home) else os.path.expanduser("~/.local/state")
-    draft = _Draft(COMMAND_LINE, os.path.join(state, "fastws"))
+    state = _state_directory(os.path.abspath(directory))
+    draft = _Draft(COMMAND_LINE, state)
     draft.values["default_type"] = "application/octet-stream"
     draft.override(directory, overrides)
+    if not (draft.has("AccessLog") and draft.has("ErrorLog")) and (wrong := _state_problem(state)):
+        draft.state_problem = wrong
+        draft.values = {"access_log": "off", "error_log": "-"} | draft.values
     if not draft.has("ListenPort") and not is_socket_activated():
         draft.values["listen_ports"] = (8080,)
     return draft.finish(None)
@@ -140,6 +145,7 @@ class _Draft:
         self.values: dict[str, Any] = {}
         self.given: dict[str, tuple[str, int]] = {}  # directive name → file and line, wrong values included
         self.problems: list[Problem] = []
+        self.state_problem = ""
 
     def has(self, *names: str) -> bool:
         """Tell whether one of the directives was given, rightly or wrongly."""
@@ -183,7 +189,7 @@ class _Draft:
             try:
                 # Port 0 lets the kernel choose; in a file nobody would know where the server listens.
                 is_any_port = row.name == "ListenPort" and text == "0"
-                self.values[row.field] = (0,) if is_any_port else parse(row, [text], self.base)
+                self.values[row.field] = (0,) if is_any_port else parse(row, [text], os.getcwd())
             except ValueError as error:
                 for wrong in error.args:
                     self.problems.append(Problem(COMMAND_LINE, 0, f"{row.flag or row.name}: {wrong}"))
@@ -206,7 +212,8 @@ class _Draft:
         frozen: dict[str, Any] = {
             k: MappingProxyType(v) if isinstance(v, dict) else v for k, v in self.values.items()
         }
-        return Config(config_path=config_path, given=MappingProxyType(self.given), **frozen)
+        given = MappingProxyType(self.given)
+        return Config(config_path=config_path, given=given, state_problem=self.state_problem, **frozen)
 
     def _check_paths(self) -> None:
         """Report a root that cannot be served and a log that cannot be written."""
@@ -216,10 +223,12 @@ class _Draft:
             name = "DIR" if file == COMMAND_LINE else "DocumentRoot"
             self.problems.append(Problem(file, line, f"{name}: {wrong}; a readable directory is needed"))
         for name, path in (("AccessLog", self.values["access_log"]), ("ErrorLog", self.values["error_log"])):
+            if name not in self.given and self.file == COMMAND_LINE:
+                continue  # the state directory is made when the server starts
             file, line = self.given.get(name, (self.file, 0))
-            # The state directory of the built-in defaults is made when the server starts.
-            if file != COMMAND_LINE and path not in ("-", "off") and (wrong := _log_problem(path)):
-                text = f"{name}: {wrong}; -, off or a file that can be written is needed"
+            if path not in ("-", "off") and (wrong := _log_problem(path)):
+                shown = BY_NAME[name.lower()].flag if file == COMMAND_LINE else name
+                text = f"{shown}: {wrong}; -, off or a file that can be written is needed"
                 self.problems.append(Problem(file, line, text))
 
 
@@ -295,6 +304,32 @@ def _log_problem(path: str) -> str:
     if os.path.exists(path):
         return "" if os.access(path, os.W_OK) else f"{path!r} may not be written"
     return _directory_problem(os.path.dirname(path), os.W_OK | os.X_OK)
+
+
+def _state_directory(root: str) -> str:
+    """The directory for logs of a server of ``root`` without a file: XDG Base Directory Specification.
+
+    '' where this account has no home.
+    """
+    home = os.environ.get("XDG_STATE_HOME", "")
+    state = home if os.path.isabs(home) else os.path.expanduser("~/.local/state")
+    name = os.fsencode(root.strip("/").replace("/", "-") or "root")[-LONGEST_NAME_BYTES:]
+    return os.path.join(state, "fastws", os.fsdecode(name)) if os.path.isabs(state) else ""
+
+
+def _state_problem(state: str) -> str:
+    """What keeps logs from being written in ``state``, which is made if it is not there; or ''."""
+    if not state:
+        return "this account has no home directory"
+    there = state
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    wrong = [_directory_problem(there, os.W_OK | os.X_OK)]
+    if there == state:
+        wrong += [
+            _log_problem(os.path.join(state, BY_NAME[name].default)) for name in ("accesslog", "errorlog")
+        ]
+    return next(filter(None, wrong), "")
 
 
 def is_socket_activated() -> bool:

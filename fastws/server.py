@@ -303,7 +303,7 @@ class _Hidden:
 
 def _addresses(config: Config) -> list[Address]:
     """Return where ``config`` says that the server listens."""
-    return [(config.host, port) for port in config.listen_ports] + [
+    return [(host, port) for host in config.hosts for port in config.listen_ports] + [
         (f"unix:{path}", 0) for path in config.listen_unix
     ]
 
