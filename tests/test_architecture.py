@@ -37,7 +37,7 @@ ROWS = (
     "_parser _parser_py _reactor _reactor_py",
     "backend",
     # resources
-    "accepting accesslog clock files listener privileges systemd tally timers transmit",
+    "accepting accesslog clock files listener privileges resources systemd tally timers transmit",
     "auth compression errorhandlers listing representation",
     "variants",
     "locate status",
