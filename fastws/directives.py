@@ -112,7 +112,8 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Largest file whose ETag is a hash of its content; those of up to 256K are also kept in memory, while "
             "larger ones go by sendfile."),
         Directive("MaxConnections", "max_connections", "COUNT", v.number(1, 1_000_000), "20000",
-            "Open connections; one more gets 503. The limit of open files may be lower."),
+            "Open connections; one more gets 503. `fastws` raises its limit of open files for them, and warns at"
+            " the start where the system allows fewer."),
         Directive("MaxConnectionsPerAddress", "max_connections_per_address", "COUNT", v.number(0, 1_000_000),
             "0", "Open connections of one client address; 0 sets no limit, as clients may share an address."),
         Directive("MaxBodySize", "max_body_bytes", "SIZE", v.size(GIB), "1M",
