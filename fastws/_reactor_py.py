@@ -21,6 +21,12 @@ LOG_BYTES = 65536  # the buffer is handed over at this size; nginx: buffer=64k
 _MASKS = {IDLE: selectors.EVENT_READ, INPUT: selectors.EVENT_READ, OUTPUT: selectors.EVENT_WRITE, NOTHING: 0}
 
 
+def _shown(host: str) -> str:
+    """Return an address without its zone; an IPv4 client of a socket that takes both kinds as an IPv4 address."""
+    host = host.partition("%")[0]
+    return host.removeprefix("::ffff:") if "." in host else host  # RFC 4291 section 2.5.5.2
+
+
 class _Watched:
     """One connection as the reactor sees it."""
 
@@ -92,7 +98,7 @@ class Reactor:
                     raise
                 break
             sock.setblocking(False)
-            peer = address[0].partition("%")[0] if isinstance(address, tuple) else "unix:"
+            peer = _shown(address[0]) if isinstance(address, tuple) else "unix:"
             accepted.append((sock.detach(), peer))
         return accepted
 

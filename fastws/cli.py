@@ -57,12 +57,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="configuration file, one directive a line")
     for row in DIRECTIVES:
         if row.flag:
-            metavar = row.flag.removeprefix("--").upper()
+            names = [*row.aliases, row.flag]
             meaning = row.help.partition(". ")[0].rstrip(".").replace("`", "")
             if meaning[1].islower():
                 meaning = meaning[0].lower() + meaning[1:]
             text = f"{meaning} (in place of {row.name} in the file)"
-            parser.add_argument(row.flag, dest=row.name, metavar=metavar, help=text)
+            if row.syntax == "on|off":
+                parser.add_argument(*names, dest=row.name, action="store_const", const="on", help=text)
+            else:
+                metavar = row.syntax if "|" in row.syntax else row.flag.removeprefix("--").upper()
+                parser.add_argument(*names, dest=row.name, metavar=metavar, help=text)
     parser.add_argument("--check", action="store_true", help="print every directive in force and exit")
     parser.add_argument(
         "--version", action="store_true", help="print the version and which side runs, and exit"
@@ -137,7 +141,5 @@ def _explain(error: OSError, source: Source) -> str:
     """Return what to do about a log that cannot be opened, the one file that a start writes."""
     if error.filename is None:
         return str(error)
-    means = (
-        "AccessLog and ErrorLog" if source.path else "XDG_STATE_HOME, or AccessLog and ErrorLog in a ws.conf,"
-    )
+    means = "AccessLog and ErrorLog" if source.path else "XDG_STATE_HOME, or --access-log and --error-log,"
     return f"cannot write logs at {error.filename}: {error.strerror}; {means} name another place"

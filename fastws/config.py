@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from .directives import DIRECTIVES
 from .draft import COMMAND_LINE, PROGRAM, Draft
 from .errors import ConfigError, Problem
+from .state_directory import state_directory, state_problem
 
 _NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
@@ -22,7 +23,7 @@ NO_ADDRESS = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socke
 class Config(NamedTuple):
     """Every directive in force. docs/configuration.md says what each means; names carry the units."""
 
-    host: str
+    hosts: tuple[str, ...]
     listen_ports: tuple[int, ...]
     listen_unix: tuple[str, ...]
     user: str | None
@@ -60,6 +61,7 @@ class Config(NamedTuple):
     status_allow: tuple[str, ...]
     config_path: str | None
     given: Mapping[str, tuple[str, int]]  # directive name → the file and line that first gave it
+    state_problem: str  # why the logs of the built-in defaults are in no file; '' where they are
 
     def with_overrides(self, **fields: Any) -> Config:
         """A copy with ``fields`` replaced, such as ``listen_ports=(0,)`` for a free port.
@@ -76,7 +78,7 @@ class Config(NamedTuple):
             ports, unix = draft.values["listen_ports"], draft.values["listen_unix"]
             if not ports and not unix and not is_socket_activated():
                 draft.report(0, f"listen_ports: ListenPort is missing; {NO_ADDRESS}")
-        return Config(config_path=self.config_path, **draft.finish())
+        return Config(config_path=self.config_path, state_problem=self.state_problem, **draft.finish())
 
     def as_dict(self) -> dict[str, Any]:
         """Directive name → value in force, in the order of the table; mappings are plain dictionaries."""
@@ -133,25 +135,28 @@ def load(
     lacks_address = not draft.has("ListenPort", "Listen") and not is_socket_activated()
     if lacks_address and (needs_address or draft.problems):
         draft.report(len(lines), f"ListenPort is missing; {NO_ADDRESS}")
-    return Config(config_path=config_path, **draft.finish())
+    return Config(config_path=config_path, state_problem="", **draft.finish())
 
 
 def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
     """The configuration without a file: ``directory`` on 127.0.0.1:8080, logs in the user's state directory.
 
-    The state directory (XDG) is named, not made. Raises ``ConfigError`` where ``directory`` or an
-    override is wrong.
+    The state directory is named, not made; it is one of its own for each ``directory``. Where nothing can be
+    written there, the error log is standard error and there is no access log. Raises ``ConfigError`` where
+    ``directory`` or an override is wrong.
     """
-    home = os.environ.get("XDG_STATE_HOME", "")
-    state = home if os.path.isabs(home) else os.path.expanduser("~/.local/state")
-    draft = Draft(COMMAND_LINE, os.path.join(state, "fastws"))
+    state = state_directory(os.path.abspath(directory))
+    draft = Draft(COMMAND_LINE, state)
     draft.values["default_type"] = "application/octet-stream"
     draft.override(directory, overrides)
+    problem = "" if draft.has("AccessLog") and draft.has("ErrorLog") else state_problem(state)
+    if problem:
+        draft.values = {"access_log": "off", "error_log": "-"} | draft.values
     if not draft.has("ListenPort") and not is_socket_activated():
         draft.values["listen_ports"] = (8080,)
     draft.fill_in()
     draft.check()
-    return Config(config_path=None, **draft.finish())
+    return Config(config_path=None, state_problem=problem, **draft.finish())
 
 
 def is_socket_activated() -> bool:

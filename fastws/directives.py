@@ -21,7 +21,7 @@ class Directive(NamedTuple):
     ``syntax`` shows the words after the name, of which ``least`` to ``most`` must be there. ``default`` is
     written as in the file; where it is empty, ``unset`` is the value. A ``repeatable`` directive adds the
     tuple or mapping of each of its lines to those before. ``flag`` is the command-line option that
-    overrides it.
+    overrides it, ``aliases`` are others that do the same.
     """
 
     name: str
@@ -35,19 +35,21 @@ class Directive(NamedTuple):
     repeatable: bool = False
     unset: Any = None
     flag: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 ANY = 1000  # words: as many as the line holds
 
 GROUPS: Mapping[str, tuple[Directive, ...]] = {
     "Where it listens": (
-        Directive("Host", "host", "ADDRESS", v.parse_host, "127.0.0.1",
-            "IPv4 or IPv6 address to listen on; `0.0.0.0` is every IPv4 address, `::` every IPv6 one.",
-            flag="--host"),
+        Directive("Host", "hosts", "ADDRESS...", v.parse_hosts, "127.0.0.1",
+            "IPv4 and IPv6 addresses to listen on, every port on each; `0.0.0.0` is every IPv4 address, `::`"
+            " every IPv6 one, `0.0.0.0,::` both.",
+            most=ANY, repeatable=True, flag="--host", aliases=("-b", "--bind")),
         Directive("ListenPort", "listen_ports", "PORT...", v.parse_ports, "",
             "TCP ports from 1024 to 65535, each served by all threads. Required in a file unless `Listen` or"
             " socket activation stands in; without a file it is 8080. Lower ports come by activation only.",
-            most=ANY, repeatable=True, unset=(), flag="--port"),
+            most=ANY, repeatable=True, unset=(), flag="--port", aliases=("-p",)),
         Directive("Listen", "listen_unix", "unix:PATH", v.parse_listen, "",
             "Unix-domain socket to listen on.", repeatable=True, unset=()),
         Directive("User", "user", "NAME", v.parse_user, "",
@@ -67,7 +69,7 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Content type of files whose extension has none; `off` answers 501. Without a file it is"
             " `application/octet-stream`.", most=ANY),
         Directive("DirectoryListing", "directory_listing", "on|off", v.parse_switch, "off",
-            "List a directory that has no index, its first 10,000 names; otherwise it is 404."),
+            "List a directory that has no index, its first 10,000 names; otherwise it is 404.", flag="--list"),
         Directive("CleanUrls", "clean_urls", "on|off", v.parse_switch, "off",
             "Serve `/about` from `about.html`."),
         Directive("Fallback", "fallback", "/PATH", v.optional(v.parse_url_path), "off",
@@ -117,7 +119,8 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Largest file whose ETag is a hash of its content; those of up to 256K are also kept in memory, while "
             "larger ones go by sendfile."),
         Directive("MaxConnections", "max_connections", "COUNT", v.number(1, 1_000_000), "20000",
-            "Open connections; one more gets 503. The limit of open files may be lower."),
+            "Open connections; one more gets 503. `fastws` raises its limit of open files for them, and warns at"
+            " the start where the system allows fewer."),
         Directive("MaxConnectionsPerAddress", "max_connections_per_address", "COUNT", v.number(0, 1_000_000),
             "0", "Open connections of one client address; 0 sets no limit, as clients may share an address."),
         Directive("MaxBodySize", "max_body_bytes", "SIZE", v.size(GIB), "1M",
@@ -132,13 +135,14 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
     ),
     "What it records": (
         Directive("AccessLog", "access_log", "FILE|-|off", v.parse_log, "log_webserver.txt",
-            "A line a request; `-` is standard error. Without a file it lies in the user's state directory."),
+            "A line a request; `-` is standard error. Without a file it lies in the user's state directory.",
+            flag="--access-log"),
         Directive("AccessLogFormat", "access_log_format", "combined|json", v.choice("combined", "json"),
             "combined",
             "NCSA combined, or a JSON object a line."),
         Directive("ErrorLog", "error_log", "FILE|-|off", v.parse_log, "log_webserver_error.txt",
             "Start, stop, the reasons of errors; `-` is standard error. Without a file it lies in the user's"
-            " state directory."),
+            " state directory.", flag="--error-log"),
         Directive("LogLevel", "log_level", "LEVEL", v.choice("debug", "info", "warning", "error"), "info",
             "Least severity recorded in ErrorLog: debug, info, warning or error."),
         Directive("StatusPath", "status_path", "/PATH/", v.optional(v.parse_status_path), "off",

@@ -86,7 +86,7 @@ class Draft:
             row = BY_NAME[name.lower()]
             self.given[row.name] = (COMMAND_LINE, 0)
             try:
-                self.values[row.field] = parse(row, [text], self.base, is_from_file=False)
+                self.values[row.field] = parse(row, [text], os.getcwd(), is_from_file=False)
             except ValueError as error:
                 for wrong in error.args:
                     self.problems.append(Problem(COMMAND_LINE, 0, f"{row.flag or row.name}: {wrong}"))
@@ -158,7 +158,7 @@ class Draft:
         root = self.values["document_root"]
         if root is None and self.file == PROGRAM:
             self._report_of("DocumentRoot", "is missing; the directory to serve is needed")
-        if root is not None and (wrong := _directory_problem(root, os.R_OK | os.X_OK)):
+        if root is not None and (wrong := directory_problem(root, os.R_OK | os.X_OK)):
             self._report_of("DocumentRoot", f"{wrong}; a readable directory is needed")
 
     def _check_logs(self) -> None:
@@ -168,7 +168,7 @@ class Draft:
         for name, path in files.items():
             # The state directory of the built-in defaults is made when the server starts.
             is_default = name not in self.given and self.file in (COMMAND_LINE, PROGRAM)
-            if not is_default and (wrong := _log_problem(path)):
+            if not is_default and (wrong := log_problem(path)):
                 self._report_of(name, f"{wrong}; -, off or a file that can be written is needed")
         # A device, such as /dev/null, keeps nothing that could be mixed up.
         is_kept = all(os.path.isfile(path) or not os.path.exists(path) for path in files.values())
@@ -191,7 +191,14 @@ class Draft:
         if file == PROGRAM:
             label = BY_NAME[name.lower()].field
         else:
-            label = "DIR" if (file, name) == (COMMAND_LINE, "DocumentRoot") else name
+            is_flag = file == COMMAND_LINE
+            label = (
+                "DIR"
+                if is_flag and name == "DocumentRoot"
+                else BY_NAME[name.lower()].flag
+                if is_flag
+                else name
+            )
         self.problems.append(Problem(file, first if line is None else line, f"{label}: {text}"))
 
 
@@ -255,7 +262,7 @@ def _joined(before: Any, value: Any) -> Any:
     return before | value
 
 
-def _directory_problem(path: str, mode: int) -> str:
+def directory_problem(path: str, mode: int) -> str:
     """What keeps ``path`` from being used as a directory, or ''."""
     if not os.path.exists(path):
         return f"{path!r} does not exist"
@@ -264,13 +271,13 @@ def _directory_problem(path: str, mode: int) -> str:
     return "" if os.access(path, mode) else f"{path!r} may not be used: permission denied"
 
 
-def _log_problem(path: str) -> str:
+def log_problem(path: str) -> str:
     """What keeps ``path`` from being appended to, or ''."""
     if os.path.isdir(path):
         return f"{path!r} is a directory"
     if os.path.exists(path):
         return "" if os.access(path, os.W_OK) else f"{path!r} may not be written"
-    return _directory_problem(os.path.dirname(path), os.W_OK | os.X_OK)
+    return directory_problem(os.path.dirname(path), os.W_OK | os.X_OK)
 
 
 def _lines_of(row: Directive, value: Any) -> list[list[str]]:

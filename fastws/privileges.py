@@ -14,7 +14,7 @@ from .errors import ConfigError, Problem
 if TYPE_CHECKING:
     import pwd
 
-_LATER = ("ctypes", "difflib", "fcntl", "html", "ipaddress", "json", "termios", "urllib.parse")
+_LATER = ("ctypes", "difflib", "fcntl", "html", "ipaddress", "json", "resource", "termios", "urllib.parse")
 """What other modules import when they first need it, when the account may be unable to read them."""
 
 

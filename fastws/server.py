@@ -16,6 +16,7 @@ from .config import Config
 from .doubts import doubts_of
 from .errors import ConfigError, FastwsError, ListenError
 from .listener import ACTIVATED, BACKLOG, Address, address_of, open_listeners, turn_away
+from .own_files import OwnFiles
 from .privileges import LogKeeper, drop_to
 from .site import Site
 from .systemd import activated_listeners
@@ -25,6 +26,9 @@ from .worker import ACCEPT_BATCH, Worker
 
 GRACE_S = 0.5
 """How long an idle connection may still send a last request after the signal to stop."""
+
+CLOSING_S = 0.2
+"""How long the connections that were idle may take to be closed after it: a deadline is met 0.1 s late."""
 
 ANSWER_S = 5.0
 """How long a worker may take to do a task; what takes longer is stuck, in a file system that hangs perhaps."""
@@ -73,7 +77,7 @@ class Server:
             self.logger,
             replays=replays,
             opener=self._backend.opener,
-            hidden=_Hidden(self, config),
+            hidden=OwnFiles(config, self.access_log, self.error_log.file),
             status=self,
         )
 
@@ -142,6 +146,12 @@ class Server:
         address = self.addresses[0]
         return address if address.startswith("unix:") else f"http://{_reachable(address)}/"
 
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines can connect: it listens on an address that is not a loopback one."""
+        hosts = [sock.getsockname()[0] for sock in self._listeners.values() if sock.family != socket.AF_UNIX]
+        return not all(host == "::1" or host.startswith("127.") for host in hosts)
+
     def connection_count(self) -> int:
         """Return the number of open connections."""
         return sum([worker.load for worker in self._workers])
@@ -151,6 +161,11 @@ class Server:
         return sum([worker.connections_from(peer) for worker in self._workers])
 
     # For the status pages
+
+    def build_info(self) -> dict[str, str]:
+        """Return the version, and which side's parser and reactor run."""
+        parser, reactor = self._backend.parser.side, self._backend.reactor.side
+        return {"version": __version__, "parser": parser, "reactor": reactor}
 
     @property
     def is_draining(self) -> bool:
@@ -228,8 +243,25 @@ class Server:
             file.path = path
             file.reopen()
 
-    def stop(self, timeout_s: float | None = None) -> None:
-        """Drain: accept no more, finish what is in flight, and end within ``timeout_s`` (None: DrainTimeout)."""
+    def reopen_logs(self) -> None:
+        """Close the logs and open them again, after a rotation has moved them."""
+        with self._lock:
+            if not self._is_stopping:
+                self._open_logs_anew(self.config)
+                self.logger.info("logs reopened")
+
+    def stop(
+        self,
+        timeout_s: float | None = None,
+        *,
+        grace_s: float | None = None,
+        on_wait: Callable[[int], None] | None = None,
+    ) -> None:
+        """Drain: accept no more, finish what is in flight, and end within ``timeout_s`` (None: DrainTimeout).
+
+        An idle connection has ``grace_s`` for a last request (None: ``GRACE_S``). ``on_wait`` is called with the
+        number of connections if some have more to do then.
+        """
         with self._lock:
             if self._is_stopping:
                 return
@@ -237,19 +269,25 @@ class Server:
         if timeout_s is None:
             timeout_s = self.config.drain_timeout_s
         deadline = time.monotonic() + timeout_s
-        grace_s = min(GRACE_S, timeout_s / 2)
+        grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
         self._tell_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
         listeners, self._listeners = self._listeners, {}
         self._close_listeners(listeners)
         for worker in self._workers:
             worker.tell(Worker.finish)
-        if not all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self._workers):
+        if on_wait is not None and not self._join(min(time.monotonic() + grace_s + CLOSING_S, deadline)):
+            on_wait(self.connection_count())
+        if not self._join(deadline):
             self.logger.warning("connections still open after DrainTimeout are cut off")
             self.abort()
-        if not all(worker.join(ANSWER_S) for worker in self._workers):
+        if not self._join(time.monotonic() + ANSWER_S):
             self.logger.error("a worker is stuck and was left behind")
         self.logger.info("fastws stopped")
         self._close()
+
+    def _join(self, deadline: float) -> bool:
+        """Wait for all workers to end, and tell whether they have by ``deadline``."""
+        return all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self._workers)
 
     def abort(self) -> None:
         """Have a ``stop`` in progress end now, whatever is in flight. Any thread, and signal handlers."""
@@ -308,31 +346,13 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
-class _Hidden:
-    """The (device, inode) pairs of the server's own files, which are never served; None stands for no file."""
-
-    def __init__(self, server: Server, config: Config) -> None:
-        self._server = server
-        paths = [config.config_path, *(path for _, path in config.basic_auth)]
-        self._paths = [path for path in paths if path]
-
-    def __call__(self) -> list[tuple[int, int] | None]:
-        numbers = [self._server.access_log.number, self._server.error_log.file.number]
-        for path in self._paths:
-            try:
-                info = os.stat(path)
-            except OSError:
-                continue
-            numbers.append((info.st_dev, info.st_ino))
-        return numbers
+        # What was asked inside the block is answered; nobody is expected to ask after it.
+        self.stop(grace_s=0.0)
 
 
 def _addresses(config: Config) -> list[Address]:
     """Return where ``config`` says that the server listens."""
-    return [(config.host, port) for port in config.listen_ports] + [
+    return [(host, port) for host in config.hosts for port in config.listen_ports] + [
         (f"unix:{path}", 0) for path in config.listen_unix
     ]
 

@@ -1,12 +1,13 @@
 """StatusPath: ``healthz``, ``readyz``, ``metrics`` (Prometheus text format 0.0.4), and a page that draws them.
 
 For this machine and the addresses of StatusAllow alone; to everybody else there is nothing. What a proxy
-forwards comes from this machine only in name and is refused too, unless the proxy's address is allowed.
+forwards comes from this machine only in name and is refused too, unless the proxy's address is allowed. It
+is known by its fields: Forwarded, Via, X-Real-IP, and all that begin with X-Forwarded-.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Protocol
 
@@ -14,11 +15,13 @@ from .config import Config
 from .errors import HTTPError
 from .events import DURATION_BOUNDS_S
 from .messages import Fields, Request, Response
+from .resources import process_samples
 from .status_page import STATUS_PAGE
 from .tally import STATUS_CLASSES, WorkerStatus
 from .variants import Variants
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "via")
+_FORWARDED = ("forwarded", "via", "x-real-ip")
+_FORWARDED_PREFIX = "x-forwarded-"
 _READ_METHODS = ("GET", "HEAD")
 
 
@@ -28,6 +31,9 @@ class StatusSource(Protocol):
     @property
     def is_draining(self) -> bool:
         """Whether the server is about to end and should get no more work."""
+
+    def build_info(self) -> Mapping[str, str]:
+        """Return the version and which sides run, by label."""
 
     def worker_status(self) -> Sequence[WorkerStatus]:
         """Return the present counts of every worker thread, in their order. Called by any of them."""
@@ -72,7 +78,9 @@ class Status:
     def _is_allowed(self, request: Request, peer: str) -> bool:
         import ipaddress  # only requests for this page need it
 
-        is_forwarded = any(name in request.fields for name in _FORWARDED)
+        is_forwarded = any(
+            name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) for name in request.fields
+        )
         if not peer or peer.startswith("unix:"):
             return bool(peer) and not is_forwarded
         address = ipaddress.ip_address(peer.partition("%")[0])
@@ -99,6 +107,7 @@ class Status:
         store, compressor = self._variants.store, self._variants.compressor
         text = "".join(
             [
+                *self._build_family(),
                 *_family("fastws_draining", "gauge", "1 while the server is about to end.", [("", is_draining)]),
                 *_family("fastws_compressed_bytes", "gauge",
                     "Memory taken by files that were compressed in the background.",
@@ -106,9 +115,16 @@ class Status:
                 *_family("fastws_compression_pending", "gauge", "Files that wait to be compressed.",
                     [("", compressor.pending)]),
                 *_worker_families(workers),
+                *_process_families(),
             ]
         )  # fmt: skip
         return _response(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
+
+    def _build_family(self) -> Iterator[str]:
+        if self._source is not None:
+            labels = ",".join([f'{name}="{value}"' for name, value in self._source.build_info().items()])
+            meaning = "The version, and which sides run."
+            yield from _family("fastws_build_info", "gauge", meaning, [(f"{{{labels}}}", 1)])
 
 
 _SIMPLE = (
@@ -133,6 +149,11 @@ def _worker_families(workers: Sequence[WorkerStatus]) -> Iterator[str]:
     yield from _histogram(workers)
 
 
+def _process_families() -> Iterator[str]:
+    for name, kind, meaning, value in process_samples():
+        yield from _family(name, kind, meaning, [("", value)])
+
+
 def _histogram(workers: Sequence[WorkerStatus]) -> Iterator[str]:
     name = "fastws_request_duration_seconds"
     yield f"# HELP {name} Time from a complete request head to the last byte sent.\n# TYPE {name} histogram\n"
@@ -145,10 +166,10 @@ def _histogram(workers: Sequence[WorkerStatus]) -> Iterator[str]:
         yield f'{name}_count{{worker="{i}"}} {counts[-1]}\n'
 
 
-def _family(name: str, kind: str, meaning: str, samples: Iterable[tuple[str, int]]) -> Iterator[str]:
+def _family(name: str, kind: str, meaning: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
     yield f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n"
     for labels, value in samples:
-        yield f"{name}{labels} {int(value)}\n"
+        yield f"{name}{labels} {value if isinstance(value, float) else int(value)}\n"
 
 
 def _text(status: int, text: str) -> Response:

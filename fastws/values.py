@@ -126,17 +126,12 @@ def parse_switch(words: Sequence[str], base: str) -> bool:
     return words[0].lower() == "on"
 
 
-def parse_host(words: Sequence[str], base: str) -> str:
-    """One IPv4 or IPv6 address, IPv6 with or without brackets."""
-    import ipaddress  # only configurations that name an address pay for it
-
-    text = words[0].removeprefix("[").removesuffix("]") if ":" in words[0] else words[0]
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise ValueError(
-            f"{words[0]!r} is not an IP address such as 127.0.0.1, 0.0.0.0 (every IPv4 address) or ::1"
-        ) from None
+def parse_hosts(words: Sequence[str], base: str) -> tuple[str, ...]:
+    """IPv4 and IPv6 addresses, IPv6 with or without brackets."""
+    hosts = each(_host, _items(words))
+    if len(set(hosts)) < len(hosts):
+        raise ValueError("an address is listed twice; each may be listed once")
+    return hosts
 
 
 def parse_ports(words: Sequence[str], base: str) -> tuple[int, ...]:
@@ -297,6 +292,17 @@ def one_of(text: str, names: Sequence[str]) -> str:
     if text not in names:
         raise ValueError(f"{text!r} is none of {', '.join(names)}")
     return text
+
+
+def _host(text: str) -> str:
+    import ipaddress  # only configurations that name an address pay for it
+
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]") if ":" in text else text))
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an IP address such as 127.0.0.1, 0.0.0.0 (every IPv4 address) or ::1"
+        ) from None
 
 
 def _port(text: str) -> int:

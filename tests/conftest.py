@@ -19,7 +19,7 @@ import launch
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastws import Server, backend, files, load, transmit
+from fastws import Server, backend, files, load, resources, transmit
 from fastws import server as server_module
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
@@ -98,6 +98,7 @@ def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selectors, "DefaultSelector", plain)
     monkeypatch.setattr(transmit, "_send_file", transmit._read_and_send)
     monkeypatch.setattr(files, "PROC_FD", "/nonexistent/")
+    monkeypatch.setattr(resources, "PROC", "/nonexistent")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,12 @@ def environment(side: str, state: Path) -> dict[str, str]:
 def command(*arguments: str, patient: bool = False) -> list[str]:
     """``python -m fastws`` with ``arguments``."""
     return [sys.executable, *(("-c", PATIENT) if patient else ("-m", "fastws")), *arguments]
+
+
+def answers(port: int) -> bool:
+    """Tell whether somebody listens on ``port`` of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

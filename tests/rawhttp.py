@@ -58,7 +58,7 @@ class Client:
 
     def __init__(self, where: Server | int, *, receive_buffer: int = 0) -> None:
         port = where if isinstance(where, int) else where.port
-        host = "127.0.0.1" if isinstance(where, int) else where.config.host
+        host = "127.0.0.1" if isinstance(where, int) else where.config.hosts[0]
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.sock.settimeout(TIMEOUT_S)
         # What is sent in pieces goes out in these pieces, and none waits for an acknowledgement.

@@ -120,6 +120,18 @@ def test_tcp_and_unix_and_configured_ports_are_all_served(site: Path, kind: str)
         assert path.exists()
 
 
+def test_ipv4_clients_of_a_socket_for_both_kinds_are_logged_as_such(site: Path, kind: str) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
+        port = listener.getsockname()[1]
+        with activated(site, kind, [listener], "--access-log", "access.txt"):
+            for host in ("127.0.0.1", "::1"):
+                with socket.create_connection((host, port)) as client:
+                    client.sendall(request("/page.txt", "Connection: close"))
+                    assert b" 200 " in client.makefile("rb").read()
+    peers = [line.split()[0] for line in (site / "access.txt").read_text().splitlines()]
+    assert sorted(peers) == ["127.0.0.1", "::1"]
+
+
 def test_sockets_handed_over_outlive_a_reload(site: Path, kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -27,6 +27,7 @@ ROWS = (
     "redirects",
     "directives",
     "draft",
+    "state_directory",
     "config",
     # rules, no I/O
     "forms grammar httpdate negotiation pages policy ranges status_page",
@@ -39,8 +40,8 @@ ROWS = (
     "_openat _parser _parser_py _reactor _reactor_py",
     "backend",
     # resources
-    "accepting accesslog background clock files listener privileges systemd tally timers transmit",
-    "auth checks compression errorhandlers listing representation",
+    "accepting accesslog background clock files listener privileges resources systemd tally timers transmit",
+    "auth checks own_files compression errorhandlers listing representation",
     "variants",
     "locate status",
     "doubts publication",
@@ -57,7 +58,7 @@ ROWS = (
     "__main__",
 )
 LEVEL = {module: level for level, row in enumerate(ROWS) for module in row.split()}
-VOCABULARY = {module for row in ROWS[:6] for module in row.split()}
+VOCABULARY = {module for row in ROWS[:7] for module in row.split()}
 
 # Programs beside the server: they use the vocabulary, backend, and the rows above of their own.
 APART_ROWS = ("client_connection client_report createfile", "client")

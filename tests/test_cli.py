@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import signal
 import socket
@@ -68,13 +69,14 @@ def test_check_for_a_reader_that_has_gone_is_quiet(site: Path) -> None:
 def test_flags_go_before_the_file(site: Path) -> None:
     done = run(site, "--check", "--host", "::1", "--port", "0", "--workers", "3")
     shown = ast.literal_eval(done.stdout)
-    assert (shown["Host"], shown["ListenPort"], shown["WorkerThreads"]) == ("::1", (0,), 3)
+    assert (shown["Host"], shown["ListenPort"], shown["WorkerThreads"]) == (("::1",), (0,), 3)
 
 
 def test_directory_is_served_by_the_defaults(site: Path) -> None:
     shown = ast.literal_eval(run(site, "www", "--check").stdout)
     assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "www"), "application/octet-stream")
-    assert shown["AccessLog"] == str(site / "state" / "fastws" / "log_webserver.txt")
+    log = Path(shown["AccessLog"])
+    assert (log.name, log.parent.parent) == ("log_webserver.txt", site / "state" / "fastws")
 
 
 def test_directory_goes_before_the_root_of_a_named_file(site: Path) -> None:
@@ -87,7 +89,7 @@ def test_nothing_named_and_no_file_serves_the_current_directory(tmp_path: Path) 
     shown = ast.literal_eval(run(tmp_path, "--check").stdout)
     assert (shown["DocumentRoot"], shown["Host"], shown["ListenPort"]) == (
         str(tmp_path),
-        "127.0.0.1",
+        ("127.0.0.1",),
         (8080,),
     )
 
@@ -126,7 +128,10 @@ def test_version_names_both_sides(tmp_path: Path) -> None:
 
 def test_help_says_what_each_flag_means(site: Path) -> None:
     shown = " ".join(run(site, "--help").stdout.split())
-    assert "--host HOST IPv4 or IPv6 address to listen on;" in shown
+    assert "-b HOST, --bind HOST, --host HOST IPv4 and IPv6 addresses to listen on," in shown
+    assert "-p PORT, --port PORT TCP ports" in shown
+    assert "--list list a directory that has no index" in shown
+    assert "--access-log FILE|-|off A line a request" in shown
     assert "--workers WORKERS threads that serve; 0 chooses" in shown
     assert "(in place of ListenPort in the file)" in shown
 
@@ -136,6 +141,36 @@ def test_banner_names_logs_that_are_no_files(tmp_path: Path, capsys: pytest.Capt
     with Server(config) as server:
         _print_banner(server)
     assert "(access log: standard error, error log: off; Ctrl-C stops)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("hosts", "is_open"),
+    [(("127.0.0.1", "::1"), False), (("0.0.0.0",), True), (("::",), True), (("127.0.0.1", "::"), True)],
+)
+def test_banner_says_who_can_reach_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hosts: tuple[str, ...], is_open: bool
+) -> None:
+    config = defaults(str(tmp_path)).with_overrides(
+        hosts=hosts, listen_ports=(0,), access_log="off", error_log="off"
+    )
+    with Server(config) as server:
+        _print_banner(server)
+    assert (", open to other machines (access log" in capsys.readouterr().err) == is_open
+
+
+def test_familiar_names_of_flags(site: Path) -> None:
+    for arguments in (["-b", "::1,0.0.0.0", "-p", "9000"], ["--bind", "::1,0.0.0.0", "--port", "9000"]):
+        shown = ast.literal_eval(run(site, "--check", *arguments).stdout)
+        assert (shown["Host"], shown["ListenPort"]) == (("::1", "0.0.0.0"), (9000,))
+
+
+def test_list_and_logs_on_the_command_line(site: Path) -> None:
+    shown = ast.literal_eval(
+        run(site, "--check", "--list", "--access-log", "-", "--error-log", "e.txt").stdout
+    )
+    assert (shown["DirectoryListing"], shown["AccessLog"]) == (True, "-")
+    assert shown["ErrorLog"] == str(site / "e.txt")
+    assert ast.literal_eval(run(site, "--check").stdout)["DirectoryListing"] is False
 
 
 def test_source_can_be_read_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,13 +189,19 @@ def test_port_in_use_exits_1_and_says_so(site: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_state_directory_that_cannot_be_made_exits_1_and_says_what_helps(site: Path) -> None:
-    (site / "state").write_text("a file where a directory is needed")
-    done = run(site, "--port", "0", "www")
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"fastws: cannot write logs at {site}/state/fastws: Not a directory;"
-        " XDG_STATE_HOME, or AccessLog and ErrorLog in a ws.conf, name another place\n"
+def test_log_that_cannot_be_opened_exits_1_and_says_what_helps(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: str, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(site / "state"))
+    monkeypatch.setattr("os.makedirs", refuse)
+    assert main([str(site / "www"), "--port", "0"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"fastws: cannot write logs at {site}/state/fastws/")
+    assert said.endswith(
+        ": No space left on device; XDG_STATE_HOME, or --access-log and --error-log, name another place\n"
     )
 
 
@@ -222,7 +263,7 @@ def test_start_and_reload_warn_of_pages_that_are_not_there(
     expected = doubts(site)
     config = load(str(site / "ws.conf")).with_overrides(listen_ports=(0,))
     with Server(config, backend=side) as server:
-        _warn(server)
+        _warn(server, config.max_connections)
         lines = (site / "error.txt").read_text().splitlines()
         server.reload(lambda: config)
         again = (site / "error.txt").read_text().splitlines()[len(lines) :]

@@ -49,9 +49,10 @@ def problems(path: str) -> list[str]:
 
 # directive, values, what Config then holds; {} stands for the directory of the file
 GOOD: list[tuple[str, str, Any]] = [
-    ("Host", "0.0.0.0", "0.0.0.0"),
-    ("Host", "::1", "::1"),
-    ("Host", "[::1]", "::1"),
+    ("Host", "0.0.0.0", ("0.0.0.0",)),
+    ("Host", "::1", ("::1",)),
+    ("Host", "[::1]", ("::1",)),
+    ("Host", "127.0.0.1, [::1] ::2", ("127.0.0.1", "::1", "::2")),
     ("ListenPort", "8081", (8081,)),
     ("ListenPort", "1024, 65535", (1024, 65535)),
     ("Listen", "unix:run.sock", ("{}/run.sock",)),
@@ -177,7 +178,7 @@ BAD: list[tuple[str, str, str]] = [
 
 # What a file that gives only ListenPort 8080 and DocumentRoot www leads to; {} as above
 DEFAULTS: dict[str, Any] = {
-    "Host": "127.0.0.1",
+    "Host": ("127.0.0.1",),
     "ListenPort": (8080,),
     "Listen": (),
     "User": None,
@@ -254,7 +255,9 @@ def test_defaults_of_a_file(write: Write, tmp_path: Path) -> None:
 def test_every_directive_has_its_tests_and_field() -> None:
     names = {row.name for row in DIRECTIVES}
     assert {name for name, _, _ in GOOD} == {name for name, _, _ in BAD} == set(DEFAULTS) == names
-    assert [*(row.field for row in DIRECTIVES), "config_path", "given"] == list(Config._fields)
+    assert [*(row.field for row in DIRECTIVES), "config_path", "given", "state_problem"] == list(
+        Config._fields
+    )
 
 
 def test_minimal_file_works_unchanged(write: Write, tmp_path: Path) -> None:
@@ -303,6 +306,7 @@ def test_every_error_is_reported_in_the_order_of_the_file(write: Write) -> None:
         ("ListenPort abc, 9000 80", ["'abc' is not a number", "port 80 is below 1024"]),
         ("RequestMethods PUT GET TRACE", ["'PUT' is none of", "'TRACE' is none of"]),
         ("DirectoryIndex a/b index.html .c", ["'a/b' is not a plain", "'.c' is not a plain"]),
+        ("Host here ::1,there", ["'here' is not an IP address", "'there' is not an IP address"]),
         ("StatusAllow here 10.0.0.0/8 there", ["'here' does not", "'there' does not"]),
         ("ContentType html text", ["'html' is not one extension", "'text' is not type/subtype"]),
         (
@@ -356,8 +360,8 @@ def test_both_logs_may_go_to_what_is_no_file(write: Write, log: str) -> None:
 
 
 def test_second_line_of_a_single_directive_names_the_first(write: Write) -> None:
-    assert problems(write("Host ::1", "", "host ::1")) == [
-        "5: Host was given in line 3 already; once is allowed"
+    assert problems(write("MinRate 1", "", "minrate 1")) == [
+        "5: MinRate was given in line 3 already; once is allowed"
     ]
 
 
@@ -365,6 +369,7 @@ def test_second_line_of_a_single_directive_names_the_first(write: Write) -> None
     ("first", "second"),
     [
         ("ListenPort 9000", "ListenPort 9001, 9000"),
+        ("Host ::1", "Host 127.0.0.1 [::1]"),
         ("ContentType .a text/html", "ContentType .A text/css"),
         ("ErrorPage 404 /a.html", "ErrorPage 404 /b.html"),
         ("Redirect /a /b", "Redirect /a /c"),
@@ -421,7 +426,7 @@ def test_comments_and_quotes(write: Write) -> None:
         "\tKEEPALIVETIME\t7",
     )
     config = load(path)
-    assert (config.host, config.keepalive_time_s) == ("::1", 7.0)
+    assert (config.hosts, config.keepalive_time_s) == (("::1",), 7.0)
     assert config.headers == (("X-A", "# not a comment", "*"),)
     assert config.redirects == {"/a": ("/b#part", 302)}
 
@@ -475,7 +480,7 @@ def test_document_root_keeps_its_symbolic_link(write: Write, tmp_path: Path) -> 
 def test_config_cannot_be_changed(write: Write) -> None:
     config = load(write("ContentType .a a/b", "ErrorPage 404 /a"))
     with pytest.raises(AttributeError):
-        config.host = "::1"  # type: ignore[misc]
+        config.hosts = "::1"  # type: ignore[misc]
     with pytest.raises(TypeError):
         config.content_types[".b"] = "a/b"  # type: ignore[index]
     with pytest.raises(TypeError):
@@ -486,24 +491,76 @@ def test_defaults_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     config = defaults()
-    assert (config.host, config.listen_ports, config.document_root) == ("127.0.0.1", (8080,), str(tmp_path))
+    assert (config.hosts, config.listen_ports, config.document_root) == (
+        ("127.0.0.1",),
+        (8080,),
+        str(tmp_path),
+    )
     assert config.default_type == "application/octet-stream"
     assert config.content_types == BUILT_IN
-    assert config.access_log == str(tmp_path / "state/fastws/log_webserver.txt")
-    assert config.error_log == str(tmp_path / "state/fastws/log_webserver_error.txt")
-    assert config.config_path is None
+    state = tmp_path / "state/fastws" / str(tmp_path).strip("/").replace("/", "-")
+    assert config.access_log == f"{state}/log_webserver.txt"
+    assert config.error_log == f"{state}/log_webserver_error.txt"
+    assert (config.config_path, config.state_problem) == (None, "")
+    assert not state.exists()
 
 
 @pytest.mark.parametrize("state", [None, "", "relative"])
 def test_state_directory_without_a_usable_variable_is_in_home(
-    monkeypatch: pytest.MonkeyPatch, state: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str | None
 ) -> None:
-    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("HOME", str(tmp_path))
     if state is None:
         monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     else:
         monkeypatch.setenv("XDG_STATE_HOME", state)
-    assert defaults("/").access_log == "/home/someone/.local/state/fastws/log_webserver.txt"
+    assert defaults("/").access_log == f"{tmp_path}/.local/state/fastws/root/log_webserver.txt"
+
+
+def test_each_directory_has_logs_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    roots = [tmp_path / "one" / "public", tmp_path / "two" / "public", tmp_path / ("d" * 100) / ("e" * 200)]
+    for root in roots:
+        root.mkdir(parents=True)
+    logs = [Path(defaults(str(root)).access_log) for root in roots]
+    assert len(set(logs)) == 3
+    for log in logs:
+        log.parent.mkdir(parents=True)
+
+
+@pytest.mark.parametrize("obstacle", ["file", "directory of a log", "no home"])
+def test_state_directory_that_cannot_be_written_leaves_standard_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, obstacle: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    if obstacle == "file":
+        (tmp_path / "state").write_text("")
+        wrong = f"'{tmp_path}/state' is not a directory"
+    elif obstacle == "directory of a log":
+        (tmp_path / "state/fastws/root/log_webserver_error.txt").mkdir(parents=True)
+        wrong = f"'{tmp_path}/state/fastws/root/log_webserver_error.txt' is a directory"
+    else:
+        monkeypatch.delenv("XDG_STATE_HOME")
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)
+        wrong = "this account has no home directory"
+    config = defaults("/")
+    assert (config.access_log, config.error_log, config.state_problem) == ("off", "-", wrong)
+    config = defaults("/", {"AccessLog": str(tmp_path / "a.txt")})
+    assert (config.access_log, config.error_log) == (str(tmp_path / "a.txt"), "-")
+    config = defaults("/", {"AccessLog": "off", "ErrorLog": "off"})
+    assert (config.access_log, config.error_log, config.state_problem) == ("off", "off", "")
+
+
+def test_logs_of_the_command_line_are_relative_to_the_current_directory(
+    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for source in (Source(write()), Source(None)):
+        config = source._replace(overrides={"AccessLog": "a.txt", "ErrorLog": "-"}).read()
+        assert (config.access_log, config.error_log) == (str(tmp_path / "here" / "a.txt"), "-")
+        with pytest.raises(ConfigError, match=r"--access-log: '.*/nowhere' does not exist; -, off or a file"):
+            source._replace(overrides={"AccessLog": "nowhere/a.txt"}).read()
 
 
 def test_overrides_go_before_the_file_and_survive_a_reload(write: Write, tmp_path: Path) -> None:
@@ -512,11 +569,11 @@ def test_overrides_go_before_the_file_and_survive_a_reload(write: Write, tmp_pat
     source = Source(write("Host 0.0.0.0"), str(tmp_path / "other"), overrides)
     for _ in range(2):
         config = source.read()
-        assert (config.host, config.listen_ports, config.worker_threads) == ("::1", (0,), 3)
+        assert (config.hosts, config.listen_ports, config.worker_threads) == (("::1",), (0,), 3)
         assert config.document_root == str(tmp_path / "other")
     write("KeepaliveTime 3", needed=False)
     config = source.read()
-    assert (config.host, config.keepalive_time_s) == ("::1", 3.0)
+    assert (config.hosts, config.keepalive_time_s) == (("::1",), 3.0)
 
 
 def test_wrong_overrides_are_all_reported(tmp_path: Path) -> None:
@@ -535,7 +592,7 @@ def test_with_overrides_replaces_fields() -> None:
 
 # field, value, what is then held; {} stands for the current directory
 REPLACED: list[tuple[str, Any, Any]] = [
-    ("host", "[::1]", "::1"),
+    ("hosts", "[::1]", ("::1",)),
     ("listen_ports", (0,), (0,)),
     ("listen_ports", (0, 8081), (0, 8081)),
     ("listen_ports", 8081, (8081,)),
@@ -595,7 +652,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"basic_auth": (("*", "nofile"),)}, ["basic_auth: '{}/nofile' is not a file that can be read"]),
     ({"access_log": "nowhere/log"}, ["access_log: '{}/nowhere' does not exist; -, off or a file"]),
     ({"access_log": "log", "error_log": "log"}, ["log: '{}/log' is the file of the other log too"]),
-    ({"host": "x", "log_level": "y"}, ["host: 'x' is not an IP address", "log_level: 'y' is none of"]),
+    ({"hosts": "x", "log_level": "y"}, ["hosts: 'x' is not an IP address", "log_level: 'y' is none of"]),
 ]  # fmt: skip
 
 
@@ -632,7 +689,7 @@ def test_with_overrides_refuses_what_a_file_would(
 @pytest.mark.parametrize("row", DIRECTIVES, ids=lambda row: row.name)
 def test_every_field_takes_back_what_it_holds(write: Write, row: Any) -> None:
     config = load(write("ContentType .a text/plain", "ErrorPage 404 /a", "Redirect /a /b", "Header A b"))
-    assert config.with_overrides(**{row.field: getattr(config, row.field)})[:-1] == config[:-1]
+    assert config.with_overrides(**{row.field: getattr(config, row.field)})._replace(given=config.given) == config
 
 
 @pytest.mark.parametrize("field", ["listen_port", "given", "config_path"])
@@ -644,7 +701,8 @@ def test_with_overrides_refuses_what_no_directive_sets(field: str) -> None:
 def test_with_overrides_needs_no_state_directory_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     config = defaults(str(tmp_path)).with_overrides(error_log="off")
-    assert config.access_log == str(tmp_path / "state/fastws/log_webserver.txt")
+    assert os.path.dirname(config.access_log).startswith(str(tmp_path / "state/fastws"))
+    assert not (tmp_path / "state").exists()
 
 
 def test_dictionary_survives_being_printed(write: Write) -> None:
@@ -655,7 +713,7 @@ def test_dictionary_survives_being_printed(write: Write) -> None:
 def test_configuration_of_the_repository_is_right() -> None:
     config = load(str(REPOSITORY / "ws.conf"))
     assert config.document_root == str(REPOSITORY / "webroot")
-    assert (config.host, config.listen_ports, config.default_type) == ("127.0.0.1", (8080,), None)
+    assert (config.hosts, config.listen_ports, config.default_type) == (("127.0.0.1",), (8080,), None)
     page = {".html", ".css", ".js", ".mjs", ".json", ".map", ".txt", ".xml", ".wasm", ".pdf", ".woff2"}
     media = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico", ".mp4", ".webm"}
     assert set(config.content_types) == page | media

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import launch
+import others
+import pytest
+from rawhttp import get, put, wait_until
 
 from fastws import _reactor_py, accepting, checks, load, states, timers
 from fastws.config import defaults
@@ -89,11 +100,97 @@ def test_sizes_and_times_in_the_prose_are_those_of_the_code() -> None:
     assert [text for text in said if text not in page] == []
 
 
-def test_deployment_example_is_a_right_configuration(tmp_path: Path) -> None:
+def deployment_example(*parts: str) -> str:
+    """The one example of deployment.md that holds ``parts``."""
     blocks = re.findall(r"^```\w*\n(.*?)^```$", DEPLOYMENT, re.MULTILINE | re.DOTALL)
-    (example,) = [block for block in blocks if "ListenPort" in block]
+    (example,) = [block for block in blocks if all(part in block for part in parts)]
+    return str(example)
+
+
+def test_deployment_example_is_a_right_configuration(tmp_path: Path) -> None:
+    example = deployment_example("ListenPort", "/var/log/fastws")
     for directory in ("/srv/www", "/var/log/fastws"):
         (tmp_path / directory[1:]).mkdir(parents=True)
         example = example.replace(directory, f"{tmp_path}{directory}")
     (tmp_path / "ws.conf").write_text(example)
     assert load(str(tmp_path / "ws.conf")).listen_ports == (8080,)
+
+
+def test_container_is_healthy_while_it_serves(
+    tmp_path: Path, free_ports: Callable[..., tuple[int, ...]]
+) -> None:
+    put(tmp_path / "www", {"index.html": b"index"})
+    configuration = deployment_example("ListenPort", "StatusPath").replace("/srv/www", f"{tmp_path}/www")
+    (port,) = free_ports(1)
+    (tmp_path / "ws.conf").write_text(configuration.replace("8080", str(port)))
+    dockerfile = deployment_example("HEALTHCHECK")
+
+    def command(instruction: str) -> list[str]:
+        (words,) = re.findall(rf"^{instruction} (\[.*\])$", dockerfile, re.MULTILINE)
+        here = {"/opt/fastws/bin/python": sys.executable, "/etc/fastws/ws.conf": str(tmp_path / "ws.conf")}
+        return [here.get(word, word).replace("8080", str(port)) for word in json.loads(words)]
+
+    first, *rest = command("CMD")
+    assert first == "/opt/fastws/bin/fastws"
+    environment = launch.environment("pure", tmp_path / "state")
+    health = command("HEALTHCHECK CMD")
+    assert subprocess.run(health, env=environment, stderr=subprocess.DEVNULL).returncode != 0
+    with subprocess.Popen(
+        [*launch.command(), *rest], env=environment, cwd="/", stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        banner = next(line for line in server.stderr if "Ctrl-C stops" in line)
+        assert f"http://127.0.0.1:{port}/, open to other machines (access log: standard error" in banner
+        assert subprocess.run(health, env=environment).returncode == 0
+        server.send_signal(signal.SIGTERM)
+        said = server.stderr.read()
+    assert server.returncode == 0
+    assert '"GET /-/healthz HTTP/1.1" 200' in said
+    assert "fastws stopped" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ws.conf", "www"]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["nginx", "Caddy"])
+def test_server_in_front_keeps_status_pages_from_its_clients(
+    tmp_path: Path, name: str, free_ports: Callable[..., tuple[int, ...]]
+) -> None:
+    if others.missing(name):
+        pytest.skip(others.missing(name))
+    put(tmp_path / "root", {"index.html": b"index"})
+    (tmp_path / "ws.conf").write_text("ListenPort 8080\nDocumentRoot root\nStatusPath /-/\n")
+    (port,) = free_ports(1)
+    with launch.running(tmp_path) as server:
+        if name == "nginx":
+            command = nginx_in_front(tmp_path, server.port, port)
+        else:
+            text = deployment_example("reverse_proxy").replace("8080", str(server.port))
+            text = text.replace("www.example.org {", f"http://:{port} {{\n\tbind 127.0.0.1")
+            (tmp_path / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}")
+            command = ["caddy", "run", "--config", f"{tmp_path}/Caddyfile", "--adapter", "caddyfile"]
+        environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+        program = others.which(command[0])
+        with subprocess.Popen(
+            command, executable=program, env=environment, stderr=subprocess.DEVNULL
+        ) as front:
+            try:
+                wait_until(lambda: launch.answers(port))
+                assert get(port, "/").body == b"index"
+                assert get(port, "/-/metrics").status == 404
+                assert get(server.port, "/-/metrics").status == 200
+            finally:
+                front.terminate()
+
+
+def nginx_in_front(own: Path, port: int, own_port: int) -> list[str]:
+    """The command that starts nginx by the example, without TLS."""
+    text = deployment_example("proxy_pass").replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    text = re.sub(r"^ +ssl_.*\n", "", text, flags=re.MULTILINE)
+    text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{own_port}")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {own}/{kind};" for kind in kinds)
+    (own / "nginx.conf").write_text(
+        f"daemon off; pid {own}/pid; error_log {own}/error.log; events {{}}\n"
+        f"http {{ access_log off; {paths}\n{text} }}"
+    )
+    return ["nginx", "-c", f"{own}/nginx.conf"]

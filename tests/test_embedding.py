@@ -48,6 +48,39 @@ def test_httpx_keeps_its_connection(config: Config, side: backend.Backend) -> No
         assert server.connection_count() == 1
 
 
+def test_block_ends_at_once_beside_an_idle_client(
+    config: Config, side: backend.Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastws.server.GRACE_S", 3600.0)
+    patient = config.with_overrides(drain_timeout_s=7200.0, keepalive_time_s=7200.0)
+    with Server(patient, backend=side) as server:
+        idle, never = Client(server), Client(server)
+        assert idle.get("/a.txt").status == 200
+    for client in (idle, never):
+        assert client.is_over()
+        client.sock.close()
+
+
+def test_download_that_began_in_the_block_is_finished(
+    config: Config, root: Path, side: backend.Backend
+) -> None:
+    put(root, {"big.bin": b"x" * (16 << 20)})
+    got: list[int] = []
+
+    def read(client: Client) -> None:
+        with client:
+            got.append(len(client.read(16 << 20)))
+
+    with Server(config.with_overrides(drain_timeout_s=300.0), backend=side) as server:
+        client = Client(server, receive_buffer=16384)
+        client.send(request("/big.bin"))
+        client.head()
+        reader = threading.Thread(target=read, args=(client,))
+        reader.start()
+    reader.join()
+    assert got == [16 << 20]
+
+
 def test_two_servers_in_one_process_keep_apart(root: Path, tmp_path: Path, side: backend.Backend) -> None:
     put(tmp_path / "other", {"a.txt": b"other"})
     configs = []

@@ -168,7 +168,7 @@ ROWS: dict[str, Callable[[Site], bool]] = {
     "One byte range of a file": sends_one_range,
     "Several byte ranges in one answer": sends_several_ranges,
     "304 to a client that has the ETag": answers_304_to_an_etag,
-    "Same bytes, same ETag, whatever the file's time": makes_the_etag_of_the_bytes,
+    "Same bytes, same ETag, whatever the file's time (up to `CacheMaxFile`, 1 MiB)": makes_the_etag_of_the_bytes,
     "A dotfile is not served": hides_dotfiles,
     "A symbolic link that leaves the root is not followed": stays_inside_the_root,
     "Browsers are told not to guess types (`nosniff`)": forbids_sniffing,

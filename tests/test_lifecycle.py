@@ -104,12 +104,54 @@ def test_wrong_configuration_exits_2_before_a_socket_is_opened(site: Path, kind:
 
 
 @SIDES
-def test_log_that_cannot_be_opened_exits_1_with_a_clear_message(site: Path, kind: str) -> None:
+def test_state_directory_that_cannot_be_written_does_not_keep_it_from_serving(site: Path, kind: str) -> None:
     (site / "state").write_text("a file where the state directory would be")
-    done = run(site, kind, "--port", "0", "root")
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
-    assert "state" in done.stderr
+    with running(site, "root", side=kind) as server:
+        assert (
+            f"(access log: off, error log: standard error, as '{site}/state' is not a directory; Ctrl-C stops)"
+            in server.banner
+        )
+        assert thrice(server.port, "/a.txt").status == 200
+        server.signal(signal.SIGHUP)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert "fastws stopped" in server.output()
+
+
+@pytest.mark.parametrize("log", ["-", "errors.txt"])
+def test_warnings_of_a_start_are_said_once(site: Path, log: str) -> None:
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200)); "
+    program = f"{limit}from fastws.cli import main; sys.exit(main(['-p', '0', '--error-log', '{log}']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=site,
+        env=environment("pure", site / "state"),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as popen:
+        assert popen.stderr is not None
+        shown = next(line for line in popen.stderr if "Ctrl-C stops" in line or "limit of" in line)
+        while "Ctrl-C stops" not in shown:
+            shown += next(popen.stderr)
+        popen.send_signal(signal.SIGTERM)
+        shown += popen.stderr.read()
+    warning = "the limit of open files is 200, fewer than the 20000 of MaxConnections; raise it (ulimit -n"
+    assert shown.count(warning) == 1
+    if log != "-":
+        assert f"fastws: warning: {warning}" in shown
+        assert (site / log).read_text().count(warning) == 1
+
+
+@SIDES
+def test_limit_of_open_files_is_raised_as_far_as_connections_need(site: Path, kind: str) -> None:
+    configure(site, "MaxConnections 300", "StatusPath /-/")
+    with running(site, side=kind, prefix=["sh", "-c", 'ulimit -S -n 256; exec "$@"', "sh"]) as server:
+        limits = Path(f"/proc/{server.popen.pid}/limits").read_text()
+        (soft,) = re.findall(r"^Max open files +(\d+)", limits, re.MULTILINE)
+        assert 600 < int(soft) < 1500
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert "limit of open files" not in server.output()
 
 
 @SIDES
@@ -120,7 +162,9 @@ def test_directory_on_the_command_line_is_served_with_logs_in_the_state_director
         assert thrice(server.port, "/a.txt").status == 200
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-    assert "GET /a.txt" in (site / "state" / "fastws" / "log_webserver.txt").read_text()
+    (log,) = (site / "state" / "fastws").glob("*/log_webserver.txt")
+    assert log.parent.name.endswith("-root")
+    assert "GET /a.txt" in log.read_text()
     assert not (site / "log_webserver.txt").exists()
 
 
@@ -244,6 +288,30 @@ def test_idle_connections_do_not_hold_up_the_end(site: Path, kind: str) -> None:
 
 
 @SIDES
+def test_first_interrupt_says_that_a_download_is_finished_and_a_second_ends_it(site: Path, kind: str) -> None:
+    configure(site, "DrainTimeout 300")
+    with running(site, side=kind) as server, Client(server.port, receive_buffer=16384) as client:
+        client.send(request("/big.bin"))
+        client.head()
+        server.signal(signal.SIGINT)
+        assert server.popen.stderr is not None
+        said = server.popen.stderr.readline()
+        assert said == "fastws: finishing 1 connection; Ctrl-C again ends at once\n"
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+        assert server.output() == ""
+
+
+@SIDES
+def test_nothing_is_said_where_nothing_is_in_flight(site: Path, kind: str) -> None:
+    with running(site, side=kind) as server, Client(server.port) as client:
+        assert client.get("/a.txt").status == 200
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+        assert server.output() == ""
+
+
+@SIDES
 def test_download_longer_than_drain_timeout_is_cut_off_and_said(site: Path, kind: str) -> None:
     configure(site, "DrainTimeout 0.3")
     with running(site, side=kind) as server, Client(server.port, receive_buffer=16384) as client:
@@ -343,6 +411,22 @@ def test_sighup_reopens_the_logs(site: Path, kind: str) -> None:
     assert new.count("GET /missing") == 3
     assert "stopped" in (site / "errors.txt").read_text()
     assert "stopped" not in (site / "errors.txt.1").read_text()
+
+
+@SIDES
+def test_sigusr1_reopens_the_logs_and_leaves_the_configuration(site: Path, kind: str) -> None:
+    with running(site, side=kind) as server:
+        thrice(server.port, "/a.txt")
+        configure(site, "ServerHeader changed")
+        for name in ("log_webserver.txt", "errors.txt"):
+            (site / name).rename(site / f"{name}.1")
+        server.signal(signal.SIGUSR1)
+        wait_until(lambda: (site / "errors.txt").exists() and "reopened" in (site / "errors.txt").read_text())
+        assert thrice(server.port, "/missing")["Server"] == "fastws"
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert (site / "log_webserver.txt").read_text().count("GET /missing") == 3
+    assert "configuration reloaded" not in (site / "errors.txt").read_text()
 
 
 @SIDES

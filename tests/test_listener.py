@@ -173,7 +173,7 @@ def test_unknown_kind_of_address_is_an_error_of_the_configuration(monkeypatch: p
 
 
 def test_ipv6_is_served_and_logged(serve: Serve, root: Path) -> None:
-    server = serve(host="::1")
+    server = serve(hosts=("::1",))
     assert server.url == f"http://[::1]:{server.port}/"
     with socket.create_connection(("::1", server.port)) as client:
         for _ in range(3):
@@ -183,6 +183,31 @@ def test_ipv6_is_served_and_logged(serve: Serve, root: Path) -> None:
     server.stop()
     log = Path(server.config.access_log).read_text()
     assert [line.split()[0] for line in log.splitlines()] == ["::1"] * 3
+
+
+def test_every_ipv6_address_is_no_ipv4_address() -> None:
+    with listen_tcp("::", 0) as listener:
+        port = listener.getsockname()[1]
+        socket.create_connection(("::1", port)).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+def test_both_kinds_of_every_address_share_a_port(
+    serve: Serve, root: Path, free_ports: Callable[..., tuple[int, ...]]
+) -> None:
+    first, second = free_ports(2)
+    server = serve(hosts=("0.0.0.0", "::"), listen_ports=(first, second), worker_threads=1)
+    assert server.addresses == [f"{host}:{port}" for host in ("0.0.0.0", "[::]") for port in (first, second)]
+    assert server.url == f"http://127.0.0.1:{first}/"
+    for host in ("127.0.0.1", "::1"):
+        for port in (first, second):
+            with socket.create_connection((host, port)) as client:
+                client.sendall(request("/page.txt", "Connection: close"))
+                assert b"200 OK" in client.makefile("rb").read()
+    server.stop()
+    log = Path(server.config.access_log).read_text()
+    assert [line.split()[0] for line in log.splitlines()] == ["127.0.0.1"] * 2 + ["::1"] * 2
 
 
 def test_address_is_written_as_in_a_url() -> None:

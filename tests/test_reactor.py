@@ -365,11 +365,12 @@ def names_looked_at(path: Path) -> set[str]:
             and is_fields(node.comparators[0])
         ):
             key = node.left
+        elif isinstance(node, ast.comprehension) and is_fields(node.iter) and path.stem == "status":
+            names |= set(status._FORWARDED)
         if isinstance(key, ast.Constant) and isinstance(key.value, str):
             names.add(key.value)
-        elif key is not None:
-            assert (path.stem, ast.unparse(key)) == ("status", "name"), "who else asks for a computed name?"
-            names |= set(status._FORWARDED)
+        else:
+            assert key is None, "who asks for a computed name?"
     return names
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +29,9 @@ class Source:
     def __init__(self) -> None:
         self.is_draining = False
         self.turns = 0
+
+    def build_info(self) -> dict[str, str]:
+        return {"version": "1.2", "parser": "compiled", "reactor": "pure"}
 
     def worker_status(self) -> Sequence[WorkerStatus]:
         self.turns += 1
@@ -95,6 +102,40 @@ def test_metrics_are_read_by_prometheus(config: Config) -> None:
     assert read[f"{name}_sum", (one,)] == 12.5
     assert read["fastws_connections", (("worker", "1"),)] == 0
     assert read["fastws_draining", ()] == 0
+    info = (("parser", "compiled"), ("reactor", "pure"), ("version", "1.2"))
+    assert read["fastws_build_info", info] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only where the platform tells")
+def test_metrics_tell_of_the_process(config: Config) -> None:
+    ours = site(config, Source())
+    first = samples(body(ask(ours, "/-/metrics")))
+    assert first["process_start_time_seconds", ()] < time.time()
+    assert first["process_resident_memory_bytes", ()] > 1 << 20
+    assert first["process_cpu_seconds_total", ()] > 0
+    assert first["process_max_fds", ()] >= first["process_open_fds", ()]
+    with socket.socket(), socket.socket():
+        second = samples(body(ask(ours, "/-/metrics")))
+    assert second["process_open_fds", ()] - first["process_open_fds", ()] == 2
+    assert second["process_start_time_seconds", ()] == first["process_start_time_seconds", ()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only where the platform tells")
+def test_start_time_is_when_the_process_began() -> None:
+    program = "from fastws.resources import process_samples; print(process_samples()[0].value)"
+    before = time.time()
+    shown = float(subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True).stdout)
+    assert before - 1 < shown < time.time() + 1  # the kernel's ticks are of 10 ms
+
+
+def test_metrics_leave_out_what_the_platform_does_not_tell(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastws.resources.PROC", "/nonexistent")
+    read = samples(body(ask(site(config, Source()), "/-/metrics")))
+    assert ("process_resident_memory_bytes", ()) not in read
+    assert ("process_cpu_seconds_total", ()) in read
+    assert read["fastws_draining", ()] == 0
 
 
 def test_metrics_have_help_and_type_and_end_with_a_line_feed(config: Config) -> None:
@@ -127,6 +168,10 @@ def test_without_a_source_there_are_pages_all_the_same(config: Config) -> None:
         ("127.0.0.1", {"x_forwarded_for": "192.0.2.1"}, False),
         ("127.0.0.1", {"forwarded": "for=192.0.2.1"}, False),
         ("unix:", {"via": "1.1 proxy"}, False),
+        ("127.0.0.1", {"x_real_ip": "192.0.2.1"}, False),
+        ("127.0.0.1", {"x_forwarded_proto": "https"}, False),
+        ("unix:", {"x_forwarded_host": "www.example.org"}, False),
+        ("127.0.0.1", {"x_forwarder": "no proxy's"}, True),
     ],
 )
 def test_status_is_for_this_machine_alone(
