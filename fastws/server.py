@@ -51,8 +51,8 @@ class Server:
         # Start, reload and the replacement of a worker exclude each other; after the start of the end there is
         # neither of them.
         self._lock = threading.Lock()
-        _make_log_directories(config)
         keeper = LogKeeper(config.user)
+        _make_log_directories(config, keeper)
         self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
         self.logger: logging.Logger = self.error_log.logger
         self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
@@ -320,10 +320,10 @@ def default_worker_count(backend: backends.Backend) -> int:
     return os.cpu_count() or 1
 
 
-def _make_log_directories(config: Config) -> None:
+def _make_log_directories(config: Config, keeper: LogKeeper) -> None:
     for path in (config.access_log, config.error_log):
         if path not in (STANDARD_ERROR, OFF):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            keeper.make_directory(os.path.dirname(path))
 
 
 def _reachable(address: str) -> str:
