@@ -8,11 +8,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from . import backend as backends
 from .accesslog import OFF, STANDARD_ERROR, ErrorLog, LogFile
 from .config import Config
-from .errors import ConfigError, FastwsError, ListenError
+from .errors import ConfigError, ListenError
 from .listener import ACTIVATED, BACKLOG, Address, address_of, open_listeners, turn_away
 from .privileges import LogKeeper, drop_to
 from .site import Site
@@ -26,6 +27,9 @@ GRACE_S = 0.5
 
 ANSWER_S = 5.0
 """How long a worker may take to do a task; what takes longer is stuck, in a file system that hangs perhaps."""
+
+REPLACE_S = 0.1
+"""How long to wait before a failed worker's replacement is tried again, as accepting rests without descriptors."""
 
 _FIXED_AT_START = {"WorkerThreads": "worker_threads", "User": "user"}
 """The directives that a reload leaves as they were, and their fields."""
@@ -53,10 +57,14 @@ class Server:
         self._lock = threading.Lock()
         keeper = LogKeeper(config.user)
         _make_log_directories(config, keeper)
-        self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
-        self.logger: logging.Logger = self.error_log.logger
-        self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
-        self._site = self._make_site(config)
+        with ExitStack() as opened:
+            self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
+            opened.callback(self.error_log.close)
+            self.logger: logging.Logger = self.error_log.logger
+            self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
+            opened.callback(self.access_log.close)
+            self._site = self._make_site(config)
+            opened.pop_all()
 
     def _make_site(self, config: Config) -> Site:
         replays = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
@@ -65,22 +73,32 @@ class Server:
     # Start
 
     def start(self) -> None:
-        """Bind, listen and serve; returns at once."""
-        with self._lock:
-            try:
+        """Bind, listen and serve; returns at once. If that fails, nothing is left of the server."""
+        try:
+            with self._lock:
                 handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
                 self._listeners = open_listeners(_addresses(self.config), handed_over)
                 if self.config.user is not None:
                     drop_to(self.config.user)
-            except FastwsError:
-                self._close_listeners(self._listeners)
-                self._close()
-                raise
-            for index in range(self.worker_count):
-                self._workers.append(Worker(self, index, self._backend, self._site))
-            for worker in self._workers:
-                worker.start(list(self._listeners.values()))
+                for index in range(self.worker_count):
+                    self._workers.append(Worker(self, index, self._backend, self._site))
+                for worker in self._workers:
+                    worker.start(list(self._listeners.values()))
+        except BaseException:
+            self._undo_start()
+            raise
         self._log_start()
+
+    def _undo_start(self) -> None:
+        with self._lock:
+            self._is_stopping = True
+            workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.abandon()
+        for worker in workers:
+            worker.join(ANSWER_S)
+        self._close_listeners(self._listeners)
+        self._close()
 
     def _log_start(self) -> None:
         config = self.config
@@ -141,18 +159,39 @@ class Server:
         """Return the worker with the fewest connections; ``preferred`` if it is as good as any."""
         best, least = preferred, preferred.load
         for worker in self._workers:
-            if worker.load < least:
+            if worker.load < least and not worker.has_ended:
                 best, least = worker, worker.load
         return best
 
     def replace(self, worker: Worker) -> None:
-        """Start a worker in the place of one that failed. Called by the thread that ends."""
+        """Start a worker in the place of one that failed, at once or as soon as that can be done.
+
+        Called by the thread that ends, which lives until then.
+        """
+        is_said = False
+        while not self._try_to_replace(worker, is_said):
+            is_said = True
+            time.sleep(REPLACE_S)
+
+    def _try_to_replace(self, worker: Worker, is_said: bool) -> bool:
         with self._lock:
             if self._is_stopping:
-                return
+                return True
             index = self._workers.index(worker)
-            self._workers[index] = Worker(self, index, self._backend, self._site)
-            self._workers[index].start(list(self._listeners.values()))
+            fresh = None
+            try:
+                fresh = Worker(self, index, self._backend, self._site)
+                fresh.start(list(self._listeners.values()))
+            except Exception as error:  # no descriptors, no threads
+                if fresh is not None:
+                    fresh.abandon()
+                if not is_said:
+                    self.logger.error(
+                        "no worker could be started in its place, and that is tried on: %s", error
+                    )
+                return False
+            self._workers[index] = fresh
+            return True
 
     # Reload and stop
 
@@ -246,7 +285,7 @@ class Server:
             worker.tell(acknowledged(event))
         for worker, event in zip(self._workers, done, strict=True):
             # A worker that has failed does nothing more.
-            while not event.wait(0.05) and not worker.join(0) and time.monotonic() < deadline:
+            while not event.wait(0.05) and not worker.has_ended and time.monotonic() < deadline:
                 pass
 
     def _close_listeners(self, listeners: Mapping[Address, socket.socket]) -> None:
@@ -254,8 +293,9 @@ class Server:
         for address, listener in listeners.items():
             if address[0] != ACTIVATED:  # with those the service manager may go on
                 turn_away(listener)
-            if self._workers:
-                self._accept_rest(listener, self._workers[0])
+            first = next((worker for worker in self._workers if not worker.has_ended), None)
+            if first is not None:
+                self._accept_rest(listener, first)
             listener.close()
 
     def _accept_rest(self, listener: socket.socket, first: Worker) -> None:

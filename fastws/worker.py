@@ -44,7 +44,7 @@ _HANDLERS: dict[int, Callable[[Connection, Any], None]] = {
 
 
 class Worker:
-    """A thread with its own reactor. Other threads use ``hand_over``, ``load``, ``tell`` and ``join``."""
+    """A thread with its own reactor. Other threads use ``has_ended`` and what stands under their heading."""
 
     def __init__(self, server: Server, index: int, backend: Backend, site: Site) -> None:
         config = server.config
@@ -64,7 +64,7 @@ class Worker:
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
         self._accepting = Accepting(self.reactor, self.logger)
         self._flush_at = time.monotonic() + FLUSH_S
-        self._is_stopping = self._has_ended = False
+        self._is_stopping = self.has_ended = False
         self.grace_s = 0.0
         self._may_end = False
         self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
@@ -97,6 +97,13 @@ class Worker:
         self._accepting.watch(listeners)
         self._thread.start()
 
+    def abandon(self) -> None:
+        """Have this worker end, or never begin."""
+        if self._thread.ident is None:
+            self._end()
+        else:
+            self.tell(Worker.stop)
+
     @property
     def load(self) -> int:
         """How many connections this worker has or is about to have."""
@@ -113,7 +120,7 @@ class Worker:
     def hand_over(self, accepted: Accepted) -> None:
         """Give this worker a connection that another one accepted."""
         self._arrivals.append(accepted)
-        if self._has_ended:  # since it was chosen
+        if self.has_ended:  # since it was chosen
             self._close_arrivals()
         else:
             self.reactor.wake()
@@ -124,8 +131,9 @@ class Worker:
         self.reactor.wake()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the thread to end, and tell whether it has."""
-        self._thread.join(timeout_s)
+        """Wait for the thread to end, and tell whether it has, or has never begun."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     # The loop
@@ -367,7 +375,7 @@ class Worker:
         self._is_stopping = True
 
     def _end(self) -> None:
-        self._has_ended = True
+        self.has_ended = True
         for connection in list(self._connections):
             connection.close()
         self._close_arrivals()

@@ -239,6 +239,11 @@ def check_untouched(vault: Path) -> None:
     assert owner(vault / "access.log") == "root"
 
 
+def make_and_keep(path: Path) -> None:
+    LogKeeper(ACCOUNT).make_directory(str(path.parent))
+    keep(path)
+
+
 @as_root
 @pytest.mark.parametrize("name", ["access.log", "new.log", "d/new.log"])
 @pytest.mark.parametrize("way", ["link", "link/..", "link/back", "roots link"])
@@ -262,11 +267,8 @@ def test_directory_of_the_users_on_the_way_leads_root_nowhere(
         (site / "roots").symlink_to(site / "home" / "link")
         link.symlink_to(vault)
         path = site / "roots" / name
-    keeper = LogKeeper(ACCOUNT)
     with pytest.raises(PermissionError, match="may have made"):
-        if "/" in name:
-            keeper.make_directory(str(path.parent))
-        keeper.open(str(path), FLAGS, 0o640)
+        make_and_keep(path)
     if (vault / "in").exists():
         (vault / "in").rmdir()
     check_untouched(vault)
