@@ -14,7 +14,17 @@ from .errors import ConfigError, Problem
 if TYPE_CHECKING:
     import pwd
 
-_LATER = ("ctypes", "difflib", "fcntl", "html", "ipaddress", "json", "termios", "urllib.parse")
+_LATER = (
+    "ctypes",
+    "difflib",
+    "encodings.unicode_escape",
+    "fcntl",
+    "html",
+    "ipaddress",
+    "json",
+    "termios",
+    "urllib.parse",
+)
 """What other modules import when they first need it, when the account may be unable to read them."""
 
 MAX_LINKS = 40  # Linux: path_resolution(7)
