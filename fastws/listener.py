@@ -36,8 +36,12 @@ class UnixListener(socket.socket):
 
     def bind_to(self, path: str) -> None:
         """Make the socket file. Anybody may connect who may enter its directory, as with nginx."""
-        self.bind(path)
-        os.chmod(path, 0o666)
+        # The file is made with its mode: by its name, another one could be met that was put in its place.
+        umask = os.umask(0o111)
+        try:
+            self.bind(path)
+        finally:
+            os.umask(umask)
         self.path, self._file_number = path, _file_number(path)
 
     def remove_file(self) -> None:
