@@ -30,9 +30,6 @@ THOROUGH_BYTES = 1 << 20
 ENTRY_BYTES = 512
 """What an entry of the store takes beside its bytes."""
 
-CLOSE_S = 5.0
-"""How long ``close`` waits for the compression in progress."""
-
 _NICENESS = 10
 
 Encode = Callable[[bytes], bytes]
@@ -137,14 +134,11 @@ class Compressor:
                 self._jobs.pop(key, None)
 
     def close(self) -> None:
-        """Drop what waits and end the thread; waits ``CLOSE_S`` seconds at most. May be called twice."""
+        """Drop what waits; the thread ends after what is in progress, which nobody waits for."""
         with self._changed:
             self._is_closed = True
             self._jobs.clear()
             self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(CLOSE_S)
 
 
 NOT_WORTHWHILE = Content(b"", "", Identity(0, 0, 0, 0, 0), True)
