@@ -184,7 +184,8 @@ class Connection:
             raise HTTPError(413, f"The body is larger than {worker.max_body_bytes} bytes.", close=True)
         if framing.expects_continue(request) and not self._buffer:
             try:
-                self.sock.send(states.CONTINUE)
+                if self.sock.send(states.CONTINUE) < len(states.CONTINUE):
+                    raise BrokenPipeError  # what comes next would go on in the middle of it
             except BlockingIOError:
                 pass  # the client reads nothing; it will find its own way
             except OSError:
@@ -272,8 +273,7 @@ class Connection:
         if self._is_last:
             self._linger()
             return False
-        self.state = State.HEAD
-        self._since = time.monotonic()
+        self.state, self._since = State.HEAD, time.monotonic()
         if self._buffer:
             return True
         self._wait_for_request()
