@@ -50,8 +50,6 @@ cdef extern from *:
     """
     # A tuple subclass's instance with empty items, without the cost of calling the class.
     tuple fastws_alloc_tuple(object cls, Py_ssize_t size)
-    # Cython's own: a dictionary with room for that many items, where the interpreter offers one.
-    dict __Pyx_PyDict_NewPresized(Py_ssize_t size)
 
 side = "compiled"
 
@@ -108,7 +106,7 @@ def parse_request(bytes data not None, Py_ssize_t start, Py_ssize_t scanned, lim
 cdef object _make_request(fastws_head *head, long length):
     cdef tuple request = fastws_alloc_tuple(Request, 5)
     cdef object method, target, version, size
-    cdef dict fields = __Pyx_PyDict_NewPresized(head.field_count)
+    cdef dict fields = {}
     cdef uint32_t i
     cdef fastws_field *field
     if head.method_len == 3 and head.method[0] == c"G" and head.method[1] == c"E" and head.method[2] == c"T":
