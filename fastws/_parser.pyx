@@ -33,7 +33,7 @@ from ._scan cimport (
 
 from .grammar import refusal, refuse_incomplete
 from .messages import Request
-from .pages import REASON_PHRASES
+from .vocabulary import REASON_PHRASES
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)

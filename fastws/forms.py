@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from .errors import HTTPError
+from .vocabulary import TOKEN
 
 MAX_FIELDS = 1000  # Django: DATA_UPLOAD_MAX_NUMBER_FIELDS, PHP: max_input_vars
 MAX_PART_HEAD_BYTES = 8192  # as for a request line
 MAX_PARAMETERS = 20  # of a field value; a form needs three
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf'[ \t]*;[ \t]*(?:({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*"))?', re.DOTALL)
+_PARAMETER = re.compile(rf'[ \t]*;[ \t]*(?:({TOKEN})=({TOKEN}|"(?:[^"\\]|\\.)*"))?', re.DOTALL)
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 section 5.1.1
 _END_OF_DELIMITER = re.compile(rb"[ \t]*\r\n")
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Container
 from itertools import permutations
 
+from .vocabulary import TOKEN
+
 CODINGS = ("br", "zstd", "gzip", "identity")
 """The content codings that the server may choose from, in its own order of preference."""
 
@@ -22,13 +24,12 @@ _NUMBERS = {
     )
 }
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _WEIGHT = r"[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)"
-_CODING = re.compile(rf"[ \t,]*({_TOKEN})(?:{_WEIGHT})?[ \t]*(?:,|\Z)")
+_CODING = re.compile(rf"[ \t,]*({TOKEN})(?:{_WEIGHT})?[ \t]*(?:,|\Z)")
 # Space after a semicolon belongs to a name or to the next semicolon, never to both: no backtracking there.
-_PARAMETER = rf'[ \t]*;(?:[ \t]*(?![qQ]=){_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*"))?'
+_PARAMETER = rf'[ \t]*;(?:[ \t]*(?![qQ]=){TOKEN}=(?:{TOKEN}|"(?:[^"\\]|\\.)*"))?'
 _MEDIA_RANGE = re.compile(
-    rf"[ \t,]*({_TOKEN}/{_TOKEN})(?:{_PARAMETER})*(?:{_WEIGHT}(?:{_PARAMETER})*)?[ \t]*(?:,|\Z)"
+    rf"[ \t,]*({TOKEN}/{TOKEN})(?:{_PARAMETER})*(?:{_WEIGHT}(?:{_PARAMETER})*)?[ \t]*(?:,|\Z)"
 )
 _EMPTY_MEMBERS = re.compile(r"[ \t,]*")
 

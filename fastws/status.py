@@ -17,9 +17,9 @@ from .messages import Fields, Request, Response
 from .status_page import STATUS_PAGE
 from .tally import STATUS_CLASSES, WorkerStatus
 from .variants import Variants
+from .vocabulary import READ_METHODS
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "via")
-_READ_METHODS = ("GET", "HEAD")
 
 
 class StatusSource(Protocol):
@@ -58,9 +58,9 @@ class Status:
         page = self._pages.get(path[len(self._path) :])
         if page is None or not self._is_allowed(request, peer):
             return None
-        if request.method not in _READ_METHODS:
+        if request.method not in READ_METHODS:
             raise HTTPError(
-                405, "This page is only to be read.", fields=(("Allow", ", ".join(_READ_METHODS)),)
+                405, "This page is only to be read.", fields=(("Allow", ", ".join(READ_METHODS)),)
             )
         return page()
 

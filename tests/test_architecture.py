@@ -22,7 +22,7 @@ CYTHON = sorted([*PACKAGE.glob("*.pyx"), *PACKAGE.glob("*.pxd")])
 # A module imports only from rows above its own. `if TYPE_CHECKING` may look anywhere.
 ROWS = (
     # vocabulary
-    "errors events mediatypes messages version",
+    "errors events mediatypes messages version vocabulary",
     "values",
     "directives",
     "config",
