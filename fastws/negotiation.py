@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Container
 from itertools import permutations
 
 from .vocabulary import TOKEN
@@ -63,15 +62,6 @@ def preferred_codings(value: str | None) -> tuple[str, ...]:
 def codings_number(preference: tuple[str, ...]) -> int:
     """Return the number, from 0 to 64, of a result of ``preferred_codings``; for cache keys."""
     return _NUMBERS[preference]
-
-
-def choose(preference: tuple[str, ...], available: Container[str]) -> str | None:
-    """Return the best coding of ``preference`` that is ``available``, None if none is.
-
-    None is the caller's decision: section 12.5.3 wants identity sent where the field does not exclude it,
-    and where it does, 406 as well as identity is allowed (section 12.4.1).
-    """
-    return next((coding for coding in preference if coding in available), None)
 
 
 def prefers_json(accept: str | None) -> bool:
