@@ -70,14 +70,14 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
 
     def _configure(self, config: Config) -> None:
-        self._log_format = config.access_log_format
+        self._log_format = "off" if config.access_log == "off" else config.access_log_format
         self.clock = Clock(config.access_log_format)
         self.reactor.configure(
             limits=self.limits,
             methods=config.request_methods,
             versions=config.http_types,
             cache_bytes=config.cache_size_bytes // self._server.worker_count,
-            log_format="off" if config.access_log == "off" else config.access_log_format,
+            log_format=self._log_format,
             default_codings=codings_number(preferred_codings(None)),
         )
         self.keepalive_time_s = config.keepalive_time_s
@@ -324,8 +324,8 @@ class Worker:
             line, fields = "", {}
         else:
             line, fields = f"{request.method} {request.target} {request.version}", request.fields
-        self.reactor.log(
-            self.parser.format_access_line(
+        if self._log_format != "off":
+            access_line = self.parser.format_access_line(
                 self._log_format,
                 connection.peer,
                 response.user,
@@ -336,7 +336,7 @@ class Worker:
                 fields.get("referer", ""),
                 fields.get("user-agent", ""),
             )
-        )
+            self.reactor.log(access_line)
         if response.detail:
             level = logging.ERROR if response.status >= 500 and response.status != 501 else logging.INFO
             reason = f'{connection.peer}: {response.status} {response.detail} "{line}"'
