@@ -187,7 +187,7 @@ class Server:
                     fresh.abandon()
                 if not is_said:
                     self.logger.error(
-                        "no worker could be started in its place, and that is tried on: %s", error
+                        "no worker could be started in its place, which is tried until it succeeds: %s", error
                     )
                 return False
             self._workers[index] = fresh
