@@ -34,7 +34,7 @@ from ._scan cimport (
 
 from .grammar import refusal, refuse_incomplete
 from .messages import Request
-from .pages import REASON_PHRASES
+from .vocabulary import REASON_PHRASES
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
@@ -42,10 +42,6 @@ cdef extern from "Python.h":
     int PyUnicode_KIND(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     int PyUnicode_1BYTE_KIND
-
-cdef extern from *:
-    # Cython's own: a dictionary with room for that many items, where the interpreter offers one.
-    dict __Pyx_PyDict_NewPresized(Py_ssize_t size)
 
 side = "compiled"
 
@@ -102,7 +98,7 @@ def parse_request(bytes data not None, Py_ssize_t start, Py_ssize_t scanned, lim
 cdef object _make_request(fastws_head *head, long length):
     cdef tuple request = fastws_alloc_tuple(Request, 5)
     cdef object method, target, version, size
-    cdef dict fields = __Pyx_PyDict_NewPresized(head.field_count)
+    cdef dict fields = {}
     cdef uint32_t i
     cdef fastws_field *field
     if head.method_len == 3 and head.method[0] == c"G" and head.method[1] == c"E" and head.method[2] == c"T":

@@ -10,15 +10,15 @@ import functools
 import re
 import sys
 
-from .grammar import TOKEN, refusal, refuse_incomplete
+from .grammar import refusal, refuse_incomplete
 from .messages import Fields, Limits, Request
-from .pages import REASON_PHRASES
+from .vocabulary import REASON_PHRASES, TOKEN_CHARACTER
 
 side = "pure"
 
 _HEAD = re.compile(
-    rf"(?:\r\n)?+({TOKEN}++) ([\x21-\x7e]++) (HTTP/[0-9]\.[0-9])\r\n"
-    rf"((?:{TOKEN}++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
+    rf"(?:\r\n)?+({TOKEN_CHARACTER}++) ([\x21-\x7e]++) (HTTP/[0-9]\.[0-9])\r\n"
+    rf"((?:{TOKEN_CHARACTER}++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
 )
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n" for status, phrase in REASON_PHRASES.items()}
 _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")

@@ -27,8 +27,6 @@ cdef extern from "_scan.h" nogil:
         uint32_t field_count
         fastws_field fields[1] # FASTWS_MAX_FIELDS of them
 
-    const unsigned char fastws_token[256]  # lower-case form of token characters, 0 for other bytes
-
     # length of the head, FASTWS_INCOMPLETE or FASTWS_REFUSED
     long fastws_scan_head(const char *data, size_t length, uint32_t line_limit, size_t head_limit,
                           uint32_t field_limit, fastws_head *head)

@@ -250,6 +250,17 @@ class Backend(NamedTuple):
         """Return which side of each runs, for ``--version`` and the log's first line."""
         return f"parser {self.parser.side}, reactor {self.reactor.side}, opener {self.opener.side}"
 
+    def default_worker_count(self) -> int:
+        """Return how many threads to serve with: as many as processors where hits run without the GIL.
+
+        Two loops that both need the GIL are slower than one; see ``benchmarks/README.md``.
+        """
+        if self.reactor.side == "pure":
+            return 1
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
 
 def load(*, pure: bool | None = None, required: bool | None = None) -> Backend:
     """Return the twins to run on; None leaves the choice to the environment.

@@ -7,9 +7,6 @@ import sys
 import threading
 from contextlib import suppress
 
-CLOSE_S = 5.0
-"""How long ``close`` waits for the job in progress."""
-
 _NICENESS = 10
 
 
@@ -51,14 +48,11 @@ class Background:
             self._work()
 
     def close(self) -> None:
-        """Drop what waits and end the thread; waits ``CLOSE_S`` seconds at most. May be called twice."""
+        """Drop what waits; the thread ends after the job in progress, for which nobody waits."""
         with self._changed:
             self._is_closed = True
             self._drop_all()
             self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(CLOSE_S)
 
 
 def _yield_to_others() -> None:

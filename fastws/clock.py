@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 
 from .httpdate import format_http_date
-
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+from .vocabulary import MONTHS
 
 
 class Clock:
@@ -43,4 +42,4 @@ def format_log_time(second: int, log_format: str) -> str:
     clock = f"{local.tm_hour:02}:{local.tm_min:02}:{local.tm_sec:02}"
     if log_format == "json":
         return f"{local.tm_year:04}-{local.tm_mon:02}-{local.tm_mday:02}T{clock}{zone}"
-    return f"{local.tm_mday:02}/{_MONTHS[local.tm_mon - 1]}/{local.tm_year:04}:{clock} {zone}"
+    return f"{local.tm_mday:02}/{MONTHS[local.tm_mon - 1]}/{local.tm_year:04}:{clock} {zone}"

@@ -279,8 +279,7 @@ class Connection:
         if answer.is_last:
             self._linger()
             return False
-        self.state = State.HEAD
-        self._since = time.monotonic()
+        self.state, self._since = State.HEAD, time.monotonic()
         if self._buffer:
             return True
         self._wait_for_request()

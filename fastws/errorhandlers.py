@@ -17,74 +17,16 @@ from .pages import error_page
 
 RETRY_AFTER_S = 5
 
+Handler = Callable[[HTTPError], Response]
 
-def error400(error: HTTPError) -> Response:
-    """Bad request: malformed, or a target that leaves the root."""
+
+def _answer(error: HTTPError) -> Response:
+    """The page, with the fields that the error brings; the connection ends if the error says so."""
     return _page(error, close=error.close)
 
 
-def error401(error: HTTPError) -> Response:
-    """Unauthorized; ``error.fields`` holds the challenge."""
-    return _page(error)
-
-
-def error403(error: HTTPError) -> Response:
-    """Forbidden: the file is there and may not be read."""
-    return _page(error)
-
-
-def error404(error: HTTPError) -> Response:
-    """Not found, or not to be seen."""
-    return _page(error)
-
-
-def error405(error: HTTPError) -> Response:
-    """Method not allowed for this file; ``error.fields`` holds Allow."""
-    return _page(error)
-
-
-def error406(error: HTTPError) -> Response:
-    """No acceptable form of the file."""
-    return _page(error)
-
-
-def error408(error: HTTPError) -> Response:
-    """The request took too long to arrive, so that where it ends is not known."""
-    return _page(error, close=True)
-
-
-def error412(error: HTTPError) -> Response:
-    """A precondition failed."""
-    return _page(error)
-
-
-def error413(error: HTTPError) -> Response:
-    """The body is too large to be read, so that where it ends is not known."""
-    return _page(error, close=True)
-
-
-def error414(error: HTTPError) -> Response:
-    """The request line is too long to be read."""
-    return _page(error, close=True)
-
-
-def error415(error: HTTPError) -> Response:
-    """The body is of a type that no form has."""
-    return _page(error)
-
-
-def error416(error: HTTPError) -> Response:
-    """No part of the range lies inside the file; ``error.fields`` holds Content-Range."""
-    return _page(error)
-
-
-def error417(error: HTTPError) -> Response:
-    """An expectation nobody knows; whether a body follows is not known."""
-    return _page(error, close=True)
-
-
-def error431(error: HTTPError) -> Response:
-    """The head is too large to be read."""
+def _last_answer(error: HTTPError) -> Response:
+    """The page, and the end of the connection: where the request ends is not known."""
     return _page(error, close=True)
 
 
@@ -94,35 +36,32 @@ def error500(error: HTTPError) -> Response:
     return _page(page, close=error.close)._replace(detail=error.detail)
 
 
-def error501(error: HTTPError) -> Response:
-    """Not implemented: the method, the file's type or the transfer coding."""
-    return _page(error, close=error.close)
-
-
 def error503(error: HTTPError) -> Response:
     """Overloaded or ending: try again."""
     return _page(error, (("Retry-After", str(RETRY_AFTER_S)),), close=error.close)
 
 
-HANDLERS: dict[int, Callable[[HTTPError], Response]] = {
-    400: error400,
-    401: error401,
-    403: error403,
-    404: error404,
-    405: error405,
-    406: error406,
-    408: error408,
-    412: error412,
-    413: error413,
-    414: error414,
-    415: error415,
-    416: error416,
-    417: error417,
-    431: error431,
-    500: error500,
-    501: error501,
-    503: error503,
-}
+error400: Handler = _answer  # malformed, or a target that leaves the root
+error401: Handler = _answer  # the error's fields hold the challenge
+error403: Handler = _answer  # the file is there and may not be read
+error404: Handler = _answer  # not there, or not to be seen
+error405: Handler = _answer  # the error's fields hold Allow
+error406: Handler = _answer  # no form of the file is acceptable
+error408: Handler = _last_answer  # the request took too long to arrive
+error412: Handler = _answer  # a precondition failed
+error413: Handler = _last_answer  # the body is too large to be read
+error414: Handler = _last_answer  # the request line is too long to be read
+error415: Handler = _answer  # the body is of a type that no form has
+error416: Handler = _answer  # the error's fields hold Content-Range
+error417: Handler = _last_answer  # nobody knows whether a body follows
+error431: Handler = _last_answer  # the head is too large to be read
+error501: Handler = _answer  # the method, the file's type or the transfer coding is not implemented
+
+HANDLERS: dict[int, Handler] = {
+    400: error400, 401: error401, 403: error403, 404: error404, 405: error405, 406: error406, 408: error408,
+    412: error412, 413: error413, 414: error414, 415: error415, 416: error416, 417: error417, 431: error431,
+    500: error500, 501: error501, 503: error503,
+}  # fmt: skip
 
 
 def respond_to(error: HTTPError) -> Response:

@@ -10,8 +10,8 @@ import functools
 import re
 
 from .errors import HTTPError
-from .grammar import TOKEN
 from .messages import Limits, Request
+from .vocabulary import TOKEN
 
 CHUNKED = -1
 """In place of a body's length: the chunked transfer coding delimits it."""
@@ -23,8 +23,8 @@ CHUNK_LINE_BYTES = 256
 _HOST = re.compile(r"(?:[A-Za-z0-9_.~!$&'()*+;=-]*|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{0,5})?")
 # White space only before a semicolon (RFC 9112 section 7.1.1), where senders once padded the size with it.
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
-_CODINGS = re.compile(rf"{TOKEN}+(?:[ \t]*,[ \t]*{TOKEN}+)*")
+_TRAILER = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % TOKEN.encode())
+_CODINGS = re.compile(rf"{TOKEN}(?:[ \t]*,[ \t]*{TOKEN})*")
 
 
 def check_host(request: Request) -> None:

@@ -10,11 +10,9 @@ import re
 
 from .errors import HTTPError
 from .messages import Limits
+from .vocabulary import TOKEN
 
-TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-"""One character of a token (RFC 9110 section 5.6.2), for use inside a pattern."""
-
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN = re.compile(TOKEN.encode())
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")

@@ -6,15 +6,16 @@ import functools
 import re
 import time
 
+from .vocabulary import MONTHS
+
 _DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTH_NUMBER = {name: number for number, name in enumerate(_MONTHS, 1)}
+_MONTH_NUMBER = {name: number for number, name in enumerate(MONTHS, 1)}
 _MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAYS_BEFORE_MONTH = tuple(sum(_MONTH_DAYS[:month]) for month in range(12))
 
 _DAY_NAME = "(?:" + "|".join(_DAY_NAMES) + ")"
 _DAY_NAME_L = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
-_MONTH = "(?P<month>" + "|".join(_MONTHS) + ")"
+_MONTH = "(?P<month>" + "|".join(MONTHS) + ")"
 _TIME = "(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9]):(?P<second>[0-5][0-9]|60)"
 _YEAR = "(?P<year>[0-9]{4})"
 _DAY = "(?P<day>[0-9]{2})"
@@ -37,7 +38,7 @@ def format_http_date(seconds: int) -> str:
     """
     year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(seconds)
     clock = f"{hour:02}:{minute:02}:{second:02}"
-    return f"{_DAY_NAMES[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {clock} GMT"
+    return f"{_DAY_NAMES[weekday]}, {day:02} {MONTHS[month - 1]} {year:04} {clock} GMT"
 
 
 def parse_http_date(value: str, now_s: float | None = None) -> int | None:

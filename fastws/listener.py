@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from .config import Config
 from .errors import ListenError
 
 BACKLOG = 4096  # what Linux cuts to net.core.somaxconn, whose default is this
@@ -36,8 +37,12 @@ class UnixListener(socket.socket):
 
     def bind_to(self, path: str) -> None:
         """Make the socket file. Anybody may connect who may enter its directory, as with nginx."""
-        self.bind(path)
-        os.chmod(path, 0o666)
+        # The file is made with its mode: by its name, another one could be met that was put in its place.
+        umask = os.umask(0o111)
+        try:
+            self.bind(path)
+        finally:
+            os.umask(umask)
         self.path, self._file_number = path, _file_number(path)
 
     def remove_file(self) -> None:
@@ -190,3 +195,18 @@ def address_of(listener: socket.socket) -> str:
         return f"unix:{name}"
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def addresses_in(config: Config) -> list[Address]:
+    """Return where ``config`` says that the server listens."""
+    return [(host, port) for host in config.hosts for port in config.listen_ports] + [
+        (f"unix:{path}", 0) for path in config.listen_unix
+    ]
+
+
+def reachable(address: str) -> str:
+    """Return ``address`` as a browser on this machine can use it."""
+    for anywhere, here in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
+        if address.startswith(anywhere):
+            return here + address[len(anywhere) :]
+    return address

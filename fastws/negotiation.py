@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Container
 from itertools import permutations
+
+from .vocabulary import TOKEN
 
 CODINGS = ("br", "zstd", "gzip", "identity")
 """The content codings that the server may choose from, in its own order of preference."""
@@ -22,13 +23,12 @@ _NUMBERS = {
     )
 }
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _WEIGHT = r"[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)"
-_CODING = re.compile(rf"[ \t,]*({_TOKEN})(?:{_WEIGHT})?[ \t]*(?:,|\Z)")
+_CODING = re.compile(rf"[ \t,]*({TOKEN})(?:{_WEIGHT})?[ \t]*(?:,|\Z)")
 # Space after a semicolon belongs to a name or to the next semicolon, never to both: no backtracking there.
-_PARAMETER = rf'[ \t]*;(?:[ \t]*(?![qQ]=){_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*"))?'
+_PARAMETER = rf'[ \t]*;(?:[ \t]*(?![qQ]=){TOKEN}=(?:{TOKEN}|"(?:[^"\\]|\\.)*"))?'
 _MEDIA_RANGE = re.compile(
-    rf"[ \t,]*({_TOKEN}/{_TOKEN})(?:{_PARAMETER})*(?:{_WEIGHT}(?:{_PARAMETER})*)?[ \t]*(?:,|\Z)"
+    rf"[ \t,]*({TOKEN}/{TOKEN})(?:{_PARAMETER})*(?:{_WEIGHT}(?:{_PARAMETER})*)?[ \t]*(?:,|\Z)"
 )
 _EMPTY_MEMBERS = re.compile(r"[ \t,]*")
 
@@ -62,15 +62,6 @@ def preferred_codings(value: str | None) -> tuple[str, ...]:
 def codings_number(preference: tuple[str, ...]) -> int:
     """Return the number, from 0 to 64, of a result of ``preferred_codings``; for cache keys."""
     return _NUMBERS[preference]
-
-
-def choose(preference: tuple[str, ...], available: Container[str]) -> str | None:
-    """Return the best coding of ``preference`` that is ``available``, None if none is.
-
-    None is the caller's decision: section 12.5.3 wants identity sent where the field does not exclude it,
-    and where it does, 406 as well as identity is allowed (section 12.4.1).
-    """
-    return next((coding for coding in preference if coding in available), None)
 
 
 def prefers_json(accept: str | None) -> bool:

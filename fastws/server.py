@@ -8,14 +8,24 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from . import backend as backends
 from .accesslog import OFF, STANDARD_ERROR, ErrorLog, LogFile
 from .checks import Checks
 from .config import Config
 from .doubts import doubts_of
-from .errors import ConfigError, FastwsError, ListenError
-from .listener import ACTIVATED, BACKLOG, Address, address_of, open_listeners, turn_away
+from .errors import ConfigError, ListenError
+from .listener import (
+    ACTIVATED,
+    BACKLOG,
+    Address,
+    address_of,
+    addresses_in,
+    open_listeners,
+    reachable,
+    turn_away,
+)
 from .own_files import OwnFiles
 from .privileges import LogKeeper, drop_to
 from .site import Site
@@ -32,6 +42,9 @@ CLOSING_S = 0.2
 
 ANSWER_S = 5.0
 """How long a worker may take to do a task; what takes longer is stuck, in a file system that hangs perhaps."""
+
+REPLACE_S = 0.1
+"""How long to wait before a failed worker's replacement is tried again, as accepting rests without descriptors."""
 
 _FIXED_AT_START = {"WorkerThreads": "worker_threads", "User": "user"}
 """The directives that a reload leaves as they were, and their fields."""
@@ -55,20 +68,25 @@ class Server:
             )
         self.config = self._config_at_start = config
         self._backend = backend or backends.load()
-        self.worker_count = config.worker_threads or default_worker_count(self._backend)
+        self.worker_count = config.worker_threads or self._backend.default_worker_count()
         self._workers: list[Worker] = []
         self._listeners: dict[Address, socket.socket] = {}
         self._is_started = self._is_stopping = False
         # Start, reload and the replacement of a worker exclude each other; after the start of the end there is
         # neither of them.
         self._lock = threading.Lock()
-        _make_log_directories(config)
         keeper = LogKeeper(config.user)
-        self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
-        self.logger: logging.Logger = self.error_log.logger
-        self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
-        self.checks = Checks(self.logger)
-        self._site = self._make_site(config)
+        for path in {config.access_log, config.error_log} - {STANDARD_ERROR, OFF}:
+            keeper.make_directory(os.path.dirname(path))
+        with ExitStack() as opened:
+            self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
+            opened.callback(self.error_log.close)
+            self.logger: logging.Logger = self.error_log.logger
+            self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
+            opened.callback(self.access_log.close)
+            self.checks = Checks(self.logger)
+            self._site = self._make_site(config)
+            opened.pop_all()
 
     def _make_site(self, config: Config) -> Site:
         replays = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
@@ -84,38 +102,48 @@ class Server:
     # Start
 
     def start(self) -> None:
-        """Bind, listen and serve; returns at once."""
+        """Bind, listen and serve; returns at once. If that fails, nothing is left of the server."""
         with self._lock:
             if self._is_started or self._is_stopping:
                 raise RuntimeError("a Server starts once; make another one of the same Config to start again")
             self._is_started = True
-            try:
+        try:
+            with self._lock:
                 handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
-                self._listeners = open_listeners(_addresses(self.config), handed_over)
+                self._listeners = open_listeners(addresses_in(self.config), handed_over)
                 if self.config.user is not None:
                     drop_to(self.config.user)
-            except FastwsError:
-                listeners, self._listeners = self._listeners, {}
-                self._close_listeners(listeners)
-                self._close()
-                raise
-            for index in range(self.worker_count):
-                self._workers.append(Worker(self, index, self._backend, self._site))
-            for worker in self._workers:
-                worker.start(list(self._listeners.values()))
+                for index in range(self.worker_count):
+                    self._workers.append(Worker(self, index, self._backend, self._site))
+                for worker in self._workers:
+                    worker.start(list(self._listeners.values()))
+        except BaseException:
+            self._undo_start()
+            raise
         self._log_start()
+
+    def _undo_start(self) -> None:
+        with self._lock:
+            self._is_stopping = True
+            workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.abandon()
+        for worker in workers:
+            worker.join(ANSWER_S)
+        self._close_listeners(self._listeners)
+        self._close()
 
     def _log_start(self) -> None:
         config, count = self.config, self.worker_count
         self.logger.info("fastws %s starts: %s", __version__, self._backend.describe())
         self.logger.info("listening on %s", ", ".join(self.addresses))
         self.logger.info(
-            "serving %s with %s worker thread%s, KeepaliveTime %s s, RequestTimeout %s s",
+            "serving %s with %s worker thread%s, KeepaliveTime %g s, RequestTimeout %g s",
             config.document_root,
             count,
             "" if count == 1 else "s",
-            _shown(config.keepalive_time_s),
-            _shown(config.request_timeout_s),
+            config.keepalive_time_s,
+            config.request_timeout_s,
         )
         self._log_doubts()
 
@@ -144,7 +172,7 @@ class Server:
         if not self._listeners:
             raise RuntimeError("the server has a URL only while it runs: inside its block, or after start()")
         address = self.addresses[0]
-        return address if address.startswith("unix:") else f"http://{_reachable(address)}/"
+        return address if address.startswith("unix:") else f"http://{reachable(address)}/"
 
     @property
     def is_exposed(self) -> bool:
@@ -182,18 +210,39 @@ class Server:
         """Return the worker with the fewest connections; ``preferred`` if it is as good as any."""
         best, least = preferred, preferred.load
         for worker in self._workers:
-            if worker.load < least:
+            if worker.load < least and not worker.has_ended:
                 best, least = worker, worker.load
         return best
 
     def replace(self, worker: Worker) -> None:
-        """Start a worker in the place of one that failed. Called by the thread that ends."""
+        """Start a worker in the place of one that failed, at once or as soon as that can be done.
+
+        Called by the thread that ends, which lives until then.
+        """
+        is_said = False
+        while not self._try_to_replace(worker, is_said):
+            is_said = True
+            time.sleep(REPLACE_S)
+
+    def _try_to_replace(self, worker: Worker, is_said: bool) -> bool:
         with self._lock:
             if self._is_stopping:
-                return
+                return True
             index = self._workers.index(worker)
-            self._workers[index] = Worker(self, index, self._backend, self._site)
-            self._workers[index].start(list(self._listeners.values()))
+            fresh = None
+            try:
+                fresh = Worker(self, index, self._backend, self._site)
+                fresh.start(list(self._listeners.values()))
+            except Exception as error:  # no descriptors, no threads
+                if fresh is not None:
+                    fresh.abandon()
+                if not is_said:
+                    self.logger.error(
+                        "no worker could be started in its place, which is tried until it succeeds: %s", error
+                    )
+                return False
+            self._workers[index] = fresh
+            return True
 
     # Reload and stop
 
@@ -210,7 +259,7 @@ class Server:
             try:
                 config = read()
                 site = self._make_site(config)
-                listeners = open_listeners(_addresses(config), self._listeners)
+                listeners = open_listeners(addresses_in(config), self._listeners)
             except (ConfigError, ListenError) as error:
                 self.logger.error("the configuration was not reloaded; what is wrong with it:")
                 for line in str(error).splitlines():
@@ -312,7 +361,7 @@ class Server:
             worker.tell(acknowledged(event))
         for worker, event in zip(self._workers, done, strict=True):
             # A worker that has failed does nothing more.
-            while not event.wait(0.05) and not worker.join(0) and time.monotonic() < deadline:
+            while not event.wait(0.05) and not worker.has_ended and time.monotonic() < deadline:
                 pass
 
     def _close_listeners(self, listeners: Mapping[Address, socket.socket]) -> None:
@@ -320,8 +369,9 @@ class Server:
         for address, listener in listeners.items():
             if address[0] != ACTIVATED:  # with those the service manager may go on
                 turn_away(listener)
-            if self._workers:
-                self._accept_rest(listener, self._workers[0])
+            first = next((worker for worker in self._workers if not worker.has_ended), None)
+            if first is not None:
+                self._accept_rest(listener, first)
             listener.close()
 
     def _accept_rest(self, listener: socket.socket, first: Worker) -> None:
@@ -348,40 +398,3 @@ class Server:
     def __exit__(self, *_: object) -> None:
         # What was asked inside the block is answered; nobody is expected to ask after it.
         self.stop(grace_s=0.0)
-
-
-def _addresses(config: Config) -> list[Address]:
-    """Return where ``config`` says that the server listens."""
-    return [(host, port) for host in config.hosts for port in config.listen_ports] + [
-        (f"unix:{path}", 0) for path in config.listen_unix
-    ]
-
-
-def default_worker_count(backend: backends.Backend) -> int:
-    """Return how many threads to serve with: as many as processors where hits run without the GIL.
-
-    Two loops that both need the GIL are slower than one; see ``benchmarks/README.md``.
-    """
-    if backend.reactor.side == "pure":
-        return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _make_log_directories(config: Config) -> None:
-    for path in (config.access_log, config.error_log):
-        if path not in (STANDARD_ERROR, OFF):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-
-
-def _shown(seconds: float) -> str:
-    return f"{seconds:f}".rstrip("0").rstrip(".")
-
-
-def _reachable(address: str) -> str:
-    """Return ``address`` as a browser on this machine can use it."""
-    for anywhere, here in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
-        if address.startswith(anywhere):
-            return here + address[len(anywhere) :]
-    return address

@@ -28,8 +28,7 @@ from .status import Status, StatusSource
 from .target import Target, parse_target
 from .urlpath import encode_path
 from .variants import SIDECARS, Choice, Variants
-
-_READ_METHODS = ("GET", "HEAD")
+from .vocabulary import READ_METHODS
 
 MEMO_SIZE = 4096
 """Forms of files that are remembered; about 4 MB."""
@@ -222,7 +221,7 @@ class Site:
 
     def _list(self, exchange: _Exchange, root: Root, located: Located) -> Response:
         request, target = exchange.request, exchange.target
-        if request.method not in _READ_METHODS:
+        if request.method not in READ_METHODS:
             raise self._method_not_allowed("A directory takes no form.")
         assert located.file is not None
         entries = listing.list_directory(root, located.relative, located.file, self._hidden())
@@ -237,7 +236,7 @@ class Site:
             and known.is_only
             and file is not None
             and known.form.identity == file.identity
-            and request.method in _READ_METHODS
+            and request.method in READ_METHODS
             and not self._variants.wants_body(file, request)
         ):
             choice = Choice(known.form.held_in(file), ((located.relative, file.identity),))
@@ -249,7 +248,7 @@ class Site:
         if kind is None:
             extension = os.path.splitext(located.relative)[1]
             raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
-        if exchange.request.method not in _READ_METHODS:
+        if exchange.request.method not in READ_METHODS:
             return self._submit(exchange, kind, located)
         vary = rep.VARY_CODINGS if self._variants.are_negotiable(kind) else ()
         try:
@@ -330,5 +329,5 @@ class Site:
         return Response(200, fields, (page,))
 
     def _method_not_allowed(self, detail: str) -> HTTPError:
-        allowed = [name for name in _READ_METHODS if name in self.config.request_methods]
+        allowed = [name for name in READ_METHODS if name in self.config.request_methods]
         return HTTPError(405, detail, fields=(("Allow", ", ".join(allowed)),))

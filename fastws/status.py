@@ -19,10 +19,10 @@ from .resources import process_samples
 from .status_page import STATUS_PAGE
 from .tally import STATUS_CLASSES, WorkerStatus
 from .variants import Variants
+from .vocabulary import READ_METHODS
 
 _FORWARDED = ("forwarded", "via", "x-real-ip")
 _FORWARDED_PREFIX = "x-forwarded-"
-_READ_METHODS = ("GET", "HEAD")
 
 
 class StatusSource(Protocol):
@@ -69,9 +69,9 @@ class Status:
         page = self._pages.get(path[len(self._path) :])
         if page is None or not self._is_allowed(request, peer):
             return None
-        if request.method not in _READ_METHODS:
+        if request.method not in READ_METHODS:
             raise HTTPError(
-                405, "This page is only to be read.", fields=(("Allow", ", ".join(_READ_METHODS)),)
+                405, "This page is only to be read.", fields=(("Allow", ", ".join(READ_METHODS)),)
             )
         return page()
 

@@ -17,14 +17,12 @@ class Target(NamedTuple):
     """What a request target names.
 
     ``path`` starts with one slash, has no empty, ``.`` or ``..`` segment, and is decoded from its
-    percent-encoding the way the file system's names are (``os.fsdecode``). ``query`` is as it was sent,
-    ``authority`` is None unless the target was in absolute-form. ``is_canonical`` tells that the path was
-    spelled the one way in which this server itself would spell it.
+    percent-encoding the way the file system's names are (``os.fsdecode``). ``query`` is as it was sent.
+    ``is_canonical`` tells that the path was spelled the one way in which this server itself would spell it.
     """
 
     path: str
     query: str | None
-    authority: str | None
     is_canonical: bool
 
 
@@ -39,18 +37,18 @@ def parse_target(target: str) -> Target:
     if "#" in target:
         raise HTTPError(400, "A request target has no fragment.")
     if path.startswith("/") and PLAIN.fullmatch(path):
-        return Target(path, query if mark else None, None, True)
-    authority = None
+        return Target(path, query if mark else None, True)
     if not path.startswith("/"):
-        authority, path, mark, query = _split_absolute(target)
+        path, mark, query = _split_absolute(target)
     try:
         normal = normalise(decode_path(path.encode("latin-1")))
     except ValueError as error:
         raise HTTPError(400, str(error)) from None
-    return Target(normal, query if mark else None, authority, encode_path(normal) == path)
+    return Target(normal, query if mark else None, encode_path(normal) == path)
 
 
-def _split_absolute(target: str) -> tuple[str, str, str, str]:
+def _split_absolute(target: str) -> tuple[str, str, str]:
+    """Return path, question mark and query; the authority is checked, and no part of what is served."""
     match = _ABSOLUTE.match(target)
     if not match:
         raise HTTPError(400, "The request target is neither a path nor an http URI.")
@@ -58,4 +56,4 @@ def _split_absolute(target: str) -> tuple[str, str, str, str]:
     if not authority or authority.startswith(":") or not is_authority(authority):
         raise HTTPError(400, "The request target's authority is not a valid host.")
     path, mark, query = target[match.end() :].partition("?")
-    return authority, path or "/", mark, query
+    return path or "/", mark, query

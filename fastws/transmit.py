@@ -32,12 +32,12 @@ def socket_over(fd: int, peer: str) -> socket.socket:
 def invite_body(sock: socket.socket) -> bool:
     """Say that the request's body may come (RFC 9110 section 10.1.1); False if the connection is broken."""
     try:
-        sock.send(_CONTINUE)
+        # After a part of it whatever comes next would go on in the middle.
+        return sock.send(_CONTINUE) == len(_CONTINUE)
     except BlockingIOError:
-        pass  # the client reads nothing; it will find its own way
+        return True  # the client reads nothing; it will find its own way
     except OSError:
         return False
-    return True
 
 
 class FileShrankError(Exception):

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from .mediatypes import with_charset
+from .vocabulary import TOKEN
 
 Parse = Callable[[Sequence[str], str], object]
 
@@ -21,11 +22,10 @@ HIGHEST_PORT = 65535
 LONGEST_S = 86400.0  # a day: longer is a slip of the pen, not a timeout
 
 # Patterns are text: re compiles and keeps the few that a configuration needs; the import stays cheap.
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
 _FIELD_VALUE = r"[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?"  # section 5.5, trimmed
 _MEDIA_TYPE = (
-    rf"{_TOKEN}/{_TOKEN}"
-    rf'(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*'
+    rf"{TOKEN}/{TOKEN}"
+    rf'(?:[ \t]*;[ \t]*{TOKEN}=(?:{TOKEN}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*'
 )  # section 8.3.1
 _NUMBER = r"[0-9]{1,18}"
 _DECIMAL = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
@@ -330,7 +330,7 @@ def _file_name(text: str) -> str:
 
 
 def _field_name(text: str) -> str:
-    matching(_TOKEN, text, "not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed")
+    matching(TOKEN, text, "not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed")
     if hint := _OWN_FIELDS.get(text.lower()):
         raise ValueError(f"{text} cannot be set here: {hint}")
     if text.lower() in _COMPUTED_FIELDS:

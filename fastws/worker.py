@@ -66,20 +66,20 @@ class Worker:
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
         self._accepting = Accepting(self.reactor, self.logger)
         self._flush_at = time.monotonic() + FLUSH_S
-        self._is_stopping = self._has_ended = False
+        self._is_stopping = self.has_ended = False
         self.grace_s = 0.0
         self._may_end = False
         self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
 
     def _configure(self, config: Config) -> None:
-        self._log_format = config.access_log_format
+        self._log_format = "off" if config.access_log == "off" else config.access_log_format
         self.clock = Clock(config.access_log_format)
         self.reactor.configure(
             limits=self.limits,
             methods=config.request_methods,
             versions=config.http_types,
             cache_bytes=config.cache_size_bytes // self._server.worker_count,
-            log_format="off" if config.access_log == "off" else config.access_log_format,
+            log_format=self._log_format,
             default_codings=codings_number(preferred_codings(None)),
         )
         self.keepalive_time_s = config.keepalive_time_s
@@ -101,6 +101,13 @@ class Worker:
         self._accepting.watch(listeners)
         self._thread.start()
 
+    def abandon(self) -> None:
+        """Have this worker end, or never begin."""
+        if self._thread.ident is None:
+            self._end()
+        else:
+            self.tell(Worker.stop)
+
     @property
     def load(self) -> int:
         """How many connections this worker has or is about to have."""
@@ -117,7 +124,7 @@ class Worker:
     def hand_over(self, accepted: Accepted) -> None:
         """Give this worker a connection that another one accepted."""
         self._arrivals.append(accepted)
-        if self._has_ended:  # since it was chosen
+        if self.has_ended:  # since it was chosen
             self._close_arrivals()
         else:
             self.reactor.wake()
@@ -132,8 +139,9 @@ class Worker:
         self.reactor.wake()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the thread to end, and tell whether it has."""
-        self._thread.join(timeout_s)
+        """Wait for the thread to end, and tell whether it has, or has never begun."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     # The loop
@@ -309,8 +317,8 @@ class Worker:
             line, fields = "", {}
         else:
             line, fields = f"{request.method} {request.target} {request.version}", request.fields
-        self.reactor.log(
-            self.parser.format_access_line(
+        if self._log_format != "off":
+            access_line = self.parser.format_access_line(
                 self._log_format,
                 peer,
                 response.user,
@@ -321,7 +329,7 @@ class Worker:
                 fields.get("referer", ""),
                 fields.get("user-agent", ""),
             )
-        )
+            self.reactor.log(access_line)
         if response.detail:
             level = logging.ERROR if response.status >= 500 and response.status != 501 else logging.INFO
             reason = f'{peer}: {response.status} {response.detail} "{line}"'
@@ -360,7 +368,7 @@ class Worker:
         self._is_stopping = True
 
     def _end(self) -> None:
-        self._has_ended = True
+        self.has_ended = True
         for connection in list(self._connections):
             connection.close()
         self._close_arrivals()

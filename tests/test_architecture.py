@@ -22,7 +22,7 @@ CYTHON = sorted([*PACKAGE.glob("*.pyx"), *PACKAGE.glob("*.pxd")])
 # A module imports only from rows above its own. `if TYPE_CHECKING` may look anywhere.
 ROWS = (
     # vocabulary
-    "errors events mediatypes messages urlpath version",
+    "errors events mediatypes messages urlpath version vocabulary",
     "values",
     "redirects",
     "directives",
@@ -312,3 +312,9 @@ def test_reactors_have_the_contracts_signatures(file: str) -> None:
 def test_no_module_is_too_long(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= (PY_LINES if path.suffix == ".py" else PYX_LINES)
+
+
+@pytest.mark.parametrize("path", CYTHON, ids=lambda path: path.name)
+def test_nothing_of_cythons_own_is_used(path: Path) -> None:
+    """Its next version may lack it, and where a module cannot be compiled the pure one is installed instead."""
+    assert "__Pyx" not in path.read_text(encoding="utf-8")

@@ -391,8 +391,33 @@ def test_close_ends_the_background_thread_and_not_the_site(serve: Serve, root: P
     thread = site._variants.compressor._thread
     assert thread is not None
     site.close()
-    assert not thread.is_alive()
+    wait_until(lambda: not thread.is_alive())
     assert get(server, "/page.html", "Accept-Encoding: gzip")["Content-Encoding"] == "gzip"
+
+
+def test_reload_and_stop_do_not_wait_for_a_compression_in_progress(serve: Serve, root: Path) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def encode(body: bytes) -> bytes:
+        begun.set()
+        gate.wait(3)
+        return body
+
+    server = serve()
+    threads = []
+    for end in (lambda: server.reload(lambda: server.config), server.stop):
+        begun.clear()
+        compressor = server._site._variants.compressor
+        compressor.submit("slow", Job(encode, b"x", lambda _: None))
+        assert begun.wait(10)
+        assert compressor._thread is not None
+        threads.append(compressor._thread)
+        end()
+        assert compressor._thread.is_alive()
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

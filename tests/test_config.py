@@ -689,7 +689,10 @@ def test_with_overrides_refuses_what_a_file_would(
 @pytest.mark.parametrize("row", DIRECTIVES, ids=lambda row: row.name)
 def test_every_field_takes_back_what_it_holds(write: Write, row: Any) -> None:
     config = load(write("ContentType .a text/plain", "ErrorPage 404 /a", "Redirect /a /b", "Header A b"))
-    assert config.with_overrides(**{row.field: getattr(config, row.field)})._replace(given=config.given) == config
+    assert (
+        config.with_overrides(**{row.field: getattr(config, row.field)})._replace(given=config.given)
+        == config
+    )
 
 
 @pytest.mark.parametrize("field", ["listen_port", "given", "config_path"])

@@ -16,7 +16,7 @@ import others
 import pytest
 from rawhttp import get, put, wait_until
 
-from fastws import _reactor_py, accepting, checks, load, states, timers
+from fastws import _reactor_py, accepting, checks, forms, load, states, timers
 from fastws.config import defaults
 from fastws.framing import CHUNK_LINE_BYTES, ChunkedDecoder
 from fastws.listing import LISTED_MAX
@@ -62,6 +62,7 @@ def test_limits_are_as_the_page_says() -> None:
         "connections of one address": (
             f"`MaxConnectionsPerAddress` ({by_default.max_connections_per_address or 'none'})"
         ),
+        "fields of a form, parameters of one of them": f"{forms.MAX_FIELDS:,}, {forms.MAX_PARAMETERS}",
         "ranges in a request": f"{MAX_RANGES}",
         "names in a listing": f"{LISTED_MAX:,}",
         "published answers": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ from rawhttp import Client, open_descriptors, put, request, thrice
 
 import fastws
 from fastws import Config, ListenError, Server, backend, defaults, load
+from fastws.worker import Worker
 
 
 @pytest.fixture
@@ -107,6 +109,62 @@ def test_start_and_stop_without_a_block(config: Config, side: backend.Backend) -
 
 def test_stop_of_a_server_that_never_started_does_nothing(config: Config, side: backend.Backend) -> None:
     Server(config, backend=side).stop()
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("what", ["passwords", "access log"])
+def test_construction_that_fails_leaves_nothing_open(
+    config: Config, side: backend.Backend, tmp_path: Path, what: str
+) -> None:
+    (tmp_path / "passwords").write_bytes(b"no line of a password file")
+    overrides = {
+        "passwords": {"basic_auth": (("/", str(tmp_path / "passwords")),)},
+        "access log": {"access_log": str(tmp_path)},
+    }
+    wrong = config._replace(**overrides[what])  # as if it had been right when it was read
+    before, failures = open_descriptors(), []
+    for _ in range(3):
+        with pytest.raises((fastws.ConfigError, OSError)) as caught:
+            Server(wrong, backend=side)
+        failures.append(caught)  # with its traceback, and all that is to be seen from there
+    assert open_descriptors() == before
+
+
+@needs_proc
+@pytest.mark.parametrize("what", ["worker", "thread"])
+def test_start_that_fails_leaves_nothing_open_and_nothing_running(
+    config: Config, side: backend.Backend, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Of three workers the second one cannot be made, or its thread cannot be started."""
+    before, threads = open_descriptors(), threading.active_count()
+    server = Server(config.with_overrides(worker_threads=3), backend=side)
+    calls = 0
+
+    def second_fails(function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise OSError(errno.EMFILE, "there are too many")
+            function(*arguments)
+
+        return call
+
+    patched = (Worker, "__init__") if what == "worker" else (threading.Thread, "start")
+    monkeypatch.setattr(*patched, second_fails(getattr(*patched)))
+    with pytest.raises(OSError, match="too many") as caught:
+        server.start()
+    monkeypatch.undo()
+    assert server.worker_status() == []
+    assert threading.active_count() == threads
+    for listener in server._listeners.values():
+        assert listener.fileno() == -1
+    assert open_descriptors() == before
+    server.stop()
+    del caught
 
 
 def test_exception_inside_the_block_stops_the_server(config: Config, side: backend.Backend) -> None:

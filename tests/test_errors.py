@@ -13,8 +13,8 @@ from launch import running
 from rawhttp import Client, Reply, get, put, request, thrice, wait_until
 
 from fastws import Server
-from fastws.pages import reason_phrase
 from fastws.site import Site
+from fastws.vocabulary import reason_phrase
 
 Serve = Callable[..., Server]
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import re
 from html import unescape
 from io import BytesIO
-from urllib.parse import parse_qsl, urlencode
+from time import process_time
+from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from werkzeug.formparser import parse_form_data
 
 from fastws.errors import HTTPError
-from fastws.forms import MAX_FIELDS, MAX_PART_HEAD_BYTES, fill_pre, parse_form
+from fastws.forms import MAX_FIELDS, MAX_PARAMETERS, MAX_PART_HEAD_BYTES, fill_pre, parse_form
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=XX"
@@ -192,6 +193,34 @@ def test_the_number_of_fields_is_bounded():
     assert status_of(URLENCODED, b"&".join([b"a=1"] * (MAX_FIELDS + 1))) == 400
     assert len(parse_form(MULTIPART, field("a", b"1") * MAX_FIELDS + b"--XX--")) == MAX_FIELDS
     assert status_of(MULTIPART, field("a", b"1") * (MAX_FIELDS + 1) + b"--XX--") == 400
+
+
+def test_the_number_of_parameters_is_bounded():
+    for parameter in (';a="b"', ";"):
+        most = parameter * (MAX_PARAMETERS - 1)
+        name = '; name="a"'
+        body = part(f"Content-Disposition: form-data{most}{name}", b"1") + b"--XX--"
+        assert parse_form(MULTIPART, body) == [("a", "1")]
+        body = part(f"Content-Disposition: form-data{most}{parameter}{name}", b"1") + b"--XX--"
+        assert status_of(MULTIPART, body) == 400
+
+
+@given(st.binary() | st.text(alphabet="%0aFgxuN\\{}+\n").map(str.encode))
+def test_percent_encoding_agrees_with_the_standard_library_on_any_bytes(text):
+    text = text.replace(b"&", b"").replace(b"=", b"")
+    decoded = unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "replace")
+    assert parse_form(URLENCODED, b"a=" + text) == [("a", decoded)]
+
+
+def test_percent_signs_that_encode_nothing_cost_no_more_than_those_that_do():
+    def cost(body):
+        begun = process_time()
+        parse_form(URLENCODED, body)
+        return process_time() - begun
+
+    size = 1 << 18
+    proper, improper = (min(cost(text * (size // len(text))) for _ in range(5)) for text in (b"%41", b"%"))
+    assert improper < 2 * proper
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"\\'), min_size=1)

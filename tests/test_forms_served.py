@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from rawhttp import Client, Reply, put, request
 
-from fastws import Server
+from fastws import Server, connection
 
 Serve = Callable[..., Server]
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -110,6 +111,20 @@ def test_expect_100_continue_is_answered_before_the_body(
             assert client.reply().status == 100
             client.send(body)
             check_filled(client.reply())
+
+
+def test_connection_ends_where_only_a_part_of_100_continue_could_be_sent(
+    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(socket.socket):
+        def send(self, data: bytes) -> int:  # type: ignore[override]
+            return super().send(data[:10])
+
+    monkeypatch.setattr(connection, "socket_over", lambda fd, peer: Full(fileno=fd))
+    with Client(serve()) as client:
+        client.send(request("/form.html", FORM, "Expect: 100-continue", "Content-Length: 3", method="POST"))
+        assert client.sock.recv(100) == b"HTTP/1.1 1"
+        assert client.is_over()
 
 
 def test_expect_100_continue_of_chunked_body(serve: Serve, root: Path) -> None:

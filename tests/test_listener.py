@@ -15,7 +15,7 @@ import pytest
 from rawhttp import TIMEOUT_S, put, request, wait_until
 
 from fastws import ListenError, Server
-from fastws.listener import address_of, listen_tcp, listen_unix, turn_away
+from fastws.listener import UnixListener, address_of, listen_tcp, listen_unix, turn_away
 
 Serve = Callable[..., Server]
 
@@ -75,6 +75,23 @@ def test_anybody_may_connect_who_may_enter_the_directory(tmp_path: Path) -> None
             assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == 0o666
     finally:
         os.umask(before)
+
+
+def test_file_put_in_the_place_of_a_unix_socket_keeps_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns the directory can do so as soon as the socket is bound."""
+    path, other = tmp_path / "socket", tmp_path / "other"
+    other.touch(0o600)
+
+    def bind_and_replace(listener: UnixListener, address: str) -> None:
+        socket.socket.bind(listener, address)
+        path.unlink()
+        path.symlink_to(other)
+
+    monkeypatch.setattr(UnixListener, "bind", bind_and_replace)
+    listen_unix(str(path)).close()
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
 
 
 def test_stale_socket_file_is_replaced(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from launch import running
@@ -136,6 +137,18 @@ def test_lines_are_written_while_the_connection_idles(serve: Serve, root: Path, 
             client.get("/a.txt")
             wait_until(lambda: log.read_bytes().count(b"\n") >= count)  # noqa: B023
         assert client.is_open()
+
+
+def test_access_log_off_spells_no_line(serve: Serve, root: Path) -> None:
+    server = serve("AccessLog off", "WorkerThreads 1")
+    (worker,) = server._workers
+    assert get(server, "/none").status == 404
+    parts = {name: getattr(worker.parser, name) for name in ("parse_request", "build_head")}
+    worker.parser = SimpleNamespace(**parts)  # which spells no access lines
+    for target, status in (("/a.txt", 200), ("/none", 404)):
+        assert get(server, target).status == status
+    server.stop()
+    assert "unexpected exception" not in Path(server.config.error_log).read_text()
 
 
 def test_access_log_off_writes_nothing(serve: Serve, root: Path, tmp_path: Path) -> None:

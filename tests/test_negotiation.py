@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import Accept, MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from fastws.negotiation import CODINGS, choose, codings_number, preferred_codings, prefers_json
+from fastws.negotiation import CODINGS, codings_number, preferred_codings, prefers_json
 
 IDENTITY = ("identity",)
 
@@ -114,20 +114,6 @@ def test_numbers_tell_all_preferences_apart():
 def test_nothing_makes_the_reader_fail(text):
     assert codings_number(preferred_codings(text)) >= 0
     assert prefers_json(text) in (True, False)
-
-
-@pytest.mark.parametrize(
-    ("preference", "available", "expected"),
-    [
-        (("br", "gzip", "identity"), {"gzip", "identity"}, "gzip"),
-        (("br", "gzip", "identity"), {"identity"}, "identity"),
-        (("identity", "gzip"), {"gzip", "identity"}, "identity"),
-        (("identity",), {"gzip"}, None),  # the sidecar alone exists
-        ((), {"gzip", "identity"}, None),
-    ],
-)
-def test_the_best_available_coding_is_chosen(preference, available, expected):
-    assert choose(preference, available) == expected
 
 
 CHROMIUM = (

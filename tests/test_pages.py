@@ -18,10 +18,10 @@ from fastws.pages import (
     human_size,
     listing_json,
     listing_page,
-    reason_phrase,
     redirect_page,
     sort_entries,
 )
+from fastws.vocabulary import reason_phrase
 
 VOID = {"meta", "link", "br", "img"}
 

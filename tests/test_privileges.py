@@ -19,7 +19,7 @@ import pytest
 from launch import Process, command, environment, running
 from rawhttp import Client, get, put, request, settle, thrice, wait_until
 
-from fastws import Server
+from fastws import Server, load
 from fastws.privileges import LogKeeper
 from fastws.version import __version__
 
@@ -211,13 +211,142 @@ def test_log_in_the_users_directory_leads_root_nowhere(site: Path) -> None:
     (site / "secret").chmod(0o600)
     for target in (site / "secret", site / "not-there"):
         (logs / "log.txt").symlink_to(target)
-        with pytest.raises(OSError, match="symbolic link"):
+        with pytest.raises(PermissionError, match="may have made"):
             keep(logs / "log.txt")
         (logs / "log.txt").unlink()
     assert (site / "secret").read_bytes() == b"of root"
     assert not (site / "not-there").exists()
     (site / "secret").rename(logs / "log.txt")
-    assert keep(logs / "log.txt") == "root"
+    with pytest.raises(PermissionError, match="may have made"):
+        keep(logs / "log.txt")
+    assert (logs / "log.txt").read_bytes() == b"of root"
+    assert owner(logs / "log.txt") == "root"
+
+
+@pytest.fixture
+def vault(site: Path) -> Path:
+    """A directory of root's with a log that is no business of the account's, and a home of the account's."""
+    put(site / "vault", {"access.log": b"of root"})
+    (site / "vault" / "access.log").chmod(0o600)
+    (site / "home").mkdir()
+    give(site / "home")
+    return site / "vault"
+
+
+def check_untouched(vault: Path) -> None:
+    assert [path.name for path in vault.iterdir()] == ["access.log"]
+    assert (vault / "access.log").read_bytes() == b"of root"
+    assert owner(vault / "access.log") == "root"
+
+
+def make_and_keep(path: Path) -> None:
+    LogKeeper(ACCOUNT).make_directory(str(path.parent))
+    keep(path)
+
+
+@as_root
+@pytest.mark.parametrize("name", ["access.log", "new.log", "d/new.log"])
+@pytest.mark.parametrize("way", ["link", "link/..", "link/back", "roots link"])
+def test_directory_of_the_users_on_the_way_leads_root_nowhere(
+    site: Path, vault: Path, way: str, name: str
+) -> None:
+    """The account may have made of any name in its home a link into a directory of root's."""
+    link = site / "home" / "link"
+    if way == "link":
+        link.symlink_to(vault)
+        give(link)
+        path = link / name
+    elif way == "link/..":
+        (vault / "in").mkdir()
+        link.symlink_to(vault / "in")
+        path = Path(f"{link}/../{name}")
+    elif way == "link/back":
+        (site / "home" / "link").mkdir()  # root's, but in a directory in which the account may replace it
+        path = link / name
+    else:
+        (site / "roots").symlink_to(site / "home" / "link")
+        link.symlink_to(vault)
+        path = site / "roots" / name
+    with pytest.raises(PermissionError, match="may have made"):
+        make_and_keep(path)
+    if (vault / "in").exists():
+        (vault / "in").rmdir()
+    check_untouched(vault)
+
+
+@as_root
+def test_link_to_a_directory_in_the_users_home_ends_the_start_with_1(site: Path, vault: Path) -> None:
+    (site / "home" / "logs").symlink_to(vault)
+    configure(site, f"User {ACCOUNT}", "AccessLog home/logs/access.log")
+    done = start(site)
+    assert done.returncode == 1
+    assert "home/logs" in done.stderr
+    assert "Traceback" not in done.stderr
+    check_untouched(vault)
+
+
+@as_root
+def test_sticky_directory_leads_root_through_what_is_roots_alone(site: Path, vault: Path) -> None:
+    shared = site / "shared"
+    put(shared, {"roots/old.txt": b"", "of-another/old.txt": b""})
+    shared.chmod(0o1777)
+    shutil.chown(shared / "of-another", "daemon")
+    (shared / "link").symlink_to(vault)
+    assert keep(shared / "roots" / "old.txt") == ACCOUNT
+    assert keep(shared / "new.txt") == ACCOUNT
+    for path in (shared / "of-another" / "old.txt", shared / "link" / "access.log"):
+        with pytest.raises(PermissionError, match="may have made"):
+            keep(path)
+    check_untouched(vault)
+
+
+@as_root
+def test_links_of_roots_in_roots_directories_are_followed_those_of_others_are_not(site: Path) -> None:
+    put(site, {"data/logs/old.txt": b""})
+    (site / "logs").symlink_to("data/logs")
+    (site / "again").symlink_to(site / "data" / ".." / "logs")
+    assert keep(site / "again" / "new.txt") == ACCOUNT
+    assert keep(site / "again" / "old.txt") == ACCOUNT
+    (site / "stranger").symlink_to("data/logs")
+    shutil.chown(site / "data", "daemon")
+    os.chown(site / "stranger", 1, 1, follow_symlinks=False)
+    assert keep(site / "logs" / "new.txt") == ACCOUNT
+    (site / "data" / "logs").chmod(0o700)
+    with pytest.raises(PermissionError, match="may have made"):
+        keep(site / "stranger" / "newer.txt")
+    (site / "a").symlink_to("b")
+    (site / "b").symlink_to("a")
+    with pytest.raises(OSError, match="Too many levels"):
+        LogKeeper(ACCOUNT)._enter(pwd.getpwnam(ACCOUNT), str(site / "a"))
+
+
+@as_root
+def test_missing_directories_of_logs_are_made_by_the_user_or_else_by_root(site: Path) -> None:
+    (site / "home").mkdir()
+    give(site / "home")
+    configure(site, f"User {ACCOUNT}")
+    access, errors = "home/d/e/access.txt", "logs/f/errors.txt"
+    logs = {"access_log": str(site / access), "error_log": str(site / errors)}
+    Server(load(str(site / "ws.conf")).with_overrides(**logs))._close()
+    made = ["home/d", "home/d/e", access, "logs", "logs/f", errors]
+    assert [owner(site / name) for name in made] == [ACCOUNT, ACCOUNT, ACCOUNT, "root", "root", ACCOUNT]
+
+
+@as_root
+def test_log_of_the_user_goes_to_standard_output(site: Path) -> None:
+    """/dev/stdout is a link to a link to a descriptor, and only root may open a pipe of root's by it."""
+    configure(site, f"User {ACCOUNT}", "AccessLog off", "ErrorLog /dev/stdout")
+    with subprocess.Popen(
+        command("--port", "0"),
+        cwd=site,
+        env=environment("pure", site / "state"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert any("listening on" in line for line in iter(process.stdout.readline, ""))
+        process.terminate()
 
 
 @as_root

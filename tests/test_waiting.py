@@ -17,7 +17,7 @@ import pytest
 from launch import END_S
 from rawhttp import Client, ProtocolError, be_at_rest, get, put, request, wait_until
 
-from fastws import Server, auth, background, checks, states
+from fastws import Server, auth, checks, states
 from fastws.states import State
 
 Serve = Callable[..., Server]
@@ -315,7 +315,7 @@ def test_thread_starts_with_the_first_password_and_ends_with_the_server(server: 
         assert get(server, "/private/page.html", credentials("anna", f"{number}")).status == 401
     assert len(threads()) == 1
     server.stop()
-    assert not threads()
+    wait_until(lambda: not threads())
 
 
 # Reload, failure and end
@@ -371,10 +371,7 @@ def test_drain_waits_for_the_answer(server: Server, gate: Gate) -> None:
     assert not thread.is_alive()
 
 
-def test_drain_timeout_cuts_off_who_waits(
-    server: Server, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(background, "CLOSE_S", 0.1)
+def test_drain_timeout_cuts_off_who_waits(server: Server, gate: Gate) -> None:
     with Client(server) as client, Client(server) as second:
         ask(client, server, RIGHT)
         ask(second, server, credentials("anna", "guess"))

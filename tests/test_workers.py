@@ -167,6 +167,61 @@ def test_worker_that_fails_is_replaced_and_logged(
     assert "another takes its place" in log
 
 
+@pytest.mark.parametrize("failure", ["descriptors", "threads"])
+def test_worker_that_cannot_be_replaced_gets_no_connections_until_it_can_be(
+    serve: Serve, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    server = serve("WorkerThreads 2", "ErrorLog errors.txt")
+    victim, other = server._workers
+    attempts = 0
+
+    def fail(*_: object) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise OSError(24, "there are too many")
+
+    def break_down(_: Worker) -> None:
+        raise RuntimeError("this thread is broken")
+
+    with ExitStack() as stack, monkeypatch.context() as patches:
+        patches.setattr(Worker, *(("__init__", fail) if failure == "descriptors" else ("start", fail)))
+        victim.tell(break_down)
+        wait_until(lambda: attempts > 1, "a second attempt")
+        clients = [stack.enter_context(Client(server)) for _ in range(10)]
+        assert all(client.get("/a.txt").status == 200 for client in clients)
+        assert (victim.load, other.load) == (0, 10)
+        server.reload(lambda: server.config)
+        patches.undo()
+        wait_until(lambda: victim not in server._workers)
+        clients += [stack.enter_context(Client(server)) for _ in range(10)]
+        assert all(client.get("/a.txt").status == 200 for client in clients)
+        assert sorted(worker.load for worker in server._workers) == [10, 10]
+    assert victim.join(20)
+    log = (tmp_path / "errors.txt").read_text()
+    assert log.count("no worker could be started in its place") == 1
+
+
+def test_server_ends_while_a_worker_waits_for_its_replacement(
+    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve("WorkerThreads 1")
+    attempted = threading.Event()
+
+    def fail(*_: object) -> None:
+        attempted.set()
+        raise OSError(24, "there are too many")
+
+    def break_down(_: Worker) -> None:
+        raise RuntimeError("this thread is broken")
+
+    monkeypatch.setattr(Worker, "__init__", fail)
+    victim = server._workers[0]
+    victim.tell(break_down)
+    assert attempted.wait(20)
+    server.stop()
+    assert victim.join(0)
+
+
 def serves_on(client: Client) -> bool:
     try:
         return client.get("/a.txt").status == 200
