@@ -158,8 +158,10 @@ def test_required_and_no_extensions_exclude_each_other(source: Path) -> None:
 
 def test_wheel_of_the_sdist_is_compiled_and_serves_outside_the_tree(compiled: Path, tmp_path: Path) -> None:
     installed = Environment(tmp_path / "venv", compiled)
-    sides = {name: "compiled" if f"_{name}" in TWINS else "pure" for name in ("parser", "reactor")}
-    assert installed.version().endswith(f"(parser {sides['parser']}, reactor {sides['reactor']})\n")
+    sides = {name: "compiled" if f"_{name}" in TWINS else "pure" for name in ("parser", "reactor", "openat")}
+    assert installed.version().endswith(
+        f"(parser {sides['parser']}, reactor {sides['reactor']}, opener {sides['openat']})\n"
+    )
     where = run(installed.python, "-c", "import fastws; print(fastws.__file__)", cwd=tmp_path)
     assert where.startswith(str(tmp_path / "venv"))
     assert_serves(installed, tmp_path)

@@ -306,23 +306,21 @@ def test_document_root_on_a_file_system_that_vanishes_and_comes_back(serve: Serv
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOMEM])
-@pytest.mark.parametrize("call", ["open", "fstat", "pread"])
+@pytest.mark.parametrize("call", ["open_beneath", "look", "pread"])
 def test_file_system_that_fails_is_a_500_that_is_logged_and_passes(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     server = serve("ErrorLog errors.txt", "WorkerThreads 1")
-    original = getattr(os, call)
+    caller = os if call == "pread" else server._backend.opener
 
-    def fail(path: object, *arguments: object, **options: object) -> object:
-        if call == "open" and not str(path).endswith("new.txt"):
-            return original(path, *arguments, **options)
+    def fail(*_: object) -> object:
         raise OSError(number, os.strerror(number))
 
     with Client(server) as client:
         assert client.get("/a.txt").body == b"a file"
         put(root, {"new.txt": b"new"})
         with monkeypatch.context() as broken:
-            broken.setattr(os, call, fail)
+            broken.setattr(caller, call, fail)
             reply = client.get("/new.txt")
         assert reply.status in (500, 503)
         assert b"Traceback" not in reply.body

@@ -327,7 +327,7 @@ def test_missing_directories_of_logs_are_made_by_the_user_or_else_by_root(site: 
     configure(site, f"User {ACCOUNT}")
     access, errors = "home/d/e/access.txt", "logs/f/errors.txt"
     logs = {"access_log": str(site / access), "error_log": str(site / errors)}
-    Server(load(str(site / "ws.conf")).with_overrides(**logs))._close()
+    Server(load(str(site / "ws.conf"))._replace(**logs))._close()
     made = ["home/d", "home/d/e", access, "logs", "logs/f", errors]
     assert [owner(site / name) for name in made] == [ACCOUNT, ACCOUNT, ACCOUNT, "root", "root", ACCOUNT]
 
