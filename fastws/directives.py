@@ -48,7 +48,7 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             most=ANY, repeatable=True, flag="--host", aliases=("-b", "--bind")),
         Directive("ListenPort", "listen_ports", "PORT...", v.parse_ports, "",
             "TCP ports from 1024 to 65535, each served by all threads. Required in a file unless `Listen` or"
-            " socket activation stands in; without a file it is 8080. Lower ports need socket activation.",
+            " socket activation replaces it; without a file it is 8080. Lower ports need socket activation.",
             most=ANY, repeatable=True, unset=(), flag="--port", aliases=("-p",)),
         Directive("Listen", "listen_unix", "unix:PATH", v.parse_listen, "",
             "Unix-domain socket to listen on.", repeatable=True, unset=()),
@@ -116,8 +116,8 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("CacheSize", "cache_size_bytes", "SIZE", v.size(1024 * GIB), "64M",
             "Memory for finished responses; 0 sends every file from disk."),
         Directive("CacheMaxFile", "cache_max_file_bytes", "SIZE", v.size(GIB), "1M",
-            "Largest file whose ETag is a hash of its content. Files up to 256K are also kept in memory; larger ones"
-            " are sent by sendfile."),
+            "Largest file whose ETag is a hash of its content. Files up to 256K are also kept in memory; larger"
+            " ones are sent by sendfile."),
         Directive("MaxConnections", "max_connections", "COUNT", v.number(1, 1_000_000), "20000",
             "Open connections; one more gets 503. `fastws` raises its limit of open files accordingly, and warns"
             " at startup if the system allows fewer."),
