@@ -1,7 +1,7 @@
 """fastws: a fast, strict HTTP/1.1 file server.
 
-``serve(config)`` serves until a signal comes; ``Server`` is a context manager that serves in threads, for
-other people's tests; ``load`` and ``defaults`` make a ``Config``.
+``serve(config)`` serves until a signal arrives; ``Server`` is a context manager that serves in threads, for
+tests and other programs; ``load`` and ``defaults`` make a ``Config``.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -28,7 +28,7 @@ class Accepting:
         """When ``resume`` is due; infinity while accepting does not rest."""
 
     def watch(self, listeners: Sequence[socket.socket]) -> None:
-        """Accept from these from now on, and from no others."""
+        """Accept from these listeners only, from now on."""
         if self.resume_at == math.inf:
             for listener in self._listeners:
                 if listener not in listeners:
@@ -39,7 +39,7 @@ class Accepting:
         self._listeners = tuple(listeners)
 
     def rest(self, error: OSError, now: float) -> None:
-        """Rest for a moment: a listener stays readable, so that waiting for it would spin."""
+        """Pause briefly: a listener stays readable, so waiting for it would spin."""
         if now >= self._say_again_at:
             self._say_again_at = now + SAY_S
             self._logger.error("accepting rests: %s", error.strerror)
@@ -48,6 +48,6 @@ class Accepting:
         self._listeners, self.resume_at = listeners, now + PAUSE_S
 
     def resume(self) -> None:
-        """Go on accepting."""
+        """Resume accepting."""
         listeners, self._listeners, self.resume_at = self._listeners, (), math.inf
         self.watch(listeners)

@@ -1,4 +1,4 @@
-"""An answer on its way: the response, the request that it is for, and the bytes that are left to send."""
+"""A response being sent: the request it answers, and the bytes left to send."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Answer:
         self.is_last = is_last
 
     def close(self) -> None:
-        """Close the file that it is sent from."""
+        """Close the file it is sent from."""
         if self.response.file is not None:
             self.response.file.close()
 
@@ -51,7 +51,7 @@ def build_answer(
 
 
 def continue_answer(request: Request | None, partial: PartialSend) -> Answer:
-    """Return what is left of an answer to ``request`` that the reactor began to replay."""
+    """Return the rest of a response to ``request`` that the reactor began to replay."""
     file = None if partial.file < 0 else Descriptor(partial.file)
     done, left = partial.offset, partial.length - partial.offset
     rest = memoryview(partial.body)[done:] if file is None else FileSlice(file, done, left)

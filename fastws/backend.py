@@ -1,7 +1,7 @@
 """The seam between the Python layer and its twins: picks the compiled or the pure side, once, and says which.
 
 ``FASTWS_NO_EXTENSIONS=1`` means pure; ``FASTWS_REQUIRE_EXTENSIONS=1`` means "fail rather than fall back".
-Each falls back for itself: a platform without epoll still has the compiled parser.
+Each twin falls back separately: a platform without epoll still has the compiled parser.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Parser(Protocol):
 
 
 class Reactor(Protocol):
-    """Readiness of one worker's sockets, and on the compiled side the answers that are replayed to them.
+    """Readiness of one worker's sockets, and on the compiled side the responses replayed to them.
 
-    It watches descriptors, and closes none but those of connections that it keeps: accepted, and not yet given to
-    Python. Only ``wake`` may be called from another thread.
+    It watches descriptors and closes only those of connections that it keeps: accepted, but not yet passed to
+    Python. Other threads may use only ``wake``, ``accept``, ``kept`` and ``counters``.
     """
 
     @property
@@ -75,11 +75,11 @@ class Reactor(Protocol):
 
     @property
     def replays(self) -> bool:
-        """Whether published answers are replayed, so that publishing is worth its while."""
+        """Whether published responses are replayed; if not, publishing is useless."""
 
     @property
     def log_is_full(self) -> bool:
-        """Whether the access log's buffer is due to be taken before its time."""
+        """Whether the access log's buffer is full and should be taken now."""
 
     def configure(
         self,
@@ -91,7 +91,7 @@ class Reactor(Protocol):
         log_format: str,
         default_codings: int,
     ) -> None:
-        """Take the settings that a hit depends on, and forget every published answer.
+        """Take the settings that a hit depends on, and forget every published response.
 
         ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the
         accepted-codings set of a request without Accept-Encoding.
@@ -101,29 +101,29 @@ class Reactor(Protocol):
         """Report ``ACCEPT`` for the listening socket ``fd``."""
 
     def remove_listener(self, fd: int) -> None:
-        """Report it no longer."""
+        """Stop reporting it."""
 
     def accept(self, listener: socket.socket, limit: int) -> Sequence[Accepted]:
         """Accept at most ``limit`` connections, which are to be added or kept. Any thread may call.
 
-        Raises ``OSError`` if the first cannot be accepted although it waits, such as for want of descriptors.
+        Raises ``OSError`` if the first one waiting cannot be accepted, for example for lack of descriptors.
         """
 
     def keep(self, fd: int, peer: str) -> bool:
         """Keep an accepted connection: watch, answer and close it, until ``ARRIVE`` passes it to Python.
 
-        That is when it needs Python, or has stayed for a moment. False: it is to be added.
+        That is when it needs Python or has stayed for a moment. False: the caller must add it.
         """
 
     @property
     def kept(self) -> int:
-        """How many connections it keeps, those included that ``wait`` has just reported. Any thread may ask."""
+        """How many connections it keeps, including those that ``wait`` has just reported. Any thread may ask."""
 
     def take_kept(self) -> Sequence[Accepted]:
-        """Return the connections that it keeps, which are to be added now."""
+        """Return the connections that it keeps; the caller must add them."""
 
     def add(self, fd: int, owner: object, peer: str) -> None:
-        """Watch the connection ``fd`` with interest ``IDLE``, or keep it no longer; ``peer`` is for access lines.
+        """Watch the connection ``fd``, new or kept so far, with interest ``IDLE``; ``peer`` is for access lines.
 
         Raises ``OSError`` if it cannot be watched.
         """
@@ -135,9 +135,9 @@ class Reactor(Protocol):
         """Say what the connection waits for: ``IDLE``, ``INPUT``, ``OUTPUT`` or ``NOTHING``."""
 
     def transfer(self, fd: int, file: int, offset: int, length: int) -> None:
-        """Wait for room to send, as with interest ``OUTPUT``, where ``length`` bytes of ``file`` are to follow.
+        """Wait for room to send, as with interest ``OUTPUT``, before ``length`` bytes of ``file``.
 
-        The reactor may send of them itself and keep ``WRITE`` back until they are over, or cannot be sent.
+        The reactor may send them itself and defer ``WRITE`` until they are sent or sending fails.
         ``file`` is a descriptor that the caller keeps open until ``end_transfer`` or ``remove``.
         """
 
@@ -145,20 +145,20 @@ class Reactor(Protocol):
         """Return how many bytes of the file the reactor has sent since ``transfer``."""
 
     def end_transfer(self, fd: int) -> int:
-        """Send no more of the file, and return what ``transferred`` did."""
+        """Stop sending the file, and return the number of bytes sent."""
 
     def last_activity(self, fd: int) -> float:
         """Return the ``time.monotonic()`` second of the last replayed answer or read on ``fd``."""
 
     def wait(self, deadline: float, room: int = 0) -> Sequence[Event]:
-        """Return what needs Python, at ``deadline`` (``time.monotonic()`` seconds) at the latest.
+        """Return what needs Python, by ``deadline`` (``time.monotonic()`` seconds) at the latest.
 
         While it keeps fewer than ``room`` connections it may accept and keep others without reporting ``ACCEPT``.
         Returns early, perhaps with nothing, when woken or when the access log's buffer is full.
         """
 
     def replay(self, fd: int, data: bytes, asked_at: float = 0) -> tuple[int, Any]:
-        """Answer what can be answered of requests that Python has read or has left; ``fd`` waits for nothing else.
+        """Answer from the table what it can of the requests in ``data``; ``fd`` must be waiting for nothing else.
 
         ``asked_at`` is the ``time.monotonic()`` second from which their duration counts, 0: now.
 
@@ -167,7 +167,7 @@ class Reactor(Protocol):
         """
 
     def wake(self) -> None:
-        """Make a ``wait`` in progress, or else the next one, return. Any thread, and signal handlers."""
+        """Make the current ``wait``, or else the next one, return. For any thread and signal handler."""
 
     def publish(
         self,
@@ -182,10 +182,10 @@ class Reactor(Protocol):
         content: object,
         body_file: int = -1,
     ) -> None:
-        """Replay this 200 from now on to GET and HEAD of ``path``, while ``depends`` holds.
+        """Replay this 200 from now on to GET and HEAD of ``path``, as long as ``depends`` holds.
 
-        ``codings`` is the number of the accepted-codings set that the answer is for, or ``ANY_CODINGS``.
-        ``content`` owns ``body`` and is kept as long as the answer is. With a ``body_file`` of 0 or more, the body
+        ``codings`` is the number of the accepted-codings set that the response is for, or ``ANY_CODINGS``.
+        ``content`` owns ``body`` and is kept as long as the response. With a ``body_file`` of 0 or more, the body
         is instead read from that one of the ``depends`` each time. Evicts others beyond the cache's size.
         """
 
@@ -193,19 +193,19 @@ class Reactor(Protocol):
         """Remember that this Accept-Encoding value means the accepted-codings set ``codings``."""
 
     def drain(self) -> None:
-        """From now on say ``Connection: close`` with every replayed answer, and report ``DONE`` after it."""
+        """From now on send ``Connection: close`` with every replayed response, and report ``DONE`` after it."""
 
     def log(self, line: bytes) -> None:
-        """Append a line to the access log's buffer, where replayed answers put theirs too."""
+        """Append a line to the access log's buffer, which also holds those of replayed responses."""
 
     def take_log(self) -> bytes:
         """Return the buffer's lines and empty it."""
 
     def counters(self) -> ReplayCounters:
-        """Return what was counted of replayed answers. Any thread may ask; the numbers are of about now."""
+        """Return the counts of replayed responses, approximately current. Any thread may ask."""
 
     def close(self) -> None:
-        """Release what the reactor itself holds, and close the connections that it keeps."""
+        """Release the reactor's own resources, and close the connections that it keeps."""
 
 
 class ReactorFactory(Protocol):
@@ -218,7 +218,7 @@ class ReactorFactory(Protocol):
 
 
 class Opener(Protocol):
-    """Opens files below a directory, and tells their state. Stateless."""
+    """Opens files below a directory, and returns their state. Stateless."""
 
     @property
     def side(self) -> str:
@@ -226,13 +226,13 @@ class Opener(Protocol):
 
     @property
     def DEEPEST(self) -> int:  # noqa: N802, a constant of the twins
-        """How many slashes a path may have so that opening it this way is not dear."""
+        """The most slashes in a path that is still cheap to open this way."""
 
     def open_beneath(self, directory: int, path: str) -> int:
         """Return a descriptor of what ``path`` names below the open ``directory`` ('': itself), for reading.
 
-        No link is followed, so that it lies inside. Raises ``OSError``, ELOOP or ENOTDIR at a link. Neither a FIFO
-        blocks nor is a terminal adopted.
+        No link is followed, so it lies inside. Raises ``OSError``, ELOOP or ENOTDIR at a link. A FIFO does not
+        block, and a terminal does not become the controlling one.
         """
 
     def look(self, fd: int) -> tuple[int, Identity]:
@@ -251,7 +251,7 @@ class Backend(NamedTuple):
         return f"parser {self.parser.side}, reactor {self.reactor.side}, opener {self.opener.side}"
 
     def default_worker_count(self) -> int:
-        """Return how many threads to serve with: as many as processors where hits run without the GIL.
+        """Return the number of worker threads: one per processor where hits run without the GIL.
 
         Two loops that both need the GIL are slower than one; see ``benchmarks/README.md``.
         """
@@ -263,10 +263,9 @@ class Backend(NamedTuple):
 
 
 def load(*, pure: bool | None = None, required: bool | None = None) -> Backend:
-    """Return the twins to run on; None leaves the choice to the environment.
+    """Return the twins to use; None leaves the choice to the environment.
 
-    Raises ``ImportError`` with a sentence if a compiled twin is required and missing, or if the environment asks
-    for both.
+    Raises ``ImportError`` if a compiled twin is required and missing, or if the environment asks for both sides.
     """
     if pure is None and required is None and _is_set(PURE) and _is_set(REQUIRED):
         raise ImportError(f"{REQUIRED}=1 and {PURE}=1 exclude each other")

@@ -1,4 +1,4 @@
-"""Passwords checked in the background: a bounded queue that no client address can fill for the others."""
+"""Passwords checked in the background, from a bounded queue that no client address can fill for others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Job(NamedTuple):
 class Checks(Background):
     """Computes what an ``UndecidedError`` asks for. Any thread may call.
 
-    Addresses take turns, so that who asks once does not wait for who asks a thousand times.
+    Addresses take turns, so a client that asks once does not wait for one that asks a thousand times.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -35,7 +35,7 @@ class Checks(Background):
 
     @property
     def pending(self) -> int:
-        """How many checks wait or are in progress."""
+        """How many checks are waiting or in progress."""
         return len(self._jobs)
 
     def submit(self, undecided: UndecidedError, peer: str, tell: Callable[[], None]) -> bool:

@@ -163,7 +163,7 @@ def run_phase(
     ]
     planned = sum(map(len, shares))
     started = time.perf_counter()
-    # Of a phase that cannot begin nothing is shown: a server that is down is one line.
+    # Show nothing for a phase that cannot start: a server that is down is one line.
     if fetchers[0].connect():
         report.start(title, planned)
         _fetch_all(fetchers, stop, report)

@@ -1,4 +1,4 @@
-"""The present as responses and access lines spell it, made once a second."""
+"""The current time as responses and access lines write it, updated once a second."""
 
 from __future__ import annotations
 

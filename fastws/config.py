@@ -66,9 +66,9 @@ class Config(NamedTuple):
     def with_overrides(self, **fields: Any) -> Config:
         """A copy with ``fields`` replaced, such as ``listen_ports=(0,)`` for a free port.
 
-        Each value is checked as in a file, and may be what the file would say (``"64M"``). Relative paths start
-        from the current directory. Raises ``ConfigError`` with everything that is wrong, ``TypeError`` for a field
-        that no directive sets.
+        Each value is checked as in a file, and may be text as in a file (``"64M"``). Relative paths start from
+        the current directory. Raises ``ConfigError`` with every error, ``TypeError`` for a field that no directive
+        sets.
         """
         values = {row.field: getattr(self, row.field) for row in DIRECTIVES}
         draft = Draft(PROGRAM, os.getcwd(), values, self.given)
@@ -111,9 +111,9 @@ def load(
     *,
     needs_address: bool = True,
 ) -> Config:
-    """Read the file at ``path``; ``directory`` and ``overrides`` go before what it says.
+    """Read the file at ``path``; ``directory`` and ``overrides`` take precedence over it.
 
-    Without ``needs_address`` it is no error that the server would listen nowhere, if that is all.
+    Without ``needs_address``, a configuration that listens nowhere is not an error by itself.
     Raises ``ConfigError`` with a problem for each error in the file and on the command line.
     """
     try:
@@ -141,9 +141,9 @@ def load(
 def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
     """The configuration without a file: ``directory`` on 127.0.0.1:8080, logs in the user's state directory.
 
-    The state directory is named, not made; it is one of its own for each ``directory``. Where nothing can be
-    written there, the error log is standard error and there is no access log. Raises ``ConfigError`` where
-    ``directory`` or an override is wrong.
+    Each ``directory`` has its own state directory, which is not created here. If that is not writable, the error
+    log is standard error and there is no access log. Raises ``ConfigError`` if ``directory`` or an override is
+    wrong.
     """
     state = state_directory(os.path.abspath(directory))
     draft = Draft(COMMAND_LINE, state)

@@ -78,7 +78,7 @@ class Connection:
         self._advance()
 
     def on_write(self, _: None = None) -> None:
-        """Go on, with sending or after a pause."""
+        """Continue sending, or continue after a pause."""
         if self.state is State.SENDING:
             answer = self._answer
             assert answer is not None
@@ -88,11 +88,11 @@ class Connection:
         self._advance()
 
     def on_done(self, rest: bytes) -> None:
-        """End after a replayed answer. Who did not ask for the end may send more before it learns of it."""
+        """End after a replayed response. A client that did not ask to close may still be sending."""
         self._linger() if rest or self._worker.is_draining else self.close()
 
     def on_partial(self, partial: PartialSend) -> None:
-        """Finish an answer that the reactor began to replay."""
+        """Finish a response that the reactor began to replay."""
         if self._finish_replay(partial):
             self._advance()
 
@@ -153,7 +153,7 @@ class Connection:
         return True
 
     def _replay(self) -> bool:
-        """Let the reactor answer what it can of the requests in the buffer; False if nothing is left to do."""
+        """Let the reactor answer what it can from the buffer; False if nothing is left to do."""
         return self._take_replayed(*self._worker.reactor.replay(self.fd, self._buffer))
 
     def _take_replayed(self, kind: int, data: Any) -> bool:
@@ -195,7 +195,7 @@ class Connection:
     def _respond(self, unanswered: bytes = b"") -> bool:
         """Answer the request that was read; ``unanswered`` holds it and what came after it, if it has no body.
 
-        What is published, the reactor gives, and the answers to the requests behind it.
+        A response just published is sent by the reactor, along with those to the requests after it.
         """
         request, worker = self._request, self._worker
         assert request is not None
@@ -228,7 +228,7 @@ class Connection:
         self._worker.resume(self)  # called by other threads
 
     def refuse(self, error: HTTPError) -> bool:
-        """Answer a request that could not, or shall not, be read to its end; the connection ends after it."""
+        """Answer a request that could not be, or will not be, read to its end; then the connection ends."""
         self._asked_at = time.monotonic()
         return self._fail(error, is_last=True)
 
@@ -329,7 +329,7 @@ class Connection:
     # The end
 
     def on_timeout(self, now: float) -> None:
-        """Look at the clock: the deadline that was set has passed, or was meant for an earlier state."""
+        """Check the deadline, and re-arm the timer if it fired early or for an earlier state."""
         deadline = self._deadline()
         if now < deadline:
             self._worker.timers.schedule(self, deadline)
@@ -366,8 +366,8 @@ class Connection:
     def _linger(self) -> None:
         """Tell the client that no more comes, and read on for a while.
 
-        Closing a socket with unread input resets the connection, and the reset may overtake the answer
-        (RFC 9112 section 9.6).
+        Closing a socket with unread input sends a reset, which could destroy the response before the client
+        reads it (RFC 9112 section 9.6).
         """
         try:
             self.sock.shutdown(socket.SHUT_WR)
@@ -386,7 +386,7 @@ class Connection:
             self._worker.timers.schedule(self, self._grace_until)
 
     def close(self, _: None = None) -> None:
-        """End the connection now, whatever it is doing; a second call does nothing."""
+        """End the connection now, in any state; a second call does nothing."""
         if self.state is State.CLOSED:
             return
         if self._answer is not None:

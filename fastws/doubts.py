@@ -1,4 +1,4 @@
-"""What a configuration may say and probably does not mean: told at the start and by ``--check``, and no error."""
+"""Probable mistakes in a valid configuration: warnings at startup and by ``--check``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .variants import SIDECARS
 
 
 def doubts_of(config: Config) -> list[Problem]:
-    """Return what is doubtful about ``config`` now; files that are not there may come."""
+    """Return the probable mistakes in ``config``; files missing now may be created later."""
     file = config.config_path or "configuration"
     found = []
     if not config.listen_ports and not config.listen_unix and not is_socket_activated():

@@ -30,10 +30,10 @@ class HTTPError(FastwsError):
 
 
 class UndecidedError(FastwsError):
-    """A request whose answer needs a computation that takes long.
+    """A request whose response needs a slow computation.
 
-    Whoever gets this has ``compute`` called by another thread, and asks again when that is over. Equal
-    computations have the same ``key``, and one of them is enough.
+    The caller has another thread call ``compute``, then asks again. Equal computations have the same ``key``
+    and run once.
     """
 
     def __init__(self, key: bytes, compute: Callable[[], None]) -> None:
@@ -62,4 +62,4 @@ class ConfigError(FastwsError):
 
 
 class ListenError(FastwsError):
-    """A listening socket could not be had: the port is taken, the address is not ours, or it is not allowed."""
+    """A socket cannot listen: the port is taken, the address is not local, or it is not allowed."""

@@ -71,7 +71,7 @@ def _root_error(error: OSError) -> HTTPError:
 
 
 class Descriptor:
-    """An open file of which nothing is known. Its owner closes it."""
+    """A bare descriptor without metadata. Its owner closes it."""
 
     __slots__ = ("fd",)
 
@@ -97,7 +97,7 @@ class OpenFile(Descriptor):
 
 
 def identity_of(info: os.stat_result) -> Identity:
-    """Return what tells this state of the file from another."""
+    """Return what distinguishes this state of the file from others."""
     return Identity(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 

@@ -16,10 +16,10 @@ from .variants import Variants
 class Located(NamedTuple):
     """What a path leads to; the root owns ``file``.
 
-    ``relative`` is the file's path below the root. ``file`` is None where only sidecars stand for it, and a
-    directory where that is to be listed. ``by_names`` tells that the names in its directory decided,
-    ``by_names_anywhere`` that names anywhere may have: a link that leads nowhere was passed over, and may lead
-    somewhere when a name appears in another directory.
+    ``relative`` is the file's path below the root. ``file`` is None if there are only sidecars for it, and a
+    directory if that is to be listed. ``by_names`` is True if the names in its directory decided the result.
+    ``by_names_anywhere`` is True if files outside that directory may have decided the result, such as the missing
+    target of a link that was skipped.
     """
 
     file: OpenFile | None

@@ -36,7 +36,7 @@ class Request(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What tells one state of a file from another without reading it: see ``os.stat``. Times in ns."""
+    """What distinguishes one state of a file from another without reading it: see ``os.stat``. Times in ns."""
 
     device: int
     inode: int
@@ -46,7 +46,7 @@ class Identity(NamedTuple):
 
 
 class OpenFile(Protocol):
-    """A file opened for reading that somebody must close."""
+    """A file opened for reading; its owner closes it."""
 
     @property
     def fd(self) -> int:
@@ -65,7 +65,7 @@ class FileSlice(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """Tells that an answer may be replayed, to which requests, and until when.
+    """A permission to replay a response: to which requests, and until when.
 
     ``path`` is the request target's path exactly as a client must spell it. ``codings`` is the number of the
     accepted-codings set that the answer depended on (``ANY_CODINGS`` where it did not) and
@@ -90,7 +90,7 @@ ANY_CODINGS = -1
 
 
 class Response(NamedTuple):
-    """One answer, complete but for Date and Connection, which belong to the moment and the connection.
+    """One response, complete except for Date and Connection, which depend on the moment and the connection.
 
     ``body`` holds the pieces to send one after another; it is empty for HEAD, whatever Content-Length among
     the ``fields`` says. ``file`` is closed when the response has been sent or given up. ``close`` asks for

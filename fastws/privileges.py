@@ -37,7 +37,7 @@ def is_root() -> bool:
 
 
 def drop_to(user: str) -> None:
-    """Become ``user`` with that account's own groups, for ever.
+    """Become ``user`` with that account's own groups, permanently.
 
     Raises ``ConfigError`` if there is no such account or this process may not become it. setuid(2) is per
     process here: the C library carries it to every thread.

@@ -1,7 +1,7 @@
 """One server as a process: signals, the banner, the service manager, and root's rights.
 
-SIGINT and SIGTERM drain and end, a second one ends at once; SIGHUP reads the configuration again and reopens
-the logs, SIGUSR1 only reopens the logs.
+SIGINT and SIGTERM drain and end, a second one ends at once; SIGHUP reloads the configuration and reopens the
+logs, SIGUSR1 only reopens the logs.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ OWN_FILES, WORKER_FILES = 64, 4
 
 
 def serve(config: Config | str) -> int:
-    """Serve until SIGINT or SIGTERM, and return the exit status 0. The main thread's only.
+    """Serve until SIGINT or SIGTERM, and return the exit status 0. For the main thread only.
 
-    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises what ``Server`` and its start do.
+    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises what ``Server`` and its ``start`` raise.
     """
     if isinstance(config, str):
         return run(Source(config))

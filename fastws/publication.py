@@ -1,4 +1,4 @@
-"""What may be replayed, and as long as what holds: what an answer depended on, handed to the reactor with it."""
+"""What may be replayed, and for how long: the reactor gets each response with its dependencies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def build(
 
 
 def publish(response: Response, reactor: Reactor, parser: Parser) -> bool:
-    """Have ``response`` replayed from now on; False if it is not to be, or has an impossible field."""
+    """Publish ``response`` for replay; False if it must not be, or has an invalid field."""
     published = response.publication
     if published is None:
         return False

@@ -56,9 +56,9 @@ class Server:
         with Server(config) as server:
             urllib.request.urlopen(server.url)
 
-    Raises ``ListenError`` if a port cannot be had, ``OSError`` if a log file cannot be opened, ``ConfigError``
-    if ``User`` cannot be become or what BasicAuth needs is missing, ``ImportError`` if the compiled modules are
-    required and missing. It starts once.
+    Raises ``ListenError`` if a port is not available, ``OSError`` if a log file cannot be opened, ``ConfigError``
+    if it cannot change to ``User`` or lacks what BasicAuth needs, ``ImportError`` if the compiled modules are
+    required and missing. It starts only once.
     """
 
     def __init__(self, config: Config, *, backend: backends.Backend | None = None) -> None:
@@ -102,7 +102,7 @@ class Server:
     # Start
 
     def start(self) -> None:
-        """Bind, listen and serve; returns at once. If that fails, nothing is left of the server."""
+        """Bind, listen and serve; returns at once. If that fails, everything is released."""
         with self._lock:
             if self._is_started or self._is_stopping:
                 raise RuntimeError("a Server starts once; make another one of the same Config to start again")
@@ -160,7 +160,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The first TCP port, the one that was found if 0 was asked for; ``RuntimeError`` if there is none."""
+        """The first TCP port, the one assigned if 0 was requested; ``RuntimeError`` if there is none."""
         for listener in self._listeners.values():
             if listener.family != socket.AF_UNIX:
                 return int(listener.getsockname()[1])
@@ -176,7 +176,7 @@ class Server:
 
     @property
     def is_exposed(self) -> bool:
-        """Whether other machines can connect: it listens on an address that is not a loopback one."""
+        """Whether other machines can connect, because it listens on a non-loopback address."""
         hosts = [sock.getsockname()[0] for sock in self._listeners.values() if sock.family != socket.AF_UNIX]
         return not all(host == "::1" or host.startswith("127.") for host in hosts)
 
@@ -185,29 +185,29 @@ class Server:
         return sum([worker.load for worker in self._workers])
 
     def connections_from(self, peer: str) -> int:
-        """Return the number of open connections of the client address ``peer``, where that is limited."""
+        """Return the number of open connections of the client address ``peer``; 0 if there is no limit."""
         return sum([worker.connections_from(peer) for worker in self._workers])
 
     # For the status pages
 
     def build_info(self) -> dict[str, str]:
-        """Return the version, and which side's parser and reactor run."""
+        """Return the version, and the sides of the parser and the reactor."""
         parser, reactor = self._backend.parser.side, self._backend.reactor.side
         return {"version": __version__, "parser": parser, "reactor": reactor}
 
     @property
     def is_draining(self) -> bool:
-        """Whether the server is about to end."""
+        """Whether the server is stopping."""
         return self._is_stopping
 
     def worker_status(self) -> list[WorkerStatus]:
-        """Return what each worker has counted."""
+        """Return the counts of each worker."""
         return [worker.status() for worker in self._workers]
 
     # For workers
 
     def least_loaded(self, preferred: Worker) -> Worker:
-        """Return the worker with the fewest connections; ``preferred`` if it is as good as any."""
+        """Return the worker with the fewest connections, ``preferred`` in a tie."""
         best, least = preferred, preferred.load
         for worker in self._workers:
             if worker.load < least and not worker.has_ended:
@@ -215,9 +215,9 @@ class Server:
         return best
 
     def replace(self, worker: Worker) -> None:
-        """Start a worker in the place of one that failed, at once or as soon as that can be done.
+        """Start a worker in place of one that failed, as soon as possible.
 
-        Called by the thread that ends, which lives until then.
+        Called by the failing worker's thread, which lives until then.
         """
         is_said = False
         while not self._try_to_replace(worker, is_said):
@@ -247,10 +247,10 @@ class Server:
     # Reload and stop
 
     def reload(self, read: Callable[[], Config]) -> None:
-        """Serve by the configuration that ``read`` returns, without losing a request; reopen the logs.
+        """Change to the configuration that ``read`` returns, without losing a request; reopen the logs.
 
-        Once this returns, no request is answered by the old one. If anything is wrong with the new one, the
-        old one stays and the errors are logged.
+        Requests sent after this returns always see the new configuration. If that has errors, they are logged
+        and the old one stays.
         """
         with self._lock:
             if self._is_stopping:
@@ -306,10 +306,10 @@ class Server:
         grace_s: float | None = None,
         on_wait: Callable[[int], None] | None = None,
     ) -> None:
-        """Drain: accept no more, finish what is in flight, and end within ``timeout_s`` (None: DrainTimeout).
+        """Drain: stop accepting, finish the requests in flight, and end within ``timeout_s`` (None: DrainTimeout).
 
-        An idle connection has ``grace_s`` for a last request (None: ``GRACE_S``). ``on_wait`` is called with the
-        number of connections if some have more to do then.
+        An idle connection has ``grace_s`` for a last request (None: ``GRACE_S``). If connections are still busy
+        then, ``on_wait`` is called with their number.
         """
         with self._lock:
             if self._is_stopping:
@@ -339,7 +339,7 @@ class Server:
         return all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self._workers)
 
     def abort(self) -> None:
-        """Have a ``stop`` in progress end now, whatever is in flight. Any thread, and signal handlers."""
+        """Make a ``stop`` in progress end now, cutting off connections. For any thread and signal handler."""
         for worker in self._workers:
             worker.tell(Worker.stop)
 

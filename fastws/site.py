@@ -1,4 +1,4 @@
-"""The application: ``respond(request) -> Response``. Everything about an answer is decided here, once.
+"""The application: ``respond(request) -> Response``. Everything about a response is decided here, once.
 
 A site belongs to one configuration and knows no socket. All workers share it.
 """
@@ -100,11 +100,11 @@ class Site:
             self._common = (("Server", config.server_header),)
 
     def close(self) -> None:
-        """End what runs in the background; the site still answers."""
+        """End the background work; the site still answers."""
         self._variants.close()
 
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Response:
-        """Return the answer to ``request``; raises nothing but ``UndecidedError``.
+        """Return the response to ``request``; raises only ``UndecidedError``.
 
         1. the version, the Host field and the method are acceptable (400, 501)
         2. the target is a path inside the root (400)

@@ -1,4 +1,4 @@
-"""What a connection may be doing, and the bounds of it."""
+"""The states of a connection, and their bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deadlines of many connections, by a wheel of coarse ticks: never a scan over all of them."""
+"""Deadlines of many connections on a wheel of coarse ticks, never scanned as a whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from typing import Generic, Protocol, TypeVar
 
 TICK_S = 0.1
-"""Deadlines are met at most this much late."""
+"""The most by which a deadline is met late."""
 
 
 class Timed(Protocol):
@@ -27,10 +27,9 @@ class Timers(Generic[T]):
         self._ticks: list[int] = []  # a heap of the buckets' keys
 
     def schedule(self, member: T, deadline: float) -> None:
-        """Report ``member`` once, after ``deadline`` or before.
+        """Report ``member`` at or before ``deadline``; it re-arms itself if called early.
 
-        A member that was scheduled for earlier stays there: whoever is reported looks at the clock and
-        schedules itself again, so that a deadline put off a thousand times costs nothing a thousand times.
+        A member scheduled for an earlier time stays there, so postponing a deadline costs nothing.
         """
         tick = int(deadline / TICK_S) + 1
         if member.tick:
@@ -45,13 +44,13 @@ class Timers(Generic[T]):
         member.tick = tick
 
     def cancel(self, member: T) -> None:
-        """Report ``member`` no more."""
+        """Do not report ``member``."""
         if member.tick:
             self._buckets[member.tick].discard(member)
             member.tick = 0
 
     def next_deadline(self) -> float:
-        """Return when the next bucket is due, infinity if there is none."""
+        """Return when the next bucket is due, or infinity."""
         return self._ticks[0] * TICK_S if self._ticks else math.inf
 
     def pop_due(self, now: float) -> list[T]:

@@ -30,7 +30,7 @@ def socket_over(fd: int, peer: str) -> socket.socket:
 
 
 def invite_body(sock: socket.socket) -> bool:
-    """Say that the request's body may come (RFC 9110 section 10.1.1); False if the connection is broken."""
+    """Send 100 (Continue) (RFC 9110 section 10.1.1); False if the connection is broken."""
     try:
         # After a part of it whatever comes next would go on in the middle.
         return sock.send(_CONTINUE) == len(_CONTINUE)
@@ -71,13 +71,13 @@ class Transmission:
         return last if isinstance(last, FileSlice) else None
 
     def skip(self, count: int) -> None:
-        """Take notice that ``count`` bytes of ``rest`` were sent by somebody else."""
+        """Note that the reactor has sent ``count`` bytes of ``rest``."""
         if count and (piece := self.rest):
             self._pieces[0] = FileSlice(piece.file, piece.offset + count, piece.length - count)
             self.body_sent += count
 
     def send(self, sock: socket.socket) -> bool:
-        """Send what the socket takes now, and tell whether that was all.
+        """Send what the socket takes now; return whether that was all.
 
         Raises ``OSError`` if the connection is broken, ``FileShrankError`` if a file is.
         """

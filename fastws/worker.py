@@ -1,4 +1,4 @@
-"""One thread of the pool: accept, wait, advance, expire. It owns its connections for life."""
+"""One thread of the pool: accept, wait, advance, expire. It owns its connections until they close."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _HANDLERS: dict[int, Callable[[Connection, Any], None]] = {
 
 
 class Worker:
-    """A thread with its own reactor. Other threads use what is above its loop."""
+    """A thread with its own reactor. Other threads use only what is defined above the loop."""
 
     def __init__(self, server: Server, index: int, backend: Backend, site: Site) -> None:
         config = server.config
@@ -102,7 +102,7 @@ class Worker:
         self._thread.start()
 
     def abandon(self) -> None:
-        """Have this worker end, or never begin."""
+        """Make this worker end, or never begin."""
         if self._thread.ident is None:
             self._end()
         else:
@@ -118,7 +118,7 @@ class Worker:
         return self._count_by_peer[peer]
 
     def status(self) -> WorkerStatus:
-        """Return what this worker has counted, as of about now."""
+        """Return this worker's counts, approximately current."""
         return self._tally.status(self.reactor.counters(), self.load)
 
     def hand_over(self, accepted: Accepted) -> None:
@@ -130,16 +130,16 @@ class Worker:
             self.reactor.wake()
 
     def resume(self, connection: Connection) -> None:
-        """Have ``connection`` go on if it waits."""
+        """Make ``connection`` continue if it is waiting."""
         self.tell(lambda _: self._go_on(connection))
 
     def tell(self, task: Callable[[Worker], None]) -> None:
-        """Have ``task`` done by this worker's thread, soon."""
+        """Run ``task`` on this worker's thread, soon."""
         self._tasks.append(task)
         self.reactor.wake()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the thread to end, and tell whether it has, or has never begun."""
+        """Wait for the thread to end; return whether it has ended or never began."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -294,7 +294,7 @@ class Worker:
         return ""
 
     def forget(self, connection: Connection) -> None:
-        """Take a connection that is being closed out of everything."""
+        """Remove a connection that is being closed from every table."""
         self.timers.cancel(connection)
         self.reactor.remove(connection.fd)
         self._connections.discard(connection)
@@ -306,7 +306,7 @@ class Worker:
     # What connections need of their worker
 
     def count_miss(self) -> None:
-        """Take notice that Python decided an answer which the reactor gave, and counted."""
+        """Count as a miss a response that Python decided and the reactor sent and counted."""
         self._tally.replayed_misses += 1
 
     def record(self, peer: str, answer: Answer, body_sent: int, duration_s: float) -> None:
@@ -338,7 +338,7 @@ class Worker:
     # Reload and end: tasks for ``tell``
 
     def adopt(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> None:
-        """Serve by another configuration from the next request on."""
+        """Use another configuration from the next request on."""
         self.site = site
         self._adopt_kept()  # they may have to be counted by address from now on
         self._configure(config)
@@ -346,7 +346,7 @@ class Worker:
             self._accepting.watch(listeners)
 
     def drain(self, grace_s: float) -> None:
-        """Accept no more, and end with the last connection; an idle one has ``grace_s`` for a last request."""
+        """Stop accepting, and end with the last connection; an idle one has ``grace_s`` for a last request."""
         self.is_draining = True
         self._accepting.watch(())
         self.reactor.drain()
@@ -364,7 +364,7 @@ class Worker:
         self._may_end = True
 
     def stop(self) -> None:
-        """End now, whatever is in flight."""
+        """End now, cutting off connections."""
         self._is_stopping = True
 
     def _end(self) -> None:
