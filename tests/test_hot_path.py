@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -68,7 +69,7 @@ EVERYTHING = (
 )
 CLIENTS = 16
 TURNS, ROUNDS = 20, 31
-ATTEMPTS = 4
+ATTEMPTS = 6
 
 
 class _Busy:
@@ -87,17 +88,16 @@ class _Busy:
         ident = self._server._workers[0]._thread.ident
         assert ident is not None
         self._clock = time.pthread_getcpuclockid(ident)
-        self.least_ns = float("inf")
 
-    def measure(self) -> None:
-        """Take the CPU time of the worker thread; what others do on the machine can only add to it."""
+    def measure(self) -> int:
+        """The CPU time in ns that the worker thread takes for some turns."""
         begun = time.clock_gettime_ns(self._clock)
         for _ in range(TURNS):
             for client in self._clients:
                 client.send(b"GET /page.html HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip, br\r\n\r\n")
             for client in self._clients:
                 client.sock.recv(65536)
-        self.least_ns = min(self.least_ns, time.clock_gettime_ns(self._clock) - begun)
+        return time.clock_gettime_ns(self._clock) - begun
 
     @property
     def misses(self) -> int:
@@ -114,11 +114,10 @@ def test_all_features_together_cost_a_hit_at_most_5_percent(tmp_path: Path) -> N
         everything = _Busy(stack, tmp_path, *EVERYTHING)
         nothing = _Busy(stack, tmp_path, "Compression off")
         misses = everything.misses + nothing.misses
+        # Measured in turn, and again if it seems too much: others on the machine disturb some rounds, not all.
         for _ in range(ATTEMPTS):
-            for _ in range(ROUNDS):
-                everything.measure()
-                nothing.measure()
-            if everything.least_ns <= 1.05 * nothing.least_ns:
+            cost = statistics.median([everything.measure() / nothing.measure() for _ in range(ROUNDS)])
+            if cost <= 1.05:
                 break
         assert everything.misses + nothing.misses == misses
-    assert everything.least_ns <= 1.05 * nothing.least_ns
+    assert cost <= 1.05
