@@ -98,9 +98,8 @@ class LogKeeper:
         parent, name = os.path.split(path)
         directory = self._enter(account, parent)
         try:
-            if _holds_own_descriptors(
-                directory
-            ):  # /dev/stdout leads there, and what lies there has no other name
+            # /dev/stdout leads there, and what lies there has no other name.
+            if _holds_own_descriptors(directory):
                 return os.open(name, flags, mode, dir_fd=directory)
             if self._may_change(account, directory):
                 raise _refusal(account, path)

@@ -17,7 +17,6 @@ from typing import Any
 
 from .accesslog import STANDARD_ERROR
 from .config import Config, Source
-from .doubts import doubts_of
 from .privileges import is_root
 from .resources import raise_file_limit
 from .server import Server
@@ -137,7 +136,7 @@ def _warn(server: Server, file_limit: int) -> None:
     for text in texts:
         server.logger.warning(text)
     if config.error_log != STANDARD_ERROR or not server.logger.isEnabledFor(logging.WARNING):
-        for text in (*map(str, doubts_of(config)), *texts):  # the server itself has logged its doubts
+        for text in (*map(str, server.doubts), *texts):  # the server itself has logged its doubts
             print(f"fastws: warning: {text}", file=sys.stderr)
 
 

@@ -148,7 +148,8 @@ class Server:
         self._log_doubts()
 
     def _log_doubts(self) -> None:
-        for doubt in doubts_of(self.config):
+        self.doubts = doubts_of(self.config)
+        for doubt in self.doubts:
             self.logger.warning("%s", doubt)
 
     # What users ask
@@ -315,8 +316,7 @@ class Server:
             if self._is_stopping:
                 return
             self._is_stopping = True
-        if timeout_s is None:
-            timeout_s = self.config.drain_timeout_s
+        timeout_s = self.config.drain_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
         self._tell_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
