@@ -8,9 +8,17 @@ from ._scan cimport fastws_field, fastws_head
 from ._table cimport Entry, Table
 
 
-# One answer gathered for the next sendmsg.
+cdef enum Outcome:
+    MISS                       # Python must decide
+    HIT
+    LACK                       # it would be a hit, were the answer published
+
+# One answer gathered for the next sendmsg, or with LACK what should be published.
 cdef struct Queued:
     Entry *entry
+    const char *path           # of the target
+    uint32_t path_len
+    int codings                # the number of the accepted-codings set
     const char *request        # the request head
     const char *referer
     const char *agent
@@ -31,7 +39,7 @@ cdef class HitPredicate:
 
     cdef void configure(self, methods, versions, int default_codings)
     cdef void learn_codings(self, bytes accept_encoding, int codings)
-    cdef bint holds(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn,
-                    Queued *answer) noexcept nogil
+    cdef Outcome judge(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn,
+                       Queued *answer) noexcept nogil
     cdef bint _choose_tail(self, Queued *answer, fastws_moment *moment, bint is_1_0,
                            fastws_field *connection) noexcept nogil

@@ -29,8 +29,8 @@ cdef class HitPredicate:
     cdef void learn_codings(self, bytes accept_encoding, int codings):
         self._codings.learn(accept_encoding, codings)
 
-    cdef bint holds(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn,
-                    Queued *answer) noexcept nogil:
+    cdef Outcome judge(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn,
+                       Queued *answer) noexcept nogil:
         """The hit predicate. Whatever needs a rule is a miss: Python knows the rules."""
         cdef const char *query
         cdef uint32_t path_len = head.target_len
@@ -44,41 +44,43 @@ cdef class HitPredicate:
         elif head.method_len == 4 and memcmp(head.method, b"HEAD", 4) == 0 and self._takes_head:
             is_head = True
         else:
-            return False
+            return MISS
         if memcmp(head.version, b"HTTP/1.1", 8) == 0 and self._takes_1_1:
             is_1_0 = False
         elif memcmp(head.version, b"HTTP/1.0", 8) == 0 and self._takes_1_0:
             is_1_0 = True
         else:
-            return False
+            return MISS
         if not find_decisive_fields(head, seen):
-            return False
+            return MISS
         if not is_1_0 if seen[SEEN_HOST] == NULL else not is_plain_host(seen[SEEN_HOST]):
-            return False
+            return MISS
         if not self._choose_tail(answer, moment, is_1_0, seen[SEEN_CONNECTION]):
-            return False
+            return MISS
         none_match, modified_since = seen[SEEN_NONE_MATCH], seen[SEEN_MODIFIED_SINCE]
         query = <const char *>memchr(head.target, c"?", head.target_len)
         if query != NULL:
             path_len = <uint32_t>(query - head.target)
             if memchr(query, c"#", head.target_len - path_len) != NULL:
-                return False
-        entry = table.look_up(head.target, path_len, self._codings.recall(seen[SEEN_ENCODING]))
+                return MISS
+        answer.path, answer.path_len = head.target, path_len
+        answer.codings = self._codings.recall(seen[SEEN_ENCODING])
+        entry = table.look_up(head.target, path_len, answer.codings)
         if entry == NULL or not table.is_fresh(entry, turn):
-            return False
+            return LACK if none_match == NULL and modified_since == NULL else MISS
         answer.entry, answer.status = entry, 200
         answer.head, answer.head_len = entry.head, entry.head_len
         answer.body_len = 0 if is_head else entry.body_len
         # Only a precondition that repeats the entry's own validator is decided here.
         if none_match != NULL:
             if not value_equals(none_match, entry.etag, entry.etag_len):
-                return False
+                return MISS
             answer.status = 304
         elif modified_since != NULL:
             if entry.last_modified_len == 0 or not value_equals(
                 modified_since, entry.last_modified, entry.last_modified_len
             ):
-                return False
+                return MISS
             answer.status = 304
         if answer.status == 304:
             answer.head, answer.head_len, answer.body_len = entry.not_modified, entry.not_modified_len, 0
@@ -86,7 +88,7 @@ cdef class HitPredicate:
         answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
         answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
         entry.is_used = True
-        return True
+        return HIT
 
     cdef bint _choose_tail(self, Queued *answer, fastws_moment *moment, bint is_1_0,
                            fastws_field *connection) noexcept nogil:

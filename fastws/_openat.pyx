@@ -8,11 +8,12 @@ openat2; then the twin's walk does it.
 import os
 import sys
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.errno cimport EAGAIN, EINTR, ENOSYS, EPERM, errno
 from libc.string cimport strlen
+from posix.unistd cimport close, pread
 
 from ._named cimport fastws_alloc_tuple
 from ._stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat_t
@@ -24,8 +25,13 @@ cdef extern from *:
     """
     #include <errno.h>
     #include <fcntl.h>
+    #include <sys/stat.h>
     #include <sys/syscall.h>
     #include <unistd.h>
+
+    #ifndef O_PATH
+    #define O_PATH O_RDONLY
+    #endif
 
     #if defined(SYS_openat2)
     #include <linux/openat2.h>
@@ -42,8 +48,23 @@ cdef extern from *:
         return -1;
     }
     #endif
+
+    /* Open a regular file of at most `most` bytes below the directory `root`; -1 if there is none. */
+    static int fastws_open_regular(const char *root, const char *path, size_t most, struct stat *status) {
+        int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
+        if (directory < 0)
+            return -1;
+        fd = fastws_open_beneath(directory, path);
+        close(directory);
+        if (fd >= 0 && (fstat(fd, status) != 0 || !S_ISREG(status->st_mode) || (size_t)status->st_size > most)) {
+            close(fd);
+            fd = -1;
+        }
+        return fd;
+    }
     """
     int fastws_open_beneath(int directory, const char *path) nogil
+    int fastws_open_regular(const char *root, const char *path, size_t most, stat_t *status) nogil
 
 side = "compiled"
 DEEPEST = sys.maxsize  # how deep does not matter to openat2
@@ -62,10 +83,39 @@ def open_beneath(int directory, str path):
             error = errno
     if fd >= 0:
         return fd
-    # EPERM is what a filter may say; with EAGAIN the kernel is not sure, for something was renamed meanwhile.
-    if error == ENOSYS or error == EPERM or error == EAGAIN:
+    if _is_refused(error):
         return _openat_py.open_beneath(directory, path)
     raise OSError(error, os.strerror(error), path)
+
+
+def read_beneath(bytes root, bytes path, size_t most):
+    """See ``backend.Opener.read_beneath``."""
+    cdef const char *root_ = PyBytes_AS_STRING(root)
+    cdef const char *path_ = PyBytes_AS_STRING(path)
+    cdef stat_t before, after
+    cdef int fd, error
+    cdef bint is_whole
+    cdef bytes body
+    cdef char *body_
+    with nogil:
+        fd = fastws_open_regular(root_, path_, most, &before)
+        error = errno
+    if fd < 0:
+        return _openat_py.read_beneath(root, path, most) if _is_refused(error) else None
+    try:
+        body = PyBytes_FromStringAndSize(NULL, before.st_size)
+        body_ = PyBytes_AS_STRING(body)
+        with nogil:
+            is_whole = (
+                pread(fd, body_, before.st_size, 0) == before.st_size
+                and fstat(fd, &after) == 0
+                and after.st_size == before.st_size
+                and FASTWS_MTIME_NS(after) == FASTWS_MTIME_NS(before)
+                and FASTWS_CTIME_NS(after) == FASTWS_CTIME_NS(before)
+            )
+    finally:
+        close(fd)
+    return (body, _identity(&before)) if is_whole else None
 
 
 def look(int fd):
@@ -77,6 +127,12 @@ def look(int fd):
     if failed:
         raise OSError(errno, os.strerror(errno))
     return status.st_mode, _identity(&status)
+
+
+cdef bint _is_refused(int error) noexcept:
+    """Tell whether openat2 is not to be had, and the twin may do better."""
+    # EPERM is what a filter may say; with EAGAIN the kernel is not sure, for something was renamed meanwhile.
+    return error == ENOSYS or error == EPERM or error == EAGAIN
 
 
 cdef tuple _identity(stat_t *status):

@@ -6,6 +6,7 @@ The contract of both is ``backend.Opener``.
 from __future__ import annotations
 
 import os
+import stat
 
 from .messages import Identity
 
@@ -15,7 +16,8 @@ DEEPEST = 4
 """Each segment above the last costs an open and a close."""
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
-_DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+ROOT_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY_FLAGS = ROOT_FLAGS | os.O_NOFOLLOW
 
 
 def open_beneath(directory: int, path: str) -> int:
@@ -34,6 +36,29 @@ def open_beneath(directory: int, path: str) -> int:
     finally:
         if here != directory:
             os.close(here)
+
+
+def read_beneath(root: bytes, path: bytes, most: int) -> tuple[bytes, Identity] | None:
+    """See ``backend.Opener.read_beneath``."""
+    if path.count(b"/") >= DEEPEST:
+        return None
+    try:
+        directory = os.open(root, ROOT_FLAGS)
+        try:
+            fd = open_beneath(directory, os.fsdecode(path))
+        finally:
+            os.close(directory)
+        try:
+            mode, before = look(fd)
+            if not stat.S_ISREG(mode) or before.size > most:
+                return None
+            body = os.pread(fd, before.size + 1, 0)
+            _, after = look(fd)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    return (body, before) if after == before and len(body) == before.size else None
 
 
 def look(fd: int) -> tuple[int, Identity]:

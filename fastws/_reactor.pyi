@@ -1,5 +1,5 @@
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .events import Accepted, Event, ReplayCounters
@@ -20,6 +20,7 @@ class Reactor:
         cache_bytes: int,
         log_format: str,
         default_codings: int,
+        fill: Callable[[Reactor, str, int], bool],
     ) -> None: ...
     def add_listener(self, fd: int, owner: object) -> None: ...
     def remove_listener(self, fd: int) -> None: ...

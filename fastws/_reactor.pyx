@@ -22,13 +22,13 @@ from ._accept cimport FASTWS_PEER_BYTES, fastws_accept
 from ._epoll cimport (
     IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched, epoll_event, epoll_wait,
 )
-from ._hit cimport HitPredicate, Queued
+from ._hit cimport HIT, LACK, MISS, HitPredicate, Outcome, Queued
 from ._line cimport fastws_text
 from ._lines cimport Lines
 from ._moment cimport fastws_look_at_clock, fastws_moment, fastws_tick
 from ._scan cimport FASTWS_MAX_FIELDS, fastws_head, fastws_scan_head
 from ._sendfile cimport fastws_file, fastws_send_file
-from ._table cimport Table
+from ._table cimport Entry, Table
 
 from .events import DURATION_BOUNDS_S, PartialSend, ReplayCounters
 
@@ -57,6 +57,13 @@ cdef struct Input:
     const char *data
     size_t size
 
+cdef struct Lack:
+    # Requests that begin with one whose answer may be published for it.
+    Input input
+    const char *path
+    uint32_t path_len
+    int codings
+
 cdef class Reactor:
     """See ``backend.Reactor``."""
 
@@ -69,6 +76,9 @@ cdef class Reactor:
     cdef Input _inputs[READY_MAX]
     cdef Found _found[READY_MAX]
     cdef int _found_count
+    cdef Lack _lacks[READY_MAX]
+    cdef int _lack_count
+    cdef object _fill
     cdef bint _woken
     cdef int _accept_most      # how many connections are accepted in a turn
     cdef int _room             # how many may be kept
@@ -90,7 +100,7 @@ cdef class Reactor:
     cdef size_t _gathered_bytes
     cdef char _joined[JOIN_BYTES]
     # counted since the start
-    cdef uint64_t _hits, _hits_not_modified, _hit_bytes, _file_bytes
+    cdef uint64_t _hits, _hits_not_modified, _hit_bytes, _file_bytes, _filled
     cdef double _hit_seconds
     cdef uint64_t _durations[DURATION_BUCKETS]
 
@@ -119,8 +129,9 @@ cdef class Reactor:
             close(self._wake)
         self._wake = -1
 
-    def configure(self, *, limits, methods, versions, size_t cache_bytes, str log_format, int default_codings):
+    def configure(self, *, limits, methods, versions, size_t cache_bytes, str log_format, int default_codings, fill):
         """See ``backend.Reactor.configure``."""
+        self._fill = fill
         self._table.clear(cache_bytes)
         self._line_limit, self._head_limit = limits.request_line_bytes, limits.head_bytes
         self._field_limit = min(limits.field_count, FASTWS_MAX_FIELDS)
@@ -228,13 +239,16 @@ cdef class Reactor:
         self._table.bury()
         with nogil:
             self._run(deadline)
-        return self._report()
+        events = self._report()
+        if self._lack_count:
+            self._answer_lacks(events)
+        return events
 
     cdef void _run(self, double deadline) noexcept nogil:
         cdef int count
         cdef double left, until
         self._woken = False
-        self._found_count = 0
+        self._found_count = self._lack_count = 0
         fastws_look_at_clock(&self._moment)  # Python may have taken its time
         while True:
             until = deadline
@@ -247,6 +261,8 @@ cdef class Reactor:
             fastws_tick(&self._moment, self._lines.is_json)
             if count > 0:
                 self._take_turn(count)
+            if self._lack_count:
+                return
             self._hand_over_old()
             if self._found_count or self._woken or self._moment.now >= deadline or self._lines.is_full():
                 return
@@ -280,7 +296,7 @@ cdef class Reactor:
                 self._woken = True
                 read(fd, &wakes, sizeof(wakes))
         for i in range(inputs):
-            self._answer(self._inputs[i].fd, self._inputs[i].data, self._inputs[i].size)
+            self._answer(&self._inputs[i], True)
         self._measure(begun, hits)
 
     cdef void _accept(self, int listener) noexcept nogil:
@@ -367,17 +383,17 @@ cdef class Reactor:
 
     def replay(self, int fd, bytes data not None, double asked_at=0):
         """See ``backend.Reactor.replay``."""
-        cdef const char *bytes_ = PyBytes_AS_STRING(data)
-        cdef size_t size = len(data)
+        cdef Input input
         cdef uint64_t hits = self._hits
         cdef double begun
+        input.fd, input.data, input.size = fd, PyBytes_AS_STRING(data), len(data)
         self._set.find(fd, ROLE_CONNECTION)
         self._turn += 1  # a look at the files for these bytes, which were read after the last one
         self._found_count = 0
         with nogil:
             fastws_tick(&self._moment, self._lines.is_json)
             begun = asked_at or self._moment.now
-            self._answer(fd, bytes_, size)
+            self._answer(&input, False)
             self._measure(begun, hits)
         if self._found_count == 0:
             return READ, b""
@@ -385,6 +401,7 @@ cdef class Reactor:
         return self._found[0].kind, self._event_data(&self._found[0])
 
     cdef list _report(self):
+        """Return the events found, which need nothing of the table from then on."""
         cdef list events = []
         cdef Found *found
         cdef int i
@@ -397,7 +414,40 @@ cdef class Reactor:
                 if self._found[i].file >= 0:
                     close(self._found[i].file)
             raise
+        self._found_count = 0
         return events
+
+    # Answers that are published for the request
+
+    cdef void _answer_lacks(self, list events) except *:
+        """Have published what is lacking, and answer; what cannot be published is Python's to decide."""
+        cdef Lack *lack
+        cdef uint64_t hits
+        cdef double begun = self._moment.now
+        cdef int i = 0
+        while i < self._lack_count:  # what follows in the same input may be lacking too
+            lack, hits = &self._lacks[i], self._hits
+            i += 1
+            if not self._is_filled(lack):
+                self._find(lack.input.fd, READ, lack.input.data, lack.input.size)
+            else:
+                with nogil:
+                    self._answer(&lack.input, True)
+                    self._measure(begun, hits)
+                self._filled += self._hits > hits
+            if self._found_count:
+                events += self._report()
+
+    cdef bint _is_filled(self, Lack *lack) noexcept:
+        """Have the answer published, with files looked at after the request came, so that they are fresh for it."""
+        cdef Entry *entry
+        if not self._fill(self, lack.path[: lack.path_len].decode("latin-1"), lack.codings):
+            return False
+        entry = self._table.look_up(lack.path, lack.path_len, lack.codings)
+        if entry == NULL:
+            return False
+        entry.checked_turn = self._turn
+        return True
 
     cdef tuple _event(self, Found *found):
         cdef PyObject *owner = self._set.records[found.fd].owner
@@ -429,12 +479,17 @@ cdef class Reactor:
 
     # Hits
 
-    cdef void _answer(self, int fd, const char *data, size_t size) noexcept nogil:
-        """Answer the requests at ``data`` in their order, up to the first that Python must decide."""
+    cdef void _answer(self, Input *input, bint may_lack) noexcept nogil:
+        """Answer the requests of ``input`` in their order, up to the first that Python must decide, or publish."""
+        cdef int fd = input.fd
+        cdef const char *data = input.data
+        cdef size_t size = input.size
         cdef size_t offset = 0
         cdef long length
         cdef int file
-        cdef Queued *answer
+        cdef Queued *answer = NULL
+        cdef Outcome outcome = MISS
+        cdef Lack *lack
         cdef bint closes = False
         self._queued = self._iov_used = 0
         self._gathered_bytes = 0
@@ -442,10 +497,12 @@ cdef class Reactor:
             length = fastws_scan_head(
                 data + offset, size - offset, self._line_limit, self._head_limit, self._field_limit, &self._head
             )
+            outcome = MISS
             if length <= 0:
                 break
             answer = &self._queue[self._queued]
-            if not self._hit.holds(&self._head, &self._moment, self._table, self._turn, answer):
+            outcome = self._hit.judge(&self._head, &self._moment, self._table, self._turn, answer)
+            if outcome != HIT:
                 break
             answer.request, answer.request_len = data + offset, <uint32_t>length
             if answer.body_len and answer.entry.body_file >= 0:
@@ -465,6 +522,11 @@ cdef class Reactor:
         if closes:
             if offset < size or not self._set.drop(fd):
                 self._find(fd, DONE, data + offset, size - offset)
+        elif offset < size and outcome == LACK and may_lack and self._lack_count < READY_MAX:
+            lack = &self._lacks[self._lack_count]
+            self._lack_count += 1
+            lack.input.fd, lack.input.data, lack.input.size = fd, data + offset, size - offset
+            lack.path, lack.path_len, lack.codings = answer.path, answer.path_len, answer.codings
         elif offset < size:
             self._find(fd, READ, data + offset, size - offset)
 
@@ -611,6 +673,7 @@ cdef class Reactor:
             body_bytes=self._hit_bytes,
             duration_s=self._hit_seconds,
             file_bytes=self._file_bytes,
+            filled=self._filled,
             durations=tuple([self._durations[i] for i in range(DURATION_BUCKETS)]),
             **self._table.counters(),
         )

@@ -9,7 +9,7 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .events import ACCEPT, IDLE, INPUT, NOTHING, OUTPUT, READ, RESET, WRITE, Accepted, Event, ReplayCounters
@@ -71,6 +71,7 @@ class Reactor:
         cache_bytes: int,
         log_format: str,
         default_codings: int,
+        fill: Callable[[Reactor, str, int], bool],
     ) -> None:
         """See ``backend.Reactor.configure``."""
         self._logs = log_format != "off"

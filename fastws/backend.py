@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from .events import Accepted, Event, ReplayCounters
@@ -90,9 +90,12 @@ class Reactor(Protocol):
         cache_bytes: int,
         log_format: str,
         default_codings: int,
+        fill: Callable[[Reactor, str, int], bool],
     ) -> None:
         """Take the settings that a hit depends on, and forget every published response.
 
+        ``fill`` is called within ``wait``, with this reactor, a path and the number of an accepted-codings set, for a
+        request that would be a hit if a response were published. True: it has published one.
         ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the
         accepted-codings set of a request without Accept-Encoding.
         """
@@ -233,6 +236,13 @@ class Opener(Protocol):
 
         No link is followed, so it lies inside. Raises ``OSError``, ELOOP or ENOTDIR at a link. A FIFO does not
         block, and a terminal does not become the controlling one.
+        """
+
+    def read_beneath(self, root: bytes, path: bytes, most: int) -> tuple[bytes, Identity] | None:
+        """Return all bytes and the identity of the file that ``path`` names below the directory ``root``.
+
+        None if it cannot be opened as by ``open_beneath``, is not a regular file of at most ``most`` bytes, or
+        changed meanwhile. Both names are without NUL bytes.
         """
 
     def look(self, fd: int) -> tuple[int, Identity]:

@@ -204,7 +204,8 @@ class Connection:
             response = worker.site.respond(request, body, self.peer)
         except UndecidedError as undecided:
             return self._wait(undecided)
-        if publish(response, worker.reactor, worker.parser) and unanswered and response.file is None:
+        is_published = publish(response, worker.reactor, worker.parser, worker.site.fill)
+        if is_published and unanswered and response.file is None:
             kind, data = worker.reactor.replay(self.fd, unanswered, self._asked_at)
             if kind != READ or len(data) < len(unanswered):
                 worker.count_miss()

@@ -67,7 +67,8 @@ class ReplayCounters(NamedTuple):
 
     ``durations`` counts answers by ``DURATION_BOUNDS_S`` (not accumulated), and last those that took longer;
     ``stale`` counts entries found changed, ``evicted`` those that made room for others. ``file_bytes`` were sent
-    by sendfile, of replayed answers and on behalf of Python.
+    by sendfile, of replayed answers and on behalf of Python. ``filled`` are those of the ``hits`` that had to be
+    published first.
     """
 
     hits: int = 0
@@ -80,3 +81,4 @@ class ReplayCounters(NamedTuple):
     stale: int = 0
     evicted: int = 0
     file_bytes: int = 0
+    filled: int = 0

@@ -26,12 +26,11 @@ SETTLED_NS = 20_000_000
 """A file younger than this may change again within the same tick of the clock, unseen by its times."""
 
 MEMO_SIZE = 16384
-"""Entity tags remembered; about 5 MB."""
+"""Files whose entity tag and content, if somebody holds it, are remembered; about 6 MB."""
 
 _OPEN_FLAGS = (
     os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 )  # a FIFO must not block, nor a terminal adopt
-_ROOT_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 _LINK_ON_THE_WAY = (errno.ELOOP, errno.ENOTDIR)
 
@@ -122,7 +121,7 @@ class Root:
         self._opener = opener
         self._opened: list[OpenFile] = []
         try:
-            self._fd = os.open(path, _ROOT_FLAGS)
+            self._fd = os.open(path, _openat_py.ROOT_FLAGS)
         except OSError as error:
             raise _root_error(error) from None
 
@@ -237,8 +236,7 @@ class Contents:
     def __init__(self, max_file_bytes: int, opener: Opener = _openat_py) -> None:
         self._opener = opener
         self.max_file_bytes = max_file_bytes
-        self._etags: dict[Identity, str] = {}
-        self._held: weakref.WeakValueDictionary[Identity, Content] = weakref.WeakValueDictionary()
+        self._known: dict[Identity, tuple[str, weakref.ref[Content]]] = {}
 
     def is_small(self, file: OpenFile) -> bool:
         """Whether the file's tag is made from its content."""
@@ -249,24 +247,39 @@ class Contents:
         identity = file.identity
         if not self.is_small(file):
             return Tagged(f'"{identity.size:x}-{identity.mtime_ns:x}"', identity)
-        etag = self._etags.get(identity)
-        if etag is not None:
-            return Tagged(etag, identity)
+        known = self._known.get(identity)
+        if known is not None:
+            return Tagged(known[0], identity)
         content = self.load(file)
         return Tagged(content.etag, content.identity)
 
     def load(self, file: OpenFile) -> Content:
         """Return the content of a small ``file``, consistent in itself. Raises ``HTTPError``."""
-        held = self._held.get(file.identity)
+        known = self._known.get(file.identity)
+        held = None if known is None else known[1]()
         if held is not None:
             return held
         content = _read(file, self._opener)
         if content.is_settled:
-            self._held[content.identity] = content
-            self._etags[content.identity] = content.etag
-            if len(self._etags) > MEMO_SIZE:
-                self._etags.clear()  # one step, whatever other threads are doing
+            self._remember(content)
         return content
+
+    def of_bytes(self, body: bytes, identity: Identity) -> Content:
+        """Return the content of a small settled file, whose bytes are ``body``."""
+        known = self._known.get(identity)
+        if known is None:
+            etag, held = entity_tag(body), None
+        else:
+            etag, held = known[0], known[1]()
+        if held is None:
+            held = Content(body, etag, identity, True)
+            self._remember(held)
+        return held
+
+    def _remember(self, content: Content) -> None:
+        if len(self._known) >= MEMO_SIZE:
+            self._known.clear()  # one step, whatever other threads are doing
+        self._known[content.identity] = content.etag, weakref.ref(content)
 
 
 def _read(file: OpenFile, opener: Opener, attempts: int = 3) -> Content:

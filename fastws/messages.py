@@ -72,7 +72,8 @@ class Publication(NamedTuple):
     ``accept_encoding`` the field value that was read as that set. ``depends`` are the file-system paths
     whose identities must all still hold. ``not_modified`` are the fields of the 304 that the same entry
     answers to a precondition that repeats ``etag`` or ``last_modified``. ``content`` owns the body; where
-    ``body_file`` is not -1, the body is that one of the ``depends``.
+    ``body_file`` is not -1, the body is that one of the ``depends``. ``is_typical`` tells that the answers for
+    other files with the same name extension differ only as their files do.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Publication(NamedTuple):
     last_modified: str
     content: object
     body_file: int
+    is_typical: bool
 
 
 ANY_CODINGS = -1

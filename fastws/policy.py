@@ -24,6 +24,9 @@ class Policy:
             (glob_pattern(glob), (("Cache-Control", value),) if value else ())
             for glob, value in config.cache_control
         ]
+        globs = [*(glob for _, _, glob in config.headers), *(glob for glob, _ in config.cache_control)]
+        self.is_uniform = all(glob == "*" for glob in globs)
+        """Whether the same holds for all paths."""
 
     def fields(self, *paths: str) -> Fields:
         """Return Cache-Control and the configured fields for an answer with these ``paths``."""

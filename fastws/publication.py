@@ -6,6 +6,7 @@ import os
 
 from .backend import Parser, Reactor
 from .files import identity_of, is_settled
+from .filling import Filling
 from .httpdate import format_http_date
 from .locate import Located
 from .messages import Fields, Publication, Response
@@ -41,6 +42,7 @@ def build(
     if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for identity in others):
         return None
     date = chosen.last_modified
+    is_plain = located.relative == target.path[1:] and chosen.is_identity and chosen.body is not None
     return Publication(
         path=encode_path(target.path),
         codings=choice.codings,
@@ -51,11 +53,15 @@ def build(
         last_modified="" if date is None else format_http_date(date),
         content=chosen.content,
         body_file=-1 if chosen.body is not None else [known for _, known in depends].index(chosen.identity),
+        is_typical=is_plain and len(depends) == 1 and date is not None,
     )
 
 
-def publish(response: Response, reactor: Reactor, parser: Parser) -> bool:
-    """Publish ``response`` for replay; False if it must not be, or has an invalid field."""
+def publish(response: Response, reactor: Reactor, parser: Parser, filling: Filling) -> bool:
+    """Publish ``response`` for replay, and let ``filling`` learn from it.
+
+    False if it must not be replayed, or has an invalid field.
+    """
     published = response.publication
     if published is None:
         return False
@@ -66,6 +72,7 @@ def publish(response: Response, reactor: Reactor, parser: Parser) -> bool:
         return False
     if published.accept_encoding is not None:
         reactor.learn_codings(published.accept_encoding, published.codings)
+    filling.learn(published, head, not_modified_head)
     body = response.body[0]
     reactor.publish(
         path=published.path,

@@ -18,6 +18,7 @@ from .backend import Opener
 from .config import Config
 from .errors import HTTPError, UndecidedError
 from .files import Contents, Root, is_settled, not_found
+from .filling import Filling
 from .framing import check_host
 from .locate import Located, Locator
 from .mediatypes import content_type
@@ -95,6 +96,17 @@ class Site:
         self._locator = Locator(config, self._variants, hidden)
         self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
         self._status = None if config.status_path is None else Status(config, status, self._variants)
+        self.fill = Filling(
+            config,
+            opener,
+            self._contents,
+            self._variants.memory_bytes,
+            auth=self._auth,
+            policy=self._policy,
+            redirects=self._redirects,
+            status=self._status,
+            hidden=hidden,
+        )
         self._common: Fields = ()
         if config.server_header != "off":
             self._common = (("Server", config.server_header),)

@@ -53,13 +53,14 @@ class Tally:
         requests = list(self._requests)
         requests[1] += replayed.hits - replayed.not_modified
         requests[2] += replayed.not_modified
+        replayed_misses = self.replayed_misses + replayed.filled
         return WorkerStatus(
             connections=connections,
             requests=requests,
             durations=[own + other for own, other in zip(self._durations, replayed.durations, strict=True)],
             duration_s=self._duration_s + replayed.duration_s,
             body_bytes=self._body_bytes + replayed.body_bytes,
-            cache_hits=replayed.hits - self.replayed_misses,
-            cache_misses=sum(self._requests) + self.replayed_misses,
+            cache_hits=replayed.hits - replayed_misses,
+            cache_misses=sum(self._requests) + replayed_misses,
             cache_bytes=replayed.entry_bytes,
         )

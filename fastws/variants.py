@@ -80,7 +80,7 @@ class Variants:
     ) -> None:
         self._is_on = config.compression
         self._contents = contents
-        self._memory_bytes = min(config.cache_max_file_bytes, MEMORY_BYTES) if replays else -1
+        self.memory_bytes = min(config.cache_max_file_bytes, MEMORY_BYTES) if replays else -1
         self._hidden = hidden
         self._log = logger
         self._logged: set[str] = set()
@@ -97,7 +97,7 @@ class Variants:
 
     def wants_body(self, file: OpenFile, request: Request) -> bool:
         """Tell whether all of ``file`` is sent from memory, so that it can be replayed from there."""
-        return file.identity.size <= self._memory_bytes and not _is_partial(request)
+        return file.identity.size <= self.memory_bytes and not _is_partial(request)
 
     def choose(
         self, root: Root, relative: str, plain: OpenFile | None, kind: str, request: Request, now_ns: int
@@ -240,7 +240,7 @@ class Variants:
 
     def _of_file(self, file: OpenFile, coding: str, now_ns: int, *, in_part: bool = False) -> Representation:
         # A part is not replayed, so that reading the whole would be for nothing.
-        in_memory = file.identity.size <= self._memory_bytes and not in_part
+        in_memory = file.identity.size <= self.memory_bytes and not in_part
         return of_file(file, self._contents, in_memory=in_memory, now_ns=now_ns, coding=coding)
 
 

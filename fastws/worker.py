@@ -81,6 +81,7 @@ class Worker:
             cache_bytes=config.cache_size_bytes // self._server.worker_count,
             log_format=self._log_format,
             default_codings=codings_number(preferred_codings(None)),
+            fill=self.site.fill,
         )
         self.keepalive_time_s = config.keepalive_time_s
         self.request_timeout_s = config.request_timeout_s

@@ -44,7 +44,8 @@ ROWS = (
     "auth checks own_files compression errorhandlers listing representation",
     "variants",
     "locate status",
-    "doubts publication",
+    "doubts filling",
+    "publication",
     "site",
     # engine
     "answer states",

@@ -321,6 +321,8 @@ def test_file_system_that_fails_is_a_500_that_is_logged_and_passes(
         put(root, {"new.txt": b"new"})
         with monkeypatch.context() as broken:
             broken.setattr(caller, call, fail)
+            if server._backend.opener.side == "compiled":  # which is none of the module's three functions
+                broken.setattr(server._backend.opener, "read_beneath", lambda *_: None)
             reply = client.get("/new.txt")
         assert reply.status in (500, 503)
         assert b"Traceback" not in reply.body

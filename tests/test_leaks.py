@@ -331,7 +331,13 @@ def test_publishing_and_evicting_leaves_nothing(compiled: backend.Backend) -> No
         assert counters.evicted > 1_000
         assert sys.getrefcount(content) == bare[1] + counters.entries
         reactor.configure(
-            limits=Limits(), methods=(), versions=(), cache_bytes=0, log_format="off", default_codings=0
+            limits=Limits(),
+            methods=(),
+            versions=(),
+            cache_bytes=0,
+            log_format="off",
+            default_codings=0,
+            fill=lambda *_: False,
         )
         assert (sys.getrefcount(body), sys.getrefcount(content)) == bare
 

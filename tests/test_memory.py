@@ -43,6 +43,7 @@ def configured(side: backend.Backend, log_format: str = "off", cache_bytes: int 
         cache_bytes=cache_bytes,
         log_format=log_format,
         default_codings=0,
+        fill=lambda *_: False,
     )
     return made
 

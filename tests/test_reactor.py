@@ -50,6 +50,7 @@ SETTINGS: dict[str, Any] = {
     "cache_bytes": 16 << 20,
     "log_format": "combined",
     "default_codings": codings_number(preferred_codings(None)),
+    "fill": lambda *_: False,
 }
 GZIP = codings_number(preferred_codings("gzip"))
 ETAG = '"the-tag"'

@@ -1,0 +1,153 @@
+"""Files that are asked for the first time: published by what was decided about another with the same extension.
+
+When Python has decided about ``/a.png``, all that ``/b.png`` needs is to be opened and read, as long as nothing in
+the configuration tells the two paths apart. The reactor asks for that before it reports the request.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from . import representation as rep
+from .auth import Auth
+from .backend import Opener, Reactor
+from .config import Config
+from .files import Contents, is_settled
+from .httpdate import format_http_date
+from .messages import ANY_CODINGS, Fields, Publication
+from .policy import Policy
+from .redirects import Redirects
+from .status import Status
+from .urlpath import PLAIN
+
+MAX_TEMPLATES = 1024
+
+
+class _Template(NamedTuple):
+    """What the answers for all files with one extension have in common.
+
+    ``configured`` are the fields that the configuration adds to them. The heads lack length, date and entity tag,
+    the second one the length anyway, and take them by ``%``.
+    """
+
+    configured: Fields
+    head: bytes
+    not_modified_head: bytes
+    codings: int
+
+
+class Filling:
+    """Publishes answers for one site. Any thread may call; ``most`` bytes are kept in memory.
+
+    ``hidden`` returns the (device, inode) pairs of files that are never served.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        opener: Opener,
+        contents: Contents,
+        most: int,
+        *,
+        auth: Auth,
+        policy: Policy,
+        redirects: Redirects,
+        status: Status | None,
+        hidden: Callable[[], Collection[tuple[int, int] | None]],
+    ) -> None:
+        self._root = config.document_root
+        self._root_bytes = os.fsencode(config.document_root)
+        self._opener = opener
+        self._contents = contents
+        self._most = most
+        self._auth = auth
+        self._policy = policy
+        self._redirects = redirects
+        self._status = status
+        self._hidden = hidden
+        self._is_uniform = policy.is_uniform and not config.redirects and status is None
+        self._templates: dict[tuple[str, int], _Template] = {}  # by extension and accepted codings
+
+    def learn(self, publication: Publication, head: bytes, not_modified_head: bytes) -> None:
+        """Take the heads of a published answer for a pattern of others, if it is typical of them."""
+        if not publication.is_typical or self._auth.is_on or len(self._templates) >= MAX_TEMPLATES:
+            return
+        path = publication.path
+        key = _extension(path), publication.codings
+        if key in self._templates:
+            return
+        length = b"Content-Length: %d\r\n" % publication.depends[0][1].size
+        date = f"Last-Modified: {publication.last_modified}\r\n".encode("latin-1")
+        tag = f"ETag: {publication.etag}\r\n".encode("latin-1")
+        general = _generalise(head, length, date, tag)
+        general_not_modified = _generalise(not_modified_head, date, tag)
+        if general and general_not_modified:
+            configured = self._policy.fields(path)
+            self._templates[key] = _Template(configured, general, general_not_modified, publication.codings)
+
+    def __call__(self, reactor: Reactor, path: str, codings: int) -> bool:
+        """Publish the answer to ``path`` for these accepted codings, if nothing but its file is to be found out.
+
+        False where Python must decide: see ``Site.respond``, some of whose steps are answered here by "not the
+        plain case".
+        """
+        extension = _extension(path)
+        template = self._templates.get((extension, codings)) or self._templates.get((extension, ANY_CODINGS))
+        if template is None or not PLAIN.fullmatch(path):
+            return False
+        if not self._is_uniform and not self._has_same_rules(path, template):
+            return False
+        now_ns = time.time_ns()
+        found = self._opener.read_beneath(self._root_bytes, path[1:].encode(), self._most)
+        if found is None:
+            return False
+        body, identity = found
+        date = rep.last_modified(identity, now_ns)
+        if date is None or not is_settled(identity, now_ns) or identity[:2] in self._hidden():
+            return False
+        content = self._contents.of_bytes(body, identity)
+        last_modified, etag = format_http_date(date), content.etag
+        date_bytes, tag_bytes = last_modified.encode(), etag.encode()
+        reactor.publish(
+            path=path,
+            codings=template.codings,
+            head=template.head % (len(body), date_bytes, tag_bytes),
+            not_modified_head=template.not_modified_head % (date_bytes, tag_bytes),
+            body=content.body,
+            etag=etag,
+            last_modified=last_modified,
+            depends=((f"{self._root}{path}", identity),),
+            content=content,
+        )
+        return True
+
+    def _has_same_rules(self, path: str, template: _Template) -> bool:
+        """Tell whether the configuration says the same of ``path`` as of that which the template is from."""
+        return (
+            self._policy.fields(path) == template.configured
+            and self._redirects.find(path, None) is None
+            and (self._status is None or not self._status.covers(path))
+        )
+
+
+def _extension(path: str) -> str:
+    """Return the name extension with its dot; what has a slash in it is no file's."""
+    return path[path.rfind(".") :]
+
+
+def _generalise(head: bytes, *lines: bytes) -> bytes | None:
+    """Return ``head`` with its values of these field lines left out, to be filled in by ``%``.
+
+    None unless they are there, once each and in this order.
+    """
+    rest, pieces = head.replace(b"%", b"%%"), []
+    for line in lines:
+        before, found, rest = rest.partition(line)
+        if not found or line in rest:
+            return None
+        name = line.partition(b" ")[0]
+        pieces.append(before + name + (b" %d\r\n" if name == b"Content-Length:" else b" %b\r\n"))
+    return b"".join(pieces) + rest
