@@ -94,8 +94,8 @@ class Reactor(Protocol):
     ) -> None:
         """Take the settings that a hit depends on, and forget every published response.
 
-        ``fill`` is called within ``wait``, with this reactor, a path and the number of an accepted-codings set, for a
-        request that would be a hit if a response were published. True: it has published one.
+        ``fill`` is called within ``wait``, with this reactor, a path and the number of an accepted-codings set,
+        for a request that would be a hit if its response were published. True: it has published it.
         ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the
         accepted-codings set of a request without Accept-Encoding.
         """
