@@ -63,6 +63,7 @@ class Server:
         self._directory.mkdir(parents=True, exist_ok=True)
         (self._directory / "peer.conf").write_text(self._filled(self.peer.config))
         environment = dict(os.environ)
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip has installed has its bytecode
         environment["BENCH_ROOT"] = self._values["root"]
         environment["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}"
         environment.update((name, self._filled(text)) for name, text in self.peer.environment.items())
