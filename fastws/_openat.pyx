@@ -66,13 +66,16 @@ cdef extern from *:
     int fastws_open_beneath(int directory, const char *path) nogil
     int fastws_open_regular(const char *root, const char *path, size_t most, stat_t *status) nogil
 
+cdef extern from "Python.h":
+    bytes PyUnicode_EncodeFSDefault(object text)
+
 side = "compiled"
 DEEPEST = sys.maxsize  # how deep does not matter to openat2
 
 
 def open_beneath(int directory, str path):
     """See ``backend.Opener.open_beneath``."""
-    cdef bytes name = os.fsencode(path) if path else b"."
+    cdef bytes name = PyUnicode_EncodeFSDefault(path) if path else b"."
     cdef const char *name_ = PyBytes_AS_STRING(name)
     cdef int fd = -1, error = EINTR
     if <Py_ssize_t>strlen(name_) != PyBytes_GET_SIZE(name):

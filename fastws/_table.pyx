@@ -5,8 +5,6 @@ One reactor's own. ``look_up`` and ``is_fresh`` run without the GIL; everything 
 holds it and is called by the same thread, so that no entry goes away while it is being used.
 """
 
-import os
-
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -16,6 +14,9 @@ from libc.string cimport memcmp
 from posix.unistd cimport close
 
 from ._stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat, stat_t
+
+cdef extern from "Python.h":
+    bytes PyUnicode_EncodeFSDefault(object text)
 
 cdef enum:
     # What an entry takes beside its texts: the record, and the headers and allocator's share of its objects.
@@ -97,7 +98,7 @@ cdef class Table:
         cdef bytes path_bytes = path.encode("latin-1")
         cdef bytes etag_bytes = etag.encode("latin-1")
         cdef bytes date_bytes = last_modified.encode("latin-1")
-        cdef tuple names = tuple([os.fsencode(name) for name, _ in depends])
+        cdef tuple names = tuple([PyUnicode_EncodeFSDefault(name) for name, _ in depends])
         cdef tuple owner = (path_bytes, head, not_modified_head, body, etag_bytes, date_bytes, names, content)
         cdef size_t cost = ENTRY_OVERHEAD + len(path_bytes) + len(head) + len(not_modified_head) + len(body)
         cdef Entry *old = self.look_up(path_bytes, <uint32_t>len(path_bytes), codings)

@@ -140,8 +140,12 @@ def test_container_is_healthy_while_it_serves(
         [*launch.command(), *rest], env=environment, cwd="/", stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stderr is not None
-        banner = next(line for line in server.stderr if "Ctrl-C stops" in line)
-        assert f"http://127.0.0.1:{port}/, open to other machines (access log: standard error" in banner
+        said = ""
+        while "Ctrl-C stops" not in said:
+            line = server.stderr.readline()
+            assert line, f"it ended: {said}"
+            said += line
+        assert f"http://127.0.0.1:{port}/, open to other machines (access log: standard error" in said
         assert subprocess.run(health, env=environment).returncode == 0
         server.send_signal(signal.SIGTERM)
         said = server.stderr.read()
