@@ -17,7 +17,7 @@ class WorkerStatus(NamedTuple):
     ``requests`` is by status class, in the order of ``STATUS_CLASSES``. ``durations`` counts requests by
     latency, one number for each of ``DURATION_BOUNDS_S`` (not accumulated) and one for what took longer;
     ``duration_s`` is their sum in seconds. ``body_bytes`` are those really sent. Cache hits are the answers
-    that needed no Python, misses those that Python decided; ``cache_bytes`` is what the published ones take.
+    that were there already, misses all others; ``cache_bytes`` is what the published ones take.
     """
 
     connections: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -21,7 +23,9 @@ from fastws.config import defaults
 from fastws.framing import CHUNK_LINE_BYTES, ChunkedDecoder
 from fastws.listing import LISTED_MAX
 from fastws.messages import Limits
+from fastws.pages import error_page, listing_page, redirect_page
 from fastws.ranges import MAX_RANGES
+from fastws.status_page import STATUS_PAGE
 from fastws.transmit import TURN_BYTES
 from fastws.variants import MEMORY_BYTES
 
@@ -153,6 +157,28 @@ def test_container_is_healthy_while_it_serves(
     assert '"GET /-/healthz HTTP/1.1" 200' in said
     assert "fastws stopped" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ws.conf", "www"]
+
+
+def test_hashes_for_a_content_security_policy_are_those_of_the_pages() -> None:
+    listing = listing_page("/", [], "", "", show_parent=False).decode()
+    rows = re.findall(r"^\| (.*) \| `(.*)-src` \| `'sha256-(.*)'` \|$", DEPLOYMENT, re.MULTILINE)
+    assert rows == [
+        ("errors and redirects", "style", sha256_of("style", error_page(404, "").decode())),
+        ("directory listings", "style", sha256_of("style", listing)),
+        ("`StatusPath`", "style", sha256_of("style", STATUS_PAGE)),
+        ("`StatusPath`", "script", sha256_of("script", STATUS_PAGE)),
+    ]
+    assert rows[0][2] == sha256_of("style", redirect_page(301, "/").decode())
+    assert rows[1][2] in deployment_example("Content-Security-Policy", "Header")
+    for page in (listing, STATUS_PAGE, error_page(404, "").decode()):
+        assert " style=" not in page  # to which no hash applies
+        assert not re.search(r" on[a-z]+=", page)
+
+
+def sha256_of(element: str, page: str) -> str:
+    """Return the hash of the page's one element of that name, as CSP Level 3 has it."""
+    (text,) = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 @pytest.mark.peer
