@@ -73,9 +73,11 @@ class Filling:
 
     def learn(self, publication: Publication, head: bytes, not_modified_head: bytes) -> None:
         """Take the heads of a published answer for a pattern of others, if it is typical of them."""
-        if not publication.is_typical or self._auth.is_on or len(self._templates) >= MAX_TEMPLATES:
-            return
         path = publication.path
+        if not publication.is_typical or self._auth.is_on or not PLAIN.fullmatch(path):
+            return  # the rules for a path are those for its decoded form, which only a plain one is
+        if len(self._templates) >= MAX_TEMPLATES:
+            return
         key = _extension(path), publication.codings
         if key in self._templates:
             return
@@ -134,8 +136,8 @@ class Filling:
 
 
 def _extension(path: str) -> str:
-    """Return the name extension with its dot; what has a slash in it is no file's."""
-    return path[path.rfind(".") :]
+    """Return the name extension with its dot, '' if there is none; a slash at the end is no file's."""
+    return "/" if path.endswith("/") else os.path.splitext(path)[1]
 
 
 def _generalise(head: bytes, *lines: bytes) -> bytes | None:
