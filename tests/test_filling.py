@@ -38,7 +38,7 @@ from rawhttp import (
 from test_opener import WITHOUT_OPENAT2
 
 from fastws import Server, backend, files, load, site
-from fastws.events import ARRIVE, DONE, PARTIAL, READ
+from fastws.events import ARRIVE, DONE, PARTIAL, READ, PartialSend
 from fastws.files import identity_of, is_settled
 from fastws.httpdate import format_http_date, parse_http_date
 from fastws.messages import ANY_CODINGS, Identity, Limits
@@ -905,7 +905,8 @@ def test_what_is_not_published_is_pythons(
     rig: Make, fill: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-    r = rig(fill, count=2)
+    asked = []
+    r = rig(lambda *about: asked.append(about[1]) or fill(*about), count=2)
     publish(r.reactor, "/hot")
     hot, cold = request("/hot"), request("/cold") + request("/hot")
     r.clients[0].send(hot + cold)
@@ -913,6 +914,7 @@ def test_what_is_not_published_is_pythons(
     assert sorted(r.turn(), key=str) == [(0, READ, cold), (1, READ, cold)]
     assert r.received().count(b"HTTP/1.1 200") == 1
     assert r.received(1) == b""
+    assert asked == ["/cold"] * 2
     assert r.turn() == []
     assert (r.reactor.counters().hits, r.reactor.counters().filled) == (1, 0)
 
@@ -983,32 +985,35 @@ def test_last_answer_of_a_drain_may_be_a_filled_one(rig: Make) -> None:
     assert b"Connection: close\r\n" in r.received()
 
 
+def whole(r: Rig, i: int, partial: PartialSend) -> bytes:
+    """The body of the answer of which the client has got a part."""
+    text = r.received(i) + partial.head + bytes(partial.body)[partial.offset :]
+    return text.rpartition(b"\r\n\r\n")[2]
+
+
 def test_rest_of_an_answer_is_right_though_its_entry_is_evicted(rig: Make) -> None:
     big, other = os.urandom(400_000), os.urandom(300_000)
 
     def fill(reactor: backend.Reactor, path: str, _: int) -> bool:
-        return all(publish(reactor, path, other) for path in ("/1", "/2", "/3", "/4", path))
+        return all(publish(reactor, name, other) for name in ("/1", "/2", "/3", "/4", path))
 
-    r = rig(fill, count=4)
+    r = rig(fill, count=6)
     publish(r.reactor, "/big", big)
-    for client in r.clients:
-        client.send(request("/big") + request("/cold") + request("/big"))
-    got = [b""] * 4
-    for i, kind, data in r.turn():
-        assert kind == PARTIAL
-        received = r.received(int(str(i)))
-        got[int(str(i))] = received + data.head + data.body[data.offset :]
-        assert data.rest == request("/cold") + request("/big")
-    for text in got:
-        assert text.partition(b"\r\n\r\n")[2] == big
-    assert r.reactor.counters().filled == 0
-    rest = request("/cold2") + request("/cold3")
-    for client in r.clients:
-        client.send(rest)
-    for i, kind, data in r.turn():
-        assert kind == PARTIAL
-        text = r.received(int(str(i))) + data.head + data.body[data.offset :]
-        assert text.partition(b"\r\n\r\n")[2][:300_000] == other
+    for n, client in enumerate(r.clients):
+        client.send((request("/big") if n < 4 else b"") + request(f"/cold{n}") + request("/big"))
+    events = r.turn()
+    assert [(i, kind) for i, kind, _ in events] == [(n, PARTIAL) for n in range(6)]
+    assert r.reactor.counters().evicted > 5
+    for n, (_, _, partial) in enumerate(events):
+        assert whole(r, n, partial) == (big if n < 4 else other)
+        assert partial.rest == (request(f"/cold{n}") if n < 4 else b"") + request("/big")
+
+
+def test_answer_that_was_begun_is_counted_by_who_ends_it(rig: Make) -> None:
+    r = rig(lambda reactor, path, _: publish(reactor, path, bytes(1_000_000)))
+    r.clients[0].send(request("/cold") + request("/cold", method="HEAD"))
+    assert [event[:2] for event in r.turn()] == [(0, PARTIAL)]
+    assert (r.reactor.counters().hits, r.reactor.counters().filled) == (0, 0)
 
 
 # The twins of read_beneath
@@ -1081,6 +1086,10 @@ def test_unreadable_file_is_not_read(side: backend.Backend, tree: Path) -> None:
     assert read(side, tree, "unreadable.png") is None
 
 
+def test_device_is_not_read(side: backend.Backend) -> None:
+    assert read(side, Path("/dev"), "null") is None
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/version"), reason="no /proc")
 def test_file_that_is_longer_than_it_says_is_not_read(side: backend.Backend) -> None:
     assert os.stat("/proc/version").st_size == 0
@@ -1106,6 +1115,25 @@ def test_file_that_grows_while_it_is_read_is_whole_or_not_read(side: backend.Bac
     sizes = [len(each[0]) for each in found if each is not None]
     assert sizes == sorted(sizes)
     assert all(len(each[0]) == each[1].size for each in found if each is not None)
+
+
+def test_file_that_changes_while_it_is_read_is_not_read(side: backend.Backend, tmp_path: Path) -> None:
+    path, is_over = tmp_path / "changing.png", threading.Event()
+    path.write_bytes(bytes(LIMIT))
+
+    def touch() -> None:
+        moment = 0
+        while not is_over.is_set():
+            moment += 1
+            os.utime(path, ns=(moment, moment))
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        wait_until(lambda: any(read(side, tmp_path, path.name) is None for _ in range(100)))
+    finally:
+        is_over.set()
+        thread.join(TIMEOUT_S)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
