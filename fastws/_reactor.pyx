@@ -50,6 +50,7 @@ cdef enum:
     LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
 
 cdef double[DURATION_BUCKETS - 1] _bounds_s = DURATION_BOUNDS_S
+cdef double FILL_S = 0.01      # a turn that has published for longer leaves to Python what a connection lacks next
 cdef double KEEP_S = 0.1       # a connection that stays longer is Python's, whose timers know how long it may
 
 cdef struct Input:
@@ -439,7 +440,7 @@ cdef class Reactor:
             else:
                 with nogil:
                     fastws_tick(&self._moment, self._lines.is_json)  # files may have taken their time
-                    self._answer(&lack.input, True)
+                    self._answer(&lack.input, self._moment.now - begun < FILL_S)
                     self._filled += not is_hit and self._hits > hits
                     self._measure(begun, hits)
             if self._found_count:
