@@ -1015,7 +1015,7 @@ def test_rest_of_an_answer_is_right_though_its_entry_is_evicted(rig: Make) -> No
     big, other = os.urandom(400_000), os.urandom(300_000)
 
     def fill(reactor: backend.Reactor, path: str, _: int) -> bool:
-        return all(publish(reactor, name, other) for name in ("/1", "/2", "/3", "/4", path))
+        return all(publish(reactor, name, other) for name in (*"abcdefghijkl", path))
 
     r = rig(fill, count=6)
     publish(r.reactor, "/big", big)
