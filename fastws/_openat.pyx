@@ -59,6 +59,7 @@ cdef extern from *:
         if (fd >= 0 && (fstat(fd, status) != 0 || !S_ISREG(status->st_mode) || (size_t)status->st_size > most)) {
             close(fd);
             fd = -1;
+            errno = 0; /* openat2 is to be had */
         }
         return fd;
     }
@@ -100,6 +101,7 @@ def read_beneath(bytes root, bytes path, size_t most):
     cdef bint is_whole
     cdef bytes body
     cdef char *body_
+    cdef char beyond
     with nogil:
         fd = fastws_open_regular(root_, path_, most, &before)
         error = errno
@@ -111,6 +113,7 @@ def read_beneath(bytes root, bytes path, size_t most):
         with nogil:
             is_whole = (
                 pread(fd, body_, before.st_size, 0) == before.st_size
+                and pread(fd, &beyond, 1, before.st_size) == 0  # what /proc makes up is longer than it says
                 and fstat(fd, &after) == 0
                 and after.st_size == before.st_size
                 and FASTWS_MTIME_NS(after) == FASTWS_MTIME_NS(before)

@@ -40,7 +40,7 @@ def open_beneath(directory: int, path: str) -> int:
 
 def read_beneath(root: bytes, path: bytes, most: int) -> tuple[bytes, Identity] | None:
     """See ``backend.Opener.read_beneath``."""
-    if path.count(b"/") >= DEEPEST:
+    if path.count(b"/") >= DEEPEST or path.endswith(b"/"):
         return None
     try:
         directory = os.open(root, ROOT_FLAGS)

@@ -50,6 +50,7 @@ cdef enum:
     LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
 
 cdef double[DURATION_BUCKETS - 1] _bounds_s = DURATION_BOUNDS_S
+cdef double FILL_S = 0.01      # a turn that has published for longer leaves to Python what a connection lacks next
 cdef double KEEP_S = 0.1       # a connection that stays longer is Python's, whose timers know how long it may
 
 cdef struct Input:
@@ -242,6 +243,8 @@ cdef class Reactor:
         events = self._report()
         if self._lack_count:
             self._answer_lacks(events)
+            self._hand_over_old()
+            events += self._report()
         return events
 
     cdef void _run(self, double deadline) noexcept nogil:
@@ -422,19 +425,24 @@ cdef class Reactor:
     cdef void _answer_lacks(self, list events) except *:
         """Have published what is lacking, and answer; what cannot be published is Python's to decide."""
         cdef Lack *lack
+        cdef Entry *entry
         cdef uint64_t hits
         cdef double begun = self._moment.now
+        cdef bint is_hit
         cdef int i = 0
         while i < self._lack_count:  # what follows in the same input may be lacking too
             lack, hits = &self._lacks[i], self._hits
             i += 1
-            if not self._is_filled(lack):
+            entry = self._table.look_up(lack.path, lack.path_len, lack.codings)
+            is_hit = entry != NULL and self._table.is_fresh(entry, self._turn)  # by now: it was lacking to another
+            if not is_hit and not self._is_filled(lack):
                 self._find(lack.input.fd, READ, lack.input.data, lack.input.size)
             else:
                 with nogil:
-                    self._answer(&lack.input, True)
+                    fastws_tick(&self._moment, self._lines.is_json)  # files may have taken their time
+                    self._answer(&lack.input, self._moment.now - begun < FILL_S)
+                    self._filled += not is_hit and self._hits > hits
                     self._measure(begun, hits)
-                self._filled += self._hits > hits
             if self._found_count:
                 events += self._report()
 

@@ -29,11 +29,9 @@ MAX_TEMPLATES = 1024
 class _Template(NamedTuple):
     """What the answers for all files with one extension have in common.
 
-    ``configured`` are the fields that the configuration adds to them. The heads lack length, date and entity tag,
-    the second one the length anyway, and take them by ``%``.
+    The heads lack length, date and entity tag, the second one the length anyway, and take them by ``%``.
     """
 
-    configured: Fields
     head: bytes
     not_modified_head: bytes
     codings: int
@@ -68,15 +66,17 @@ class Filling:
         self._redirects = redirects
         self._status = status
         self._hidden = hidden
-        self._is_uniform = policy.is_uniform and not config.redirects and status is None
-        self._templates: dict[tuple[str, int], _Template] = {}  # by extension and accepted codings
+        # By extension, what the configuration adds to its files, and accepted codings.
+        self._templates: dict[tuple[str, Fields, int], _Template] = {}
 
     def learn(self, publication: Publication, head: bytes, not_modified_head: bytes) -> None:
         """Take the heads of a published answer for a pattern of others, if it is typical of them."""
-        if not publication.is_typical or self._auth.is_on or len(self._templates) >= MAX_TEMPLATES:
-            return
         path = publication.path
-        key = _extension(path), publication.codings
+        if not publication.is_typical or self._auth.is_on or not PLAIN.fullmatch(path):
+            return  # the rules for a path are those for its decoded form, which only a plain one is
+        if len(self._templates) >= MAX_TEMPLATES:
+            return
+        key = _extension(path), self._configured(path), publication.codings
         if key in self._templates:
             return
         length = b"Content-Length: %d\r\n" % publication.depends[0][1].size
@@ -85,8 +85,7 @@ class Filling:
         general = _generalise(head, length, date, tag)
         general_not_modified = _generalise(not_modified_head, date, tag)
         if general and general_not_modified:
-            configured = self._policy.fields(path)
-            self._templates[key] = _Template(configured, general, general_not_modified, publication.codings)
+            self._templates[key] = _Template(general, general_not_modified, publication.codings)
 
     def __call__(self, reactor: Reactor, path: str, codings: int) -> bool:
         """Publish the answer to ``path`` for these accepted codings, if nothing but its file is to be found out.
@@ -94,11 +93,11 @@ class Filling:
         False where Python must decide: see ``Site.respond``, some of whose steps are answered here by "not the
         plain case".
         """
-        extension = _extension(path)
-        template = self._templates.get((extension, codings)) or self._templates.get((extension, ANY_CODINGS))
-        if template is None or not PLAIN.fullmatch(path):
-            return False
-        if not self._is_uniform and not self._has_same_rules(path, template):
+        extension, configured = _extension(path), self._configured(path)
+        template = self._templates.get((extension, configured, codings))
+        if template is None:
+            template = self._templates.get((extension, configured, ANY_CODINGS))
+        if template is None or not PLAIN.fullmatch(path) or self._is_no_file(path):
             return False
         now_ns = time.time_ns()
         found = self._opener.read_beneath(self._root_bytes, path[1:].encode(), self._most)
@@ -124,18 +123,20 @@ class Filling:
         )
         return True
 
-    def _has_same_rules(self, path: str, template: _Template) -> bool:
-        """Tell whether the configuration says the same of ``path`` as of that which the template is from."""
-        return (
-            self._policy.fields(path) == template.configured
-            and self._redirects.find(path, None) is None
-            and (self._status is None or not self._status.covers(path))
-        )
+    def _configured(self, path: str) -> Fields:
+        """Return the fields that the configuration adds for ``path``; none where they are those of all."""
+        return () if self._policy.is_uniform else self._policy.fields(path)
+
+    def _is_no_file(self, path: str) -> bool:
+        """Tell whether the configuration has something else answer for ``path``."""
+        if self._status is not None and self._status.covers(path):
+            return True
+        return self._redirects.find(path) is not None
 
 
 def _extension(path: str) -> str:
-    """Return the name extension with its dot; what has a slash in it is no file's."""
-    return path[path.rfind(".") :]
+    """Return the name extension with its dot, '' if there is none; a slash at the end is no file's."""
+    return "/" if path.endswith("/") else os.path.splitext(path)[1]
 
 
 def _generalise(head: bytes, *lines: bytes) -> bytes | None:

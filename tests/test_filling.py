@@ -1,0 +1,1175 @@
+"""Files asked for the first time: the compiled side publishes them within its loop, and answers as Python would.
+
+The pure side fills nothing, so that its answers are the measure.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PURE_ONLY
+from hammer import holding
+from rawhttp import (
+    TIMEOUT_S,
+    Client,
+    Reply,
+    be_at_rest,
+    get,
+    open_descriptors,
+    put,
+    request,
+    settle,
+    wait_until,
+)
+from test_opener import WITHOUT_OPENAT2
+
+from fastws import Server, backend, files, load, site
+from fastws.events import ARRIVE, DONE, PARTIAL, READ, PartialSend
+from fastws.files import identity_of, is_settled
+from fastws.httpdate import format_http_date, parse_http_date
+from fastws.messages import ANY_CODINGS, Identity, Limits
+
+LIMIT = 262144
+OLD = 1_000_000_000
+
+pytestmark = pytest.mark.skipif(PURE_ONLY, reason="FASTWS_NO_EXTENSIONS=1: nothing is filled")
+
+TEACHERS = {
+    f"teacher{extension}": b"lesson"
+    for extension in (
+        ".png",
+        ".html",
+        ".js",
+        ".css",
+        ".txt",
+        ".conf",
+        ".PNG",
+        ".Png",
+        ".gz",
+        ".br",
+        ".oddity",
+        "",
+    )
+}
+
+FILES = {
+    "a.png": b"picture",
+    "sub/b.png": b"picture in a directory",
+    "one/two/three/four/five/d.png": b"deep down",
+    "a.html": b"<p>page</p>",
+    "a.js": b"let a;",
+    "a.css": b"a {}",
+    "a.txt": b"text",
+    "a.oddity": b"?",
+    "README": b"no extension",
+    "sub/LICENSE": b"none either",
+    "v1.2/file": b"a dot above",
+    "a..png": b"two dots",
+    "UPPER.PNG": b"upper case",
+    "Mixed.Png": b"mixed case",
+    "empty.png": b"",
+    "empty.txt": b"",
+    "limit.png": bytes(LIMIT),
+    "a~b!$&'()*+,;=:@.png": b"all that needs no percent sign",
+    "app.js": b"let app;",
+    "app.js.gz": b"packed",
+    "app.js.br": b"well packed",
+    "style.css": b"newer than what is packed",
+    "index.html": b"<p>index</p>",
+    "sub/index.html": b"<p>index below</p>",
+    "page.html": b"<p>clean</p>",
+    "old/x.png": b"moved below",
+    "moved.png": b"moved",
+    "-/a.png": b"below the status pages",
+    "large.txt": b"compressible " * 200,
+}
+"""What is there without any trick, and can be published within the loop if the configuration lets it."""
+
+OTHER_FILES = {
+    "too-big.png": bytes(LIMIT + 1),
+    "sp ace.png": b"spaced",
+    **{f"spaced {name}": content for name, content in TEACHERS.items()},
+    "ü.png": b"beyond ASCII",
+    "100%.css": b"b {}",
+    ".hidden.png": b"hidden",
+    ".well-known/x.png": b"known",
+    "sub/.git/x.png": b"hidden too",
+    "page.css/index.html": b"<p>index of a directory that is named like a file</p>",
+    "only.css.gz": b"without the plain one",
+    "style.css.gz": b"older than the plain one",
+    "future.png": b"from the future",
+    "epoch.png": b"without a date",
+    "second.png": b"nearly without one",
+    "users.txt": b"",
+}
+ODD_TARGETS = (
+    *("/sp%20ace.png", "/%C3%BC.png", "/100%25.css", "/%61.png", "/a%2Epng", "/a.png%00", "/a.png%zz"),
+    *("/.hidden.png", "/.well-known/x.png", "/sub/.git/x.png", "/a.png/", "/README/", "/sub/", "/sub", "/"),
+    *("//a.png", "/./a.png", "/sub/../a.png", "/../a.png", "/a.png#x", "/page.css", "/page.css/", "/page"),
+    *(
+        "/only.css",
+        "/only.css.gz",
+        "/style.css.gz",
+        "/too-big.png",
+        "/future.png",
+        "/epoch.png",
+        "/second.png",
+    ),
+    *("/missing.png", "/missing", "/sub/missing.txt", "/a.png/below.png", "/inside.png", "/outside.png"),
+    *("/ring.png", "/dangling.png", "/linked/b.png", "/away/secret.png", "/fifo.png", "/socket.png"),
+    *("/ws.conf", "/copy.conf", "/log_webserver.txt", "/log.txt", "/users.txt", "/-/healthz", "/-/none.png"),
+    *("/old/none.png", "/index.html/", "/" + "x" * 300 + ".png", "/" + "d/" * 60 + "a.png"),
+)
+
+
+def make_tree(root: Path) -> Path:
+    """All kinds of files; those of TEACHERS and FILES are plain."""
+    put(root, TEACHERS | FILES | OTHER_FILES)
+    put(root.parent, {"outside/secret.png": b"secret"})
+    os.utime(root / "style.css.gz", (OLD, OLD))
+    os.utime(root / "future.png", (time.time() + 1e6,) * 2)
+    os.utime(root / "epoch.png", (0, 0))
+    os.utime(root / "second.png", (1, 1))
+    (root / "inside.png").symlink_to("a.png")
+    (root / "outside.png").symlink_to(root.parent / "outside/secret.png")
+    (root / "ring.png").symlink_to("ring.png")
+    (root / "dangling.png").symlink_to("nothing.png")
+    (root / "linked").symlink_to("sub")
+    (root / "away").symlink_to(root.parent / "outside")
+    os.mkfifo(root / "fifo.png")
+    here = os.getcwd()
+    with socket.socket(socket.AF_UNIX) as sock:
+        os.chdir(root)  # for the names of sockets are short
+        try:
+            sock.bind("socket.png")
+        finally:
+            os.chdir(here)
+    settle(*(root / name for name in ("style.css.gz", "epoch.png", "second.png")))
+    return root
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts a server on the compiled or the pure side, with one worker if not told."""
+    with ExitStack() as stack:
+
+        def begin(
+            *lines: str, root: Path, pure: bool = False, where: Path = tmp_path, through: Any = None
+        ) -> Server:
+            text = [f'DocumentRoot "{root}"', "ListenPort 8080", "DefaultType application/octet-stream"]
+            if not any(line.startswith("WorkerThreads") for line in lines):
+                text.append("WorkerThreads 1")
+            (where / "ws.conf").write_text("\n".join([*text, *lines]) + "\n")
+            config = load(str(where / "ws.conf")).with_overrides(listen_ports=(0,))
+            side = backend.load(pure=pure, required=not pure)
+            if through is not None:
+                side = side._replace(opener=through)
+            return stack.enter_context(Server(config, backend=side))
+
+        yield begin
+
+
+def counted(server: Server, name: str = "filled") -> int:
+    """A number of ``ReplayCounters`` once the turn is over in which the last answer was sent."""
+    server._tell_all(lambda _: None, TIMEOUT_S)
+    return sum(int(getattr(worker.reactor.counters(), name)) for worker in server._workers)
+
+
+def forget(server: Server) -> None:
+    """Have nothing published and no template known, as after the start."""
+    server.reload(lambda: server.config)
+
+
+def teach(server: Server, *lines: str, names: tuple[str, ...] = tuple(TEACHERS)) -> None:
+    with Client(server) as client:
+        for name in names:
+            client.get(f"/{name}", *lines)
+
+
+class Watching:
+    """The compiled opener, with something that happens before and after a file is read for a request."""
+
+    def __init__(self) -> None:
+        self._opener = backend.load(pure=False, required=True).opener
+        self.side, self.DEEPEST = self._opener.side, self._opener.DEEPEST
+        self.open_beneath, self.look = self._opener.open_beneath, self._opener.look
+        self.reads: list[str] = []
+        self.before: Callable[[], object] = lambda: None
+        self.after: Callable[[], object] = lambda: None
+
+    def read_beneath(self, root: bytes, path: bytes, most: int) -> Any:
+        self.reads.append(path.decode())
+        self.before()
+        found = self._opener.read_beneath(root, path, most)
+        self.after()
+        return found
+
+
+# The same answers as Python's
+
+PLAIN = "GET {} HTTP/1.1\r\nHost: localhost\r\n"
+VARIANTS = {
+    "plain": PLAIN,
+    "query": PLAIN.replace("{}", "{}?a=b&/c.png"),
+    "HEAD": PLAIN.replace("GET", "HEAD"),
+    "1.0": "GET {} HTTP/1.0\r\n",
+    "1.0 persistent": "GET {} HTTP/1.0\r\nConnection: keep-alive\r\n",
+    "close": PLAIN + "Connection: close\r\n",
+    "two options": PLAIN + "Connection: keep-alive, close\r\n",
+    "absolute": PLAIN.replace("{}", "http://localhost{}"),
+    "other host": PLAIN.replace("localhost", "example.com:8080"),
+    "bad host": PLAIN.replace("localhost", "a b"),
+    "any tag": PLAIN + "If-None-Match: *\r\n",
+    "other tag": PLAIN + 'If-None-Match: "other"\r\n',
+    "since long ago": PLAIN + "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+    "since the future": PLAIN + "If-Modified-Since: Sun, 06 Nov 2094 08:49:37 GMT\r\n",
+    "range": PLAIN + "Range: bytes=1-3\r\n",
+    "gzip": PLAIN + "Accept-Encoding: gzip\r\n",
+    "br": PLAIN + "Accept-Encoding: gzip, deflate, br\r\n",
+    "identity": PLAIN + "Accept-Encoding: identity\r\n",
+    "no identity": PLAIN + "Accept-Encoding: gzip, identity;q=0\r\n",
+    "identity first": PLAIN + "Accept-Encoding: gzip;q=0.1, identity;q=0.5\r\n",
+    "no coding": PLAIN + "Accept-Encoding:\r\n",
+    "authorized": PLAIN + "Authorization: Basic YTpi\r\nCookie: a=b\r\nAccept: image/*\r\n",
+    "POST": "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n",
+}
+FILLED_VARIANTS = (
+    *("plain", "query", "HEAD", "1.0", "1.0 persistent", "close", "other host", "gzip", "br", "identity"),
+    *("no identity", "identity first", "no coding", "authorized"),
+)
+CODINGS = {"gzip": "gzip", "br": "gzip, deflate, br", "identity first": "gzip;q=0.1, identity;q=0.5"}
+
+CONFIGURATIONS: dict[str, tuple[str, ...]] = {
+    "nothing": ("Compression off",),
+    "compression": ("Compression on",),
+    "headers": (
+        "Compression off",
+        "Header X-Percent 100%d%% *",
+        'Header X-Spaced yes "/spaced *"',
+        "Header X-Page yes *.html",
+        "Header Vary Cookie /sub/*",
+        "Header X-Content-Length 7 *.txt",
+        "CacheControl *.css no-store",
+        "CacheControl /one/* max-age=60",
+        "CacheControl * max-age=3600",
+    ),
+    "elsewhere": (
+        "Compression on",
+        "Redirect /moved.png /a.png 301",
+        "Redirect /old/* https://example.com/*",
+        "StatusPath /-/",
+        "ServerHeader other",
+    ),
+    "names": (
+        "Compression on",
+        "CleanUrls on",
+        "Fallback /index.html",
+        "DirectoryListing on",
+        "DirectoryIndex index.htm index.html",
+        "ErrorPage 404 /a.html",
+        "ContentType .oddity text/odd",
+    ),
+    "small": ("Compression off", "CacheMaxFile 16", "CacheSize 1m", "RequestMethods GET HEAD"),
+    "users": ("Compression off", "BasicAuth /private/* users.txt"),
+    "two workers": ("Compression off", "WorkerThreads 2"),
+}
+
+
+class Asking:
+    """A client of one server that connects again when it must."""
+
+    def __init__(self, server: Server, stack: ExitStack) -> None:
+        self.server, self._stack = server, stack
+        self._client = stack.enter_context(Client(server))
+
+    def __call__(self, data: bytes) -> Reply:
+        """The answer, without its date; one that was closed after it has told so."""
+        self._client.send(data)
+        found = self._client.reply(data.partition(b" ")[0].decode())
+        if "close" in found.all("connection"):
+            assert self._client.is_over()
+            self._client.sock.close()
+            self._client = self._stack.enter_context(Client(self.server))
+        fields = tuple(pair for pair in found.fields if pair[0] != "Date")
+        assert len(fields) == len(found.fields) - 1
+        return Reply(found.status, found.reason, fields, found.body)
+
+
+@pytest.fixture
+def pair(start: Start, root: Path, tmp_path: Path) -> Callable[..., tuple[Server, Server]]:
+    """Return a function that starts both sides with the same configuration, which lies in the root."""
+    make_tree(root)
+
+    def begin(*lines: str) -> tuple[Server, Server]:
+        compiled = start(*lines, root=root, where=root)
+        pure = start(*lines, root=root, where=root, pure=True)
+        os.link(root / "ws.conf", root / "copy.conf")
+        os.link(root / "log_webserver.txt", root / "log.txt")
+        return compiled, pure
+
+    return begin
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_first_answer_is_the_one_that_python_gives(
+    pair: Callable[..., tuple[Server, Server]], configuration: str
+) -> None:
+    compiled, pure = pair(*CONFIGURATIONS[configuration])
+    targets = [*(f"/{name}" for name in FILES), *ODD_TARGETS]
+    for variant, text in VARIANTS.items():
+        for server in (compiled, pure):
+            forget(server)
+        coding = CODINGS.get(variant)
+        teach(compiled, names=tuple(f"spaced%20{name}" for name in TEACHERS))  # whose paths have other rules
+        teach(compiled)
+        if coding:
+            teach(compiled, f"Accept-Encoding: {coding}")
+        before = counted(compiled)
+        with ExitStack() as stack:
+            ask, measure = Asking(compiled, stack), Asking(pure, stack)
+            for target in targets:
+                data = f"{text.format(target)}\r\n".encode("latin-1")
+                expected = measure(data)
+                assert ask(data) == expected, (variant, target)
+        is_filling = variant in FILLED_VARIANTS and configuration != "users"
+        assert (counted(compiled) - before > 0) == is_filling, variant
+
+
+ALL = frozenset(f"/{name}" for name in FILES) | {"/only.css.gz", "/style.css.gz", "/users.txt"}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        ("nothing", ALL),
+        ("users", frozenset()),
+        ("elsewhere", ALL - {"/moved.png", "/old/x.png", "/-/a.png"}),
+        ("headers", ALL - {target for target in ALL if target.startswith(("/sub/", "/one/"))}),
+        ("small", frozenset(target for target in ALL if len((FILES | OTHER_FILES)[target[1:]]) <= 16)),
+    ],
+)
+def test_what_is_filled_is_what_is_plain(
+    pair: Callable[..., tuple[Server, Server]], configuration: str, expected: frozenset[str]
+) -> None:
+    compiled, _ = pair(*CONFIGURATIONS[configuration])
+    teach(compiled)
+    filled = set()
+    with Client(compiled) as client:
+        for target in ALL.union(target for target in ODD_TARGETS if not re.search("[#%]|//", target)):
+            before = counted(compiled)
+            client.get(target)
+            if counted(compiled) > before:
+                filled.add(target)
+    assert filled == expected
+
+
+def test_rules_of_the_path_that_came_first_do_not_keep_others_from_being_filled(
+    start: Start, root: Path
+) -> None:
+    names = [f"{directory}{number}.png" for directory in ("", "sub/") for number in range(3)]
+    put(root, {name: name.encode() for name in names})
+    server = start("Header X-Sub yes /sub/*", root=root)
+    with Client(server) as client:
+        for name in names:
+            reply = client.get(f"/{name}")
+            assert (reply.body, bool(reply.all("X-Sub"))) == (name.encode(), name.startswith("sub"))
+    assert counted(server) == 4
+
+
+# Bursts
+
+
+def numbered(count: int, size: int = 0) -> dict[str, bytes]:
+    """That many pictures of at least ``size`` bytes, no two alike."""
+    return {f"{n}.png": b"%d." % n * (1 + size // len(b"%d." % n)) for n in range(count)}
+
+
+@pytest.fixture
+def taught(start: Start, root: Path) -> Callable[..., Server]:
+    """Return a function that starts a server of ``pictures``, which knows what one with that extension is like."""
+
+    def begin(pictures: dict[str, bytes], *lines: str, **others: Any) -> Server:
+        put(root, pictures | {"teacher.png": b"lesson"})
+        server = start("Compression off", *lines, root=root, **others)
+        teach(server, names=("teacher.png",))
+        return server
+
+    return begin
+
+
+Taught = Callable[..., Server]
+MIXED: tuple[Callable[[str], tuple[str, bytes]], ...] = (
+    lambda name: ("GET", request(f"/{name}")),
+    lambda name: ("GET", request("/teacher.png")),
+    lambda name: ("HEAD", request(f"/{name}?again", method="HEAD")),
+    lambda name: ("GET", request(f"/missing-{name}")),
+    lambda name: ("POST", request(f"/{name}", method="POST", body=b"a=b")),
+    lambda name: ("GET", request(f"/{name}", "Range: bytes=0-0")),
+    lambda name: ("HEAD", request(f"/cold-{name}", method="HEAD")),
+    lambda name: ("GET", request(f"/{name}", "If-None-Match: *")),
+)
+
+
+@pytest.mark.parametrize("size", [1 << 20, 700, 61])
+def test_burst_of_all_kinds_is_answered_in_order(taught: Taught, start: Start, root: Path, size: int) -> None:
+    pictures = numbered(30)
+    server = taught(pictures | {f"cold-{name}": b"cold" for name in pictures})
+    asked = [ask(name) for number, name in enumerate(pictures) for ask in MIXED[number % 3 :]]
+    stream = b"".join(data for _, data in asked)
+    with Client(server) as client, Client(start("Compression off", root=root, pure=True)) as measure:
+        for begin in range(0, len(stream), size):
+            client.send(stream[begin : begin + size])
+        for method, data in asked:
+            measure.send(data)
+            expected, reply = measure.reply(method), client.reply(method)
+            assert (reply.status, reply.without(), reply.body) == (
+                expected.status,
+                expected.without(),
+                expected.body,
+            )
+        assert client.is_open()
+    assert counted(server) > 0
+
+
+def test_more_cold_files_than_one_turn_takes_are_answered_in_order(taught: Taught) -> None:
+    pictures = numbered(300)
+    server = taught(pictures)
+    with Client(server) as client:
+        with holding(server):
+            client.send(b"".join(request(f"/{name}") for name in pictures))
+        assert [client.reply().body for _ in pictures] == list(pictures.values())
+    assert 0 < counted(server) <= 300
+
+
+def test_each_of_many_connections_gets_its_cold_files_in_one_turn(taught: Taught) -> None:
+    pictures = numbered(160)
+    server = taught(pictures)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server)) for _ in range(40)]
+        shares = [list(pictures)[i::40] for i in range(40)]
+        for client in clients[::2]:
+            assert client.is_open()  # Python's; the others are kept
+        with holding(server):
+            for client, share in zip(clients, shares, strict=True):
+                client.send(b"".join(request(f"/{name}") for name in (*share[:3], "missing.png", share[3])))
+        for client, share in zip(clients, shares, strict=True):
+            assert [client.reply().body for _ in range(3)] == [pictures[name] for name in share[:3]]
+            assert client.reply().status == 404
+            assert client.reply().body == pictures[share[3]]
+
+
+def test_file_that_many_lack_in_one_turn_is_read_once(taught: Taught) -> None:
+    pictures, opener = numbered(2), Watching()
+    server = taught(pictures, through=opener)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server)) for _ in range(20)]
+        with holding(server):
+            for client in clients:
+                client.send(request("/0.png") + request("/1.png", method="HEAD"))
+        for client in clients:
+            assert client.reply().body == pictures["0.png"]
+            assert client.reply("HEAD")["Content-Length"] == str(len(pictures["1.png"]))
+    assert sorted(opener.reads) == ["0.png", "1.png"]
+    assert counted(server) == 2
+
+
+# Connections
+
+
+@pytest.mark.parametrize("ending", [(), ("Connection: close",)])
+def test_new_connections_that_ask_once_never_need_python(
+    taught: Taught, ending: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = numbered(20)
+    server = taught(pictures)
+    monkeypatch.setattr(site.Site, "respond", None)
+    for name, content in pictures.items():
+        with Client(server) as client:
+            reply = client.get(f"/{name}", *ending)
+            assert (reply.status, reply.body) == (200, content)
+            assert reply.all("Connection") == (["close"] if ending else [])
+            assert not ending or client.is_over()
+    assert counted(server) == 20
+
+
+def test_client_that_half_closes_gets_its_answers(taught: Taught) -> None:
+    pictures = numbered(20)
+    server = taught(pictures)
+    names = list(pictures)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server)) for _ in range(10)]
+        with holding(server):
+            for i, client in enumerate(clients):
+                client.send(request(f"/{names[2 * i]}") + request(f"/{names[2 * i + 1]}"))
+                client.half_close()
+        for i, client in enumerate(clients):
+            for name in names[2 * i : 2 * i + 2]:
+                assert client.reply().body == pictures[name]
+            assert client.is_over()
+    wait_until(lambda: server.connection_count() == 0)
+
+
+def test_client_that_is_gone_does_no_harm(taught: Taught) -> None:
+    server = taught(numbered(40, 100_000))
+    before = open_descriptors()
+    for i in range(10):
+        with holding(server):
+            client = Client(server)
+            client.send(b"".join(request(f"/{n}.png") for n in range(4 * i, 4 * i + 4)))
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sock.close()
+    assert get(server, "/0.png").body == numbered(1, 100_000)["0.png"]
+    be_at_rest(server)
+    assert open_descriptors() == before
+
+
+def test_descriptors_are_closed_whatever_is_asked(
+    pair: Callable[..., tuple[Server, Server]],
+) -> None:
+    compiled, _ = pair("Compression off")
+    teach(compiled)
+    be_at_rest(compiled)
+    before = open_descriptors()
+    with Client(compiled) as client:
+        for target in ODD_TARGETS:
+            client.get(target)
+    be_at_rest(compiled)
+    assert open_descriptors() == before
+
+
+# A reload
+
+
+def test_no_template_outlives_a_reload(taught: Taught) -> None:
+    server = taught(numbered(12))
+    for stamp in range(4):
+        overrides = {"headers": (("X-Stamp", str(stamp), "*"),)}
+        with Client(server) as old:
+            assert old.is_open()
+            server.reload(lambda overrides=overrides: server.config.with_overrides(**overrides))
+            before = counted(server)
+            replies = [old.get(f"/{3 * stamp + n}.png") for n in range(3)]
+        assert [reply["X-Stamp"] for reply in replies] == [str(stamp)] * 3
+        assert counted(server) == before + 2  # the first was decided anew
+
+
+def test_protection_that_comes_by_reload_holds_at_once(taught: Taught, tmp_path: Path) -> None:
+    server = taught(numbered(3))
+    assert get(server, "/0.png").status == 200
+    (tmp_path / "users").write_text("")
+    server.reload(lambda: server.config.with_overrides(basic_auth=(("/1*", str(tmp_path / "users")),)))
+    before = counted(server)
+    assert [get(server, f"/{n}.png").status for n in range(3)] == [200, 401, 200]
+    assert counted(server) == before
+
+
+# Counts and access lines
+
+
+def test_filled_answer_is_one_miss(taught: Taught) -> None:
+    server = taught(numbered(10))
+    with Client(server) as client:
+        client.send(b"".join(request(f"/{n}.png") for n in range(10)) + request("/0.png") * 5)
+        sent = sum(len(client.reply().body) for _ in range(15)) + len(b"lesson")
+    counted(server)
+    status = server.worker_status()[0]
+    assert (status.cache_misses, status.cache_hits) == (11, 5)
+    assert (status.requests[1], sum(status.durations)) == (16, 16)
+    assert status.body_bytes == sent
+
+
+@pytest.mark.parametrize("log_format", ["combined", "json"])
+def test_access_line_is_pythons(start: Start, root: Path, tmp_path: Path, log_format: str) -> None:
+    put(root, numbered(5) | TEACHERS)
+    lines = []
+    for side in ("compiled", "pure"):
+        (tmp_path / side).mkdir()
+        server = start(f"AccessLogFormat {log_format}", root=root, where=tmp_path / side, pure=side == "pure")
+        with Client(server) as client:
+            client.get("/teacher.png")
+            for n, method in enumerate(("GET", "HEAD", "GET", "HEAD")):
+                fields = ("Referer: http://x/\xff", 'User-Agent: a "b" \\c') if n % 2 else ()
+                client.get(f"/{n}.png?q={n}", *fields, method=method)
+            client.send(b"GET /4.png HTTP/1.0\r\n\r\n")
+            client.reply()
+        assert (counted(server) == 5) == (side == "compiled")
+        server.stop()
+        text = Path(server.config.access_log).read_text()
+        lines.append(re.sub(r"\d\d\d\d-\d\d-\d\dT[^\"]*|\[[^]]*\]", "TIME", text))
+    assert lines[0].count("\n") == 6
+    assert lines[0] == lines[1]
+
+
+# Files that change
+
+
+@pytest.fixture
+def watched(taught: Taught) -> tuple[Server, Watching]:
+    """A server of three taught pictures, and the opener that it reads them by."""
+    opener = Watching()
+    return taught(numbered(3), through=opener), opener
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put another file in its place, dated back."""
+    beside = path.with_name("new")
+    beside.write_bytes(content)
+    os.utime(beside, (time.time() - 60,) * 2)
+    beside.replace(path)
+
+
+def test_file_replaced_before_it_is_read_is_the_new_one(watched: tuple[Server, Watching], root: Path) -> None:
+    server, opener = watched
+    opener.before = lambda: replace(root / "1.png", b"replaced")
+    with Client(server) as client:
+        assert [client.get("/1.png").body for _ in range(3)] == [b"replaced"] * 3
+    assert opener.reads[0] == "1.png"
+
+
+def test_file_replaced_after_it_is_read_is_the_new_one_to_the_next(
+    watched: tuple[Server, Watching], root: Path
+) -> None:
+    server, opener = watched
+    opener.after = lambda: replace(root / "1.png", b"replaced")
+    with Client(server) as client:
+        assert client.get("/1.png").body == b"1."
+        opener.after = lambda: None
+        assert [client.get("/1.png").body for _ in range(3)] == [b"replaced"] * 3
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_file_deleted_meanwhile_is_missing_to_the_next(
+    watched: tuple[Server, Watching], root: Path, moment: str
+) -> None:
+    server, opener = watched
+    setattr(opener, moment, lambda: (root / "1.png").unlink(missing_ok=True))
+    with Client(server) as client:
+        assert client.get("/1.png").status == (404 if moment == "before" else 200)
+        assert client.get("/1.png").status == 404
+
+
+def test_directory_that_becomes_a_link_out_of_the_root_leads_nowhere(
+    watched: tuple[Server, Watching], root: Path, tmp_path: Path
+) -> None:
+    server, opener = watched
+    put(root, {f"sub/{n}.png": b"inside" for n in range(3)})
+    put(tmp_path, {f"outside/{n}.png": b"secret" for n in range(3)})
+
+    def swap() -> None:
+        (root / "sub").rename(root / "moved")
+        (root / "sub").symlink_to(tmp_path / "outside")
+
+    with Client(server) as client:
+        assert client.get("/sub/0.png").body == b"inside"
+        opener.before = swap
+        assert client.get("/sub/1.png").status == 404
+        opener.before = lambda: None
+        assert [client.get(f"/sub/{n}.png").status for n in range(3)] == [404] * 3
+    assert counted(server) == 1
+
+
+def test_file_that_changed_a_moment_ago_is_not_kept(watched: tuple[Server, Watching], root: Path) -> None:
+    server, opener = watched
+    path = root / "1.png"
+    for _ in range(50):
+        replace(path, b"young")
+        with Client(server) as client:
+            assert client.get("/1.png").body == b"young"
+        if not is_settled(identity_of(path.stat())):  # then it was not when it was read, either
+            break
+    assert opener.reads
+    assert counted(server) == 0
+
+
+def test_file_of_the_present_second_is_pythons(watched: tuple[Server, Watching], root: Path) -> None:
+    server, _ = watched
+    date = time.time() + 1
+    os.utime(root / "1.png", (date, date))
+    settle(root / "1.png")
+    with Client(server) as client:
+        assert client.get("/1.png").all("Last-Modified") == []
+        assert counted(server) == 0
+        wait_until(lambda: time.time() >= int(date) + 1)
+        assert len(client.get("/1.png").all("Last-Modified")) == 1
+
+
+def test_answer_is_never_older_than_the_request(taught: Taught, root: Path) -> None:
+    server = taught(numbered(20))
+    with Client(server) as client, Client(server) as other:
+        for turn in range(40):
+            name, content = f"{turn % 20}.png", b"%d" % turn
+            replace(root / name, content)
+            if turn % 2:
+                settle(root / name)
+            asking = other if turn % 3 else client
+            assert [asking.get(f"/{name}").body for _ in range(2)] == [content] * 2
+    assert counted(server) > 0
+
+
+# Several workers, a small cache
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_that_fill_at_once_give_each_file_its_own_bytes(
+    taught: Taught, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(files, "MEMO_SIZE", 5)
+    pictures = numbered(60, 40_000)
+    server = taught(pictures, f"WorkerThreads {workers}", "CacheSize 1m")
+    tags = {name: files.entity_tag(content) for name, content in pictures.items()}
+    wrong: list[str] = []
+
+    def ask_all(seed: int) -> None:
+        names = random.Random(seed).sample(list(pictures), 60) * 3
+        with Client(server) as client:
+            for begin in range(0, len(names), 4):
+                client.send(b"".join(request(f"/{name}") for name in names[begin : begin + 4]))
+                for name in names[begin : begin + 4]:
+                    reply = client.reply()
+                    if (reply.status, reply.body, reply["ETag"]) != (200, pictures[name], tags[name]):
+                        wrong.append(name)
+
+    threads = [threading.Thread(target=ask_all, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert wrong == []
+    assert counted(server) > 100
+    assert counted(server, "evicted") > 100
+    assert len(server._site._contents._known) <= 5 + workers
+
+
+def test_slow_readers_get_what_is_evicted_meanwhile(taught: Taught) -> None:
+    pictures = numbered(40, 250_000)
+    server = taught(pictures, "CacheSize 1m")
+    names = list(pictures)
+    with ExitStack() as stack:
+        slow = [stack.enter_context(Client(server, receive_buffer=4096)) for _ in range(6)]
+        quick = [stack.enter_context(Client(server)) for _ in range(6)]
+        for client in slow:
+            client.get("/0.png")
+        with holding(server):
+            for client in slow:
+                client.send(request("/0.png") * 2 + b"".join(request(f"/{name}") for name in names[1:20]))
+            for i, client in enumerate(quick):
+                client.send(b"".join(request(f"/{name}") for name in names[20 + i : 40 : 6]))
+        for i, client in enumerate(quick):
+            for name in names[20 + i : 40 : 6]:
+                assert client.reply().body == pictures[name]
+        for client in slow:
+            for name in ("0.png", "0.png", *names[1:20]):
+                assert client.reply().body == pictures[name]
+    assert counted(server) > 0
+    assert counted(server, "evicted") > 30
+
+
+def test_cache_that_takes_no_file_leaves_all_to_python(taught: Taught) -> None:
+    pictures = numbered(5, 200_000)
+    server = taught(pictures, "CacheSize 1k")
+    with Client(server) as client:
+        assert [client.get(f"/{name}").body for name in pictures] == list(pictures.values())
+    assert counted(server) == 0
+
+
+# The reactor, with a fill of the test's own
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n"
+
+
+class Rig:
+    """A compiled reactor that watches some connections; ``fill`` is what it calls for what it lacks."""
+
+    def __init__(
+        self, fill: Callable[[Any, str, int], object], count: int = 1, cache_bytes: int = 1 << 20
+    ) -> None:
+        self.reactor = backend.load(pure=False, required=True).reactor()
+        self.reactor.configure(
+            limits=Limits(),
+            methods=("GET", "HEAD"),
+            versions=("HTTP/1.0", "HTTP/1.1"),
+            cache_bytes=cache_bytes,
+            log_format="combined",
+            default_codings=0,
+            fill=fill,  # type: ignore[arg-type]
+        )
+        self.pairs = [socket.socketpair() for _ in range(count)]
+        self.clients = [client for client, _ in self.pairs]
+        for i, (client, ours) in enumerate(self.pairs):
+            client.setblocking(False)
+            ours.setblocking(False)
+            self.reactor.add(ours.fileno(), i, "192.0.2.7")
+
+    def close(self) -> None:
+        for client, ours in self.pairs:
+            if ours.fileno() >= 0:
+                self.reactor.remove(ours.fileno())
+                ours.close()
+            client.close()
+        self.reactor.close()
+
+    def turn(self) -> list[tuple[object, int, Any]]:
+        return list(self.reactor.wait(time.monotonic(), 0))
+
+    def received(self, i: int = 0) -> bytes:
+        try:
+            return self.clients[i].recv(1 << 20)
+        except BlockingIOError:
+            return b""
+
+
+@pytest.fixture
+def rig() -> Iterator[Callable[..., Rig]]:
+    """Return a function that makes a rig, closed at the end."""
+    with ExitStack() as stack:
+
+        def make(fill: Callable[[Any, str, int], object], **others: Any) -> Rig:
+            made = Rig(fill, **others)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+Make = Callable[..., Rig]
+
+
+def publish(reactor: backend.Reactor, path: str, body: bytes = b"body", codings: int = ANY_CODINGS) -> bool:
+    reactor.publish(
+        path=path,
+        codings=codings,
+        head=HEAD % len(body),
+        not_modified_head=b"HTTP/1.1 304 Not Modified\r\n",
+        body=body,
+        etag='"tag"',
+        last_modified="",
+        depends=(),
+        content=None,
+    )
+    return True
+
+
+def test_fill_is_asked_for_the_path_and_the_codings(rig: Make) -> None:
+    asked = []
+    r = rig(lambda reactor, path, codings: asked.append((reactor, path, codings)) or publish(reactor, path))
+    r.reactor.learn_codings("gzip", 7)
+    fields = (), ("Accept-Encoding: gzip",), ("Accept-Encoding: unheard",)
+    for n, lines in enumerate(fields):
+        r.clients[0].send(request(f"/%FF{n}?query", *lines))
+        assert r.turn() == []
+        assert r.received().endswith(b"\r\n\r\nbody")
+    assert [reactor is r.reactor for reactor, _, _ in asked] == [True] * 3
+    assert [found[1:] for found in asked] == [("/%FF0", 0), ("/%FF1", 7), ("/%FF2", -2)]
+    assert r.reactor.counters().filled == 3
+
+
+def raising(reactor: backend.Reactor, path: str, codings: int) -> bool:
+    raise ValueError(path)
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda *_: False,
+        lambda *_: True,
+        lambda reactor, path, _: publish(reactor, path + "x"),
+        lambda reactor, path, codings: publish(reactor, path, codings=codings + 1),
+        lambda reactor, path, _: publish(reactor, path, bytes(2 << 20)),
+        raising,
+        lambda *_: "neither True nor False".nothing,  # type: ignore[attr-defined]
+    ],
+)
+def test_what_is_not_published_is_pythons(
+    rig: Make, fill: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    asked = []
+    r = rig(lambda *about: asked.append(about[1]) or fill(*about), count=2)
+    publish(r.reactor, "/hot")
+    hot, cold = request("/hot"), request("/cold") + request("/hot")
+    r.clients[0].send(hot + cold)
+    r.clients[1].send(cold)
+    assert sorted(r.turn(), key=str) == [(0, READ, cold), (1, READ, cold)]
+    assert r.received().count(b"HTTP/1.1 200") == 1
+    assert r.received(1) == b""
+    assert asked == ["/cold"] * 2
+    assert r.turn() == []
+    assert (r.reactor.counters().hits, r.reactor.counters().filled) == (1, 0)
+
+
+def test_answer_to_what_was_lacking_is_of_the_moment(rig: Make) -> None:
+    def slow(reactor: backend.Reactor, path: str, _: int) -> bool:
+        time.sleep(1.1)
+        return publish(reactor, path)
+
+    r = rig(slow)
+    begun = int(time.time())
+    r.clients[0].send(request("/cold", "Connection: close"))
+    assert [event[:2] for event in r.turn()] == [(0, DONE)]
+    (date,) = re.findall(rb"Date: (.*)\r\n", r.received())
+    assert format_http_date(begun).encode() < date
+    assert parse_http_date(date.decode(), time.time()) > begun
+    counters = r.reactor.counters()
+    assert 1.1 <= counters.duration_s < 10
+
+
+def test_burst_of_one_connection_does_not_keep_the_others_waiting(rig: Make) -> None:
+    asked = []
+
+    def slow(reactor: backend.Reactor, path: str, _: int) -> bool:
+        asked.append(path)
+        time.sleep(0.006)
+        return publish(reactor, path)
+
+    r = rig(slow, count=2)
+    for client in r.clients:
+        client.send(b"".join(request(f"/{client.fileno()}-{n}") for n in range(100)))
+    events = r.turn()
+    assert len(asked) <= 4
+    for i, client in enumerate(r.clients):
+        own = [path for path in asked if path.startswith(f"/{client.fileno()}-")]
+        assert own  # each had its turn
+        rest = b"".join(request(f"/{client.fileno()}-{n}") for n in range(len(own), 100))
+        assert (i, READ, rest) in events
+
+
+def test_connection_that_stays_is_passed_on_though_others_lack_something_all_the_time(rig: Make) -> None:
+    r = rig(lambda *_: False)
+    client, ours = socket.socketpair()
+    assert r.reactor.keep(ours.fileno(), "192.0.2.8")
+    deadline, arrived = time.monotonic() + TIMEOUT_S, []
+    while not arrived:
+        assert time.monotonic() < deadline
+        r.clients[0].send(request("/cold"))
+        arrived = [event for event in r.turn() if event[1] == ARRIVE]
+    assert arrived == [((ours.fileno(), "192.0.2.8"), ARRIVE, None)]
+    r.reactor.add(ours.fileno(), "owner", "192.0.2.8")
+    r.reactor.remove(ours.fileno())
+    ours.close()
+    client.close()
+
+
+def test_old_connection_that_lacks_something_arrives_once(rig: Make) -> None:
+    r = rig(lambda reactor, path, _: path == "/filled" and publish(reactor, path))
+    for path in ("/filled", "/missing"):
+        client, ours = socket.socketpair()
+        assert r.reactor.keep(ours.fileno(), "192.0.2.8")
+        time.sleep(0.15)
+        client.send(request(path))
+        came = None if path == "/filled" else (READ, request(path))
+        assert r.turn() == [((ours.fileno(), "192.0.2.8"), ARRIVE, came)]
+        assert bool(client.recv(999, socket.MSG_DONTWAIT) if came is None else b"") == (came is None)
+        r.reactor.add(ours.fileno(), "owner", "192.0.2.8")
+        r.reactor.remove(ours.fileno())
+        ours.close()
+        client.close()
+
+
+def test_wait_returns_after_a_lack_and_a_wake_is_not_lost(rig: Make) -> None:
+    r = rig(lambda reactor, path, _: reactor.wake() or publish(reactor, path))
+    for n in range(3):
+        r.clients[0].send(request(f"/{n}"))
+        assert list(r.reactor.wait(time.monotonic() + TIMEOUT_S)) == []
+        begun = time.monotonic()
+        assert list(r.reactor.wait(begun + TIMEOUT_S)) == []  # woken
+        assert time.monotonic() - begun < TIMEOUT_S / 2
+
+
+def test_last_answer_of_a_drain_may_be_a_filled_one(rig: Make) -> None:
+    r = rig(lambda reactor, path, _: publish(reactor, path))
+    r.reactor.drain()
+    r.clients[0].send(request("/cold") + request("/after"))
+    assert r.turn() == [(0, DONE, request("/after"))]
+    assert b"Connection: close\r\n" in r.received()
+
+
+def whole(r: Rig, i: int, partial: PartialSend) -> bytes:
+    """The body of the answer of which the client has got a part."""
+    text = r.received(i) + partial.head + bytes(partial.body)[partial.offset :]
+    return text.rpartition(b"\r\n\r\n")[2]
+
+
+def test_rest_of_an_answer_is_right_though_its_entry_is_replaced(rig: Make) -> None:
+    big, other = os.urandom(400_000), os.urandom(300_000)
+
+    def fill(reactor: backend.Reactor, path: str, _: int) -> bool:
+        return all(publish(reactor, name, other) for name in ("/big", "/a", "/b", "/c", path))
+
+    r = rig(fill, count=6)
+    publish(r.reactor, "/big", big)
+    for n, client in enumerate(r.clients):
+        client.send((request("/big") if n < 4 else b"") + request(f"/cold{n}") + request("/big"))
+    events = r.turn()
+    assert [(i, kind) for i, kind, _ in events] == [(n, PARTIAL) for n in range(6)]
+    assert r.reactor.counters().evicted > 5
+    for n, (_, _, partial) in enumerate(events):
+        assert whole(r, n, partial) == (big if n < 4 else other)
+        assert partial.rest == (request(f"/cold{n}") if n < 4 else b"") + request("/big")
+
+
+def test_answer_that_was_begun_is_counted_by_who_ends_it(rig: Make) -> None:
+    r = rig(lambda reactor, path, _: publish(reactor, path, bytes(1_000_000)))
+    r.clients[0].send(request("/cold") + request("/cold", method="HEAD"))
+    assert [event[:2] for event in r.turn()] == [(0, PARTIAL)]
+    assert (r.reactor.counters().hits, r.reactor.counters().filled) == (0, 0)
+
+
+# The twins of read_beneath
+
+
+@pytest.fixture
+def tree(root: Path) -> Path:
+    make_tree(root)
+    put(root, {"1/2/3/4.png": b"four", "1/2/3/4/5.png": b"five"})
+    odd = root / os.fsdecode(b"not-\xff-utf8.png")
+    odd.write_bytes(b"odd")
+    (root / "unreadable.png").write_bytes(b"no")
+    (root / "unreadable.png").chmod(0)
+    return root
+
+
+READABLE = {
+    **{name: FILES[name] for name in ("a.png", "sub/b.png", "empty.png", "README")},
+    "1/2/3/4.png": b"four",
+    "ü.png": OTHER_FILES["ü.png"],
+    ".hidden.png": b"hidden",
+    "future.png": OTHER_FILES["future.png"],
+    os.fsdecode(b"not-\xff-utf8.png"): b"odd",
+}
+UNREADABLE = (
+    *("", ".", "sub", "sub/", "a.png/", "README/", "none", "none/none", "a.png/none", "x" * 300, "/a.png"),
+    *("inside.png", "outside.png", "ring.png", "dangling.png", "linked/b.png", "away/secret.png"),
+    *("fifo.png", "socket.png", "too-big.png"),
+)
+
+
+def read(side: backend.Backend, root: Path, name: str, most: int = LIMIT) -> Any:
+    return side.opener.read_beneath(os.fsencode(root), os.fsencode(name), most)
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_file_is_read_whole_with_its_identity(side: backend.Backend, tree: Path, name: str) -> None:
+    content, size = READABLE[name], len(READABLE[name])
+    found = read(side, tree, name)
+    assert found == (content, identity_of((tree / name).stat()))
+    assert type(found[1]) is Identity
+    assert read(side, tree, name, size) == found
+    assert size == 0 or read(side, tree, name, size - 1) is None
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_is_no_file_below_is_not_read(side: backend.Backend, tree: Path, name: str) -> None:
+    before = open_descriptors()
+    assert read(side, tree, name) is None
+    assert open_descriptors() == before
+
+
+def test_deep_file_is_read_by_openat2_alone(side: backend.Backend, tree: Path) -> None:
+    found = read(side, tree, "1/2/3/4/5.png")
+    assert (found is not None) == (side.opener.DEEPEST > 4)
+
+
+def test_root_that_is_a_link_is_followed_and_one_that_is_no_directory_is_not(
+    side: backend.Backend, tree: Path
+) -> None:
+    link = tree.parent / "link"
+    link.symlink_to(tree)
+    assert read(side, link, "a.png") == read(side, tree, "a.png")
+    assert read(side, tree / "a.png", "a.png") is None
+    assert read(side, tree / "none", "a.png") is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_file_is_not_read(side: backend.Backend, tree: Path) -> None:
+    assert read(side, tree, "unreadable.png") is None
+
+
+def test_device_is_not_read(side: backend.Backend) -> None:
+    assert read(side, Path("/dev"), "null") is None
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/version"), reason="no /proc")
+def test_file_that_is_longer_than_it_says_is_not_read(side: backend.Backend) -> None:
+    assert os.stat("/proc/version").st_size == 0
+    assert read(side, Path("/proc"), "version") is None
+
+
+def test_file_that_grows_while_it_is_read_is_whole_or_not_read(side: backend.Backend, tmp_path: Path) -> None:
+    path, is_over = tmp_path / "growing.png", threading.Event()
+    path.write_bytes(b"")
+
+    def grow() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not is_over.is_set() and file.tell() < LIMIT:
+                file.write(b"a line of ten bytes\n"[:10])
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        found = [read(side, tmp_path, path.name) for _ in range(500)]
+    finally:
+        is_over.set()
+        thread.join(TIMEOUT_S)
+    sizes = [len(each[0]) for each in found if each is not None]
+    assert sizes == sorted(sizes)
+    assert all(len(each[0]) == each[1].size for each in found if each is not None)
+
+
+def test_file_that_changes_while_it_is_read_is_not_read(side: backend.Backend, tmp_path: Path) -> None:
+    path, is_over = tmp_path / "changing.png", threading.Event()
+    path.write_bytes(bytes(LIMIT))
+
+    def touch() -> None:
+        moment = 0
+        while not is_over.is_set():
+            moment += 1
+            os.utime(path, ns=(moment, moment))
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        wait_until(lambda: any(read(side, tmp_path, path.name) is None for _ in range(100)))
+    finally:
+        is_over.set()
+        thread.join(TIMEOUT_S)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
+def test_file_is_read_where_openat2_is_not_to_be_had(tree: Path, error: int) -> None:
+    code = WITHOUT_OPENAT2[: WITHOUT_OPENAT2.index("import os")].replace("{error}", str(error))
+    code += f"""
+from fastws import backend
+
+read = backend.load(required=True).opener.read_beneath
+assert read({os.fsencode(tree)!r}, b"sub/b.png", 99)[0] == {FILES["sub/b.png"]!r}
+for name in (b"linked/b.png", b"sub", b"a.png/", b"none"):
+    assert read({os.fsencode(tree)!r}, name, 99) is None, name
+print("as it should be")
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if "no filter" in found.stderr:
+        pytest.skip(found.stderr)
+    assert found.stdout == "as it should be\n", found.stderr
