@@ -13,7 +13,7 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.errno cimport EAGAIN, EINTR, ENOSYS, EPERM, errno
 from libc.string cimport strlen
-from posix.unistd cimport close, pread
+from posix.unistd cimport close
 
 from ._named cimport fastws_alloc_tuple
 from ._stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat_t
@@ -27,6 +27,7 @@ cdef extern from *:
     #include <fcntl.h>
     #include <sys/stat.h>
     #include <sys/syscall.h>
+    #include <sys/uio.h>
     #include <unistd.h>
 
     #ifndef O_PATH
@@ -63,8 +64,16 @@ cdef extern from *:
         }
         return fd;
     }
+
+    /* Read a file of `size` bytes, no longer and no shorter: what /proc makes up is longer than it says. */
+    static int fastws_read_whole(int fd, char *body, size_t size) {
+        char beyond;
+        struct iovec parts[2] = {{body, size}, {&beyond, 1}};
+        return preadv(fd, parts, 2, 0) == (ssize_t)size;
+    }
     """
     int fastws_open_beneath(int directory, const char *path) nogil
+    bint fastws_read_whole(int fd, char *body, size_t size) nogil
     int fastws_open_regular(const char *root, const char *path, size_t most, stat_t *status) nogil
 
 cdef extern from "Python.h":
@@ -101,7 +110,6 @@ def read_beneath(bytes root, bytes path, size_t most):
     cdef bint is_whole
     cdef bytes body
     cdef char *body_
-    cdef char beyond
     with nogil:
         fd = fastws_open_regular(root_, path_, most, &before)
         error = errno
@@ -112,8 +120,7 @@ def read_beneath(bytes root, bytes path, size_t most):
         body_ = PyBytes_AS_STRING(body)
         with nogil:
             is_whole = (
-                pread(fd, body_, before.st_size, 0) == before.st_size
-                and pread(fd, &beyond, 1, before.st_size) == 0  # what /proc makes up is longer than it says
+                fastws_read_whole(fd, body_, before.st_size)
                 and fstat(fd, &after) == 0
                 and after.st_size == before.st_size
                 and FASTWS_MTIME_NS(after) == FASTWS_MTIME_NS(before)

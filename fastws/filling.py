@@ -76,7 +76,7 @@ class Filling:
             return  # the rules for a path are those for its decoded form, which only a plain one is
         if len(self._templates) >= MAX_TEMPLATES:
             return
-        key = _extension(path), self._configured(path), publication.codings
+        key = _extension(path), self._policy.fields(path), publication.codings
         if key in self._templates:
             return
         length = b"Content-Length: %d\r\n" % publication.depends[0][1].size
@@ -93,11 +93,11 @@ class Filling:
         False where Python must decide: see ``Site.respond``, some of whose steps are answered here by "not the
         plain case".
         """
-        extension, configured = _extension(path), self._configured(path)
+        extension, configured = _extension(path), self._policy.fields(path)
         template = self._templates.get((extension, configured, codings))
         if template is None:
             template = self._templates.get((extension, configured, ANY_CODINGS))
-        if template is None or not PLAIN.fullmatch(path) or self._is_no_file(path):
+        if template is None or not PLAIN.fullmatch(path) or self._is_answered_otherwise(path):
             return False
         now_ns = time.time_ns()
         found = self._opener.read_beneath(self._root_bytes, path[1:].encode(), self._most)
@@ -123,20 +123,18 @@ class Filling:
         )
         return True
 
-    def _configured(self, path: str) -> Fields:
-        """Return the fields that the configuration adds for ``path``; none where they are those of all."""
-        return () if self._policy.is_uniform else self._policy.fields(path)
-
-    def _is_no_file(self, path: str) -> bool:
-        """Tell whether the configuration has something else answer for ``path``."""
+    def _is_answered_otherwise(self, path: str) -> bool:
+        """Tell whether ``path`` is redirected, or one of the server's own pages."""
         if self._status is not None and self._status.covers(path):
             return True
         return self._redirects.find(path) is not None
 
 
 def _extension(path: str) -> str:
-    """Return the name extension with its dot, '' if there is none; a slash at the end is no file's."""
-    return "/" if path.endswith("/") else os.path.splitext(path)[1]
+    """Return the name extension with its dot, as ``mediatypes.content_type`` finds it; '' if there is none."""
+    name = path[path.rfind("/") + 1 :]
+    dot = name.rfind(".")
+    return name[dot:] if dot > 0 else ""
 
 
 def _generalise(head: bytes, *lines: bytes) -> bytes | None:

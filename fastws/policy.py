@@ -25,11 +25,13 @@ class Policy:
             for glob, value in config.cache_control
         ]
         globs = [*(glob for _, _, glob in config.headers), *(glob for glob, _ in config.cache_control)]
-        self.is_uniform = all(glob == "*" for glob in globs)
-        """Whether the same holds for all paths."""
+        self._everywhere = self._fields(("",)) if all(glob == "*" for glob in globs) else None
 
     def fields(self, *paths: str) -> Fields:
         """Return Cache-Control and the configured fields for an answer with these ``paths``."""
+        return self._fields(paths) if self._everywhere is None else self._everywhere
+
+    def _fields(self, paths: tuple[str, ...]) -> Fields:
         return (*self._cache_fields(paths), *self.header_fields(*paths))
 
     def _cache_fields(self, paths: tuple[str, ...]) -> Fields:
