@@ -299,12 +299,12 @@ class Site:
     def _send(self, exchange: _Exchange, known: _Known, choice: Choice, located: Located) -> Response:
         """Return what of the chosen form the request asks for."""
         request, chosen, fields = exchange.request, choice.chosen, known.fields
-        outcome = conditional.evaluate(
+        status = conditional.evaluate(
             request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
         )
-        if outcome is conditional.Outcome.NOT_MODIFIED:
+        if status == 304:
             return Response(304, rep.not_modified_fields(fields))
-        if outcome is conditional.Outcome.PRECONDITION_FAILED:
+        if status == 412:
             raise HTTPError(412, "The file is not in the state that the request asks for.")
         if request.method == "GET" and "range" in request.fields and chosen.is_identity:
             response = rep.partial(request.fields, known.kind, fields, chosen)
