@@ -18,6 +18,7 @@ from . import _openat_py
 from .backend import Opener
 from .errors import HTTPError
 from .messages import Identity
+from .messages import OpenFile as Readable
 
 PROC_FD = "/proc/self/fd/"
 """Where the kernel tells the path of a descriptor; Linux."""
@@ -122,7 +123,7 @@ class Root:
     def __init__(self, path: str, opener: Opener = _openat_py) -> None:
         self.path = path
         self._opener = opener
-        self._opened: list[OpenFile] = []
+        self._opened: list[Readable] = []
         try:
             self._fd = os.open(path, _openat_py.ROOT_FLAGS)
         except OSError as error:
@@ -136,9 +137,9 @@ class Root:
         for file in self._opened:
             file.close()
 
-    def keep(self, file: object) -> None:
-        """Leave ``file`` open: somebody else closes it."""
-        self._opened = [opened for opened in self._opened if opened is not file]
+    def keep(self, file: Readable) -> None:
+        """Leave ``file``, which was opened here, open: somebody else closes it."""
+        self._opened.remove(file)
 
     def find(self, relative: str) -> OpenFile | None:
         """Open what ``relative`` (without a slash at its start; empty: the root) names.

@@ -35,19 +35,24 @@ MEMO_SIZE = 4096
 """Forms of files that are remembered; about 4 MB."""
 
 
-class _Exchange(NamedTuple):
+class _Exchange:
     """A request that is being answered.
 
     ``paths`` are those that patterns are compared with: the URL's, and the file's where it is another. ``user`` is
     who asks, '' where anybody may; ``now_ns`` when the request began.
     """
 
-    request: Request
-    target: Target
-    paths: tuple[str, ...]
-    body: bytes
-    user: str
-    now_ns: int
+    __slots__ = ("body", "now_ns", "paths", "request", "target", "user")
+
+    def __init__(
+        self, request: Request, target: Target, paths: tuple[str, ...], body: bytes, user: str, now_ns: int
+    ) -> None:
+        self.request = request
+        self.target = target
+        self.paths = paths
+        self.body = body
+        self.user = user
+        self.now_ns = now_ns
 
 
 class _Known(NamedTuple):
