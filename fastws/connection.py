@@ -113,7 +113,7 @@ class Connection:
 
     def _advance(self) -> None:
         """Go through the requests in the buffer, until more bytes, more room or a pause is needed."""
-        for _ in range(states.TURN_REQUESTS):
+        for _ in states.TURN:
             if self.state == HEAD:
                 going = self._read_head()
             elif self.state == BODY:

@@ -10,6 +10,7 @@ LINGER_BYTES = 1 << 20
 
 TURN_REQUESTS = 16
 """How many pipelined requests one connection has answered by Python before others get their turn."""
+TURN = range(TURN_REQUESTS)
 
 UNHURRIED_S = 60.0
 """How often a transfer is looked at where the configuration sets no rate, and so nothing is asked of it."""

@@ -66,7 +66,7 @@ class Transmission:
     @property
     def body_sent(self) -> int:
         """How many bytes after the head the socket took."""
-        return max(self._sent, 0)
+        return self._sent if self._sent > 0 else 0
 
     @property
     def rest(self) -> FileSlice | None:
@@ -85,19 +85,16 @@ class Transmission:
 
         Raises ``OSError`` if the connection is broken, ``FileShrankError`` if a file is.
         """
-        budget = TURN_BYTES
-        pieces = self._pieces
+        pieces, limit = self._pieces, self._sent + TURN_BYTES
         try:
-            while pieces and budget > 0:
+            while pieces and self._sent < limit:
                 piece = pieces[-1]
                 if isinstance(piece, FileSlice):
-                    sent = self._send_slice(sock, piece, budget)
+                    self._sent += self._send_slice(sock, piece, limit - self._sent)
                 elif len(pieces) == 1 or isinstance(pieces[-2], FileSlice):
-                    sent = self._send_piece(sock, piece)
+                    self._sent += self._send_piece(sock, piece)
                 else:
-                    sent = self._send_pieces(sock)
-                budget -= sent
-                self._sent += sent
+                    self._sent += self._send_pieces(sock)
         except BlockingIOError:
             return False
         return not pieces
