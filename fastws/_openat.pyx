@@ -11,7 +11,7 @@ import sys
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_SET_ITEM
-from libc.errno cimport EAGAIN, EINTR, ENOSYS, EPERM, errno
+from libc.errno cimport EAGAIN, EINTR, ENOENT, ENOSYS, EPERM, errno
 from libc.string cimport strlen
 from posix.unistd cimport close
 
@@ -77,7 +77,7 @@ cdef extern from *:
     int fastws_open_regular(const char *root, const char *path, size_t most, stat_t *status) nogil
 
 cdef extern from "Python.h":
-    bytes PyUnicode_EncodeFSDefault(object text)
+    bytes PyUnicode_EncodeFSDefault(str text)
 
 side = "compiled"
 DEEPEST = sys.maxsize  # how deep does not matter to openat2
@@ -94,7 +94,7 @@ def open_beneath(int directory, str path):
         with nogil:
             fd = fastws_open_beneath(directory, name_)
             error = errno
-    if fd >= 0:
+    if fd >= 0 or error == ENOENT:
         return fd
     if _is_refused(error):
         return _openat_py.open_beneath(directory, path)

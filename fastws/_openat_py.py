@@ -22,6 +22,13 @@ _DIRECTORY_FLAGS = ROOT_FLAGS | os.O_NOFOLLOW
 
 def open_beneath(directory: int, path: str) -> int:
     """See ``backend.Opener.open_beneath``."""
+    try:
+        return _walk(directory, path)
+    except FileNotFoundError:
+        return -1
+
+
+def _walk(directory: int, path: str) -> int:
     if "/" not in path:
         return os.open(path or ".", _OPEN_FLAGS, dir_fd=directory)
     *above, last = path.rstrip("/").split("/")
@@ -45,7 +52,7 @@ def read_beneath(root: bytes, path: bytes, most: int) -> tuple[bytes, Identity] 
     try:
         directory = os.open(root, ROOT_FLAGS)
         try:
-            fd = open_beneath(directory, os.fsdecode(path))
+            fd = _walk(directory, os.fsdecode(path))
         finally:
             os.close(directory)
         try:

@@ -16,7 +16,7 @@ from posix.unistd cimport close
 from ._stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat, stat_t
 
 cdef extern from "Python.h":
-    bytes PyUnicode_EncodeFSDefault(object text)
+    bytes PyUnicode_EncodeFSDefault(str text)
 
 cdef enum:
     # What an entry takes beside its texts: the record, and the headers and allocator's share of its objects.

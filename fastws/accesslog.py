@@ -23,6 +23,8 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+_NAMES = {number: name for name, number in _LEVELS.items()}
+_NEVER = logging.CRITICAL + 1
 
 
 class LogFile:
@@ -117,7 +119,7 @@ class _LineFormatter(logging.Formatter):
     """One record, one line: what a client chose cannot begin another. A traceback follows indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = _line(record.created, record.levelname, str(record.threadName), record.getMessage())
+        line = _line(record.created, record.levelname.lower(), str(record.threadName), record.getMessage())
         if record.exc_info:
             trace = self.formatException(record.exc_info)
             line += "".join(f"    {_printable(part)}\n" for part in trace.splitlines())
@@ -127,7 +129,7 @@ class _LineFormatter(logging.Formatter):
 def _line(moment: float, level: str, thread: str, text: str) -> str:
     second = int(moment)
     milliseconds = int((moment - second) * 1000)
-    return f"{_stamp(second)},{milliseconds:03} {level.lower()} [{thread}] {_printable(text)}\n"
+    return f"{_stamp(second)},{milliseconds:03} {level} [{thread}] {_printable(text)}\n"
 
 
 @functools.lru_cache(maxsize=4)
@@ -178,18 +180,19 @@ class ErrorLog:
     def __init__(self, path: str, level: str, opener: Callable[[str, int, int], int] = os.open) -> None:
         # What the error log itself loses has nowhere else to be said than standard error.
         self.file = LogFile(path, _say, opener)
-        self.logger: logging.Logger = _Logger("fastws", _LEVELS[level])
+        self.logger: logging.Logger = _Logger("fastws")
         self.logger.addHandler(_LogFileHandler(self.file))
+        self.set_level(level)
 
     def note(self, level: int, text: str) -> None:
         """Record one line as ``logger`` would, at a fifth of its cost: for what any request may cause."""
         if level >= self.logger.level:
-            line = _line(time.time(), logging.getLevelName(level), threading.current_thread().name, text)
+            line = _line(time.time(), _NAMES[level], threading.current_thread().name, text)
             self.file.write(line.encode("utf-8", "backslashreplace"))
 
     def set_level(self, level: str) -> None:
-        """Record from ``level`` (debug, info, warning, error) on."""
-        self.logger.setLevel(_LEVELS[level])
+        """Record from ``level`` (debug, info, warning, error) on, nothing in a log that is off."""
+        self.logger.setLevel(_NEVER if self.file.path == OFF else _LEVELS[level])
 
     def close(self) -> None:
         """Close the file."""

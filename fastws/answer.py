@@ -55,6 +55,5 @@ def continue_answer(request: Request | None, partial: PartialSend) -> Answer:
     file = None if partial.file < 0 else Descriptor(partial.file)
     done, left = partial.offset, partial.length - partial.offset
     rest = memoryview(partial.body)[done:] if file is None else FileSlice(file, done, left)
-    transmission = Transmission(partial.head, (rest,))
-    transmission.body_sent = done
+    transmission = Transmission(partial.head, (rest,), done)
     return Answer(request, Response(partial.status, (), (rest,), file), transmission, is_last=partial.close)

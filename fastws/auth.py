@@ -38,6 +38,8 @@ class Auth:
 
     def __init__(self, config: Config, logger: logging.Logger) -> None:
         self._rules: list[tuple[re.Pattern[str], str, Htpasswd]] = []
+        self.is_on = bool(config.basic_auth)
+        """Whether anything is protected."""
         if not config.basic_auth:
             return
         check = _load_bcrypt(*config.given.get("BasicAuth", ("configuration", 0)))
@@ -47,11 +49,6 @@ class Auth:
             raise ConfigError(problems)
         for glob, path in config.basic_auth:
             self._rules.append((glob_pattern(glob), _challenge(glob), files[path]))
-
-    @property
-    def is_on(self) -> bool:
-        """Whether anything is protected."""
-        return bool(self._rules)
 
     def authorize(self, path: str, authorization: str | None) -> str:
         """Return who asks for the decoded ``path``, '' if anybody may.

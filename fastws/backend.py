@@ -234,8 +234,8 @@ class Opener(Protocol):
     def open_beneath(self, directory: int, path: str) -> int:
         """Return a descriptor of what ``path`` names below the open ``directory`` ('': itself), for reading.
 
-        No link is followed, so it lies inside. Raises ``OSError``, ELOOP or ENOTDIR at a link. A FIFO does not
-        block, and a terminal does not become the controlling one.
+        -1 where nothing has that name. No link is followed, so it lies inside. Raises ``OSError``, ELOOP or
+        ENOTDIR at a link. A FIFO does not block, and a terminal does not become the controlling one.
         """
 
     def read_beneath(self, root: bytes, path: bytes, most: int) -> tuple[bytes, Identity] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import Enum
 
 from .httpdate import parse_http_date
 
@@ -13,18 +12,12 @@ _LIST_MEMBER = re.compile(rf"[ \t,]*({_ENTITY_TAG})[ \t]*(?:,|\Z)")
 _EMPTY_MEMBERS = re.compile(r"[ \t,]*")
 
 
-class Outcome(Enum):
-    """What the preconditions of a request ask for."""
-
-    PROCEED = "answer as if there were no preconditions"
-    NOT_MODIFIED = "304"
-    PRECONDITION_FAILED = "412"
-
-
 def evaluate(
     method: str, fields: Mapping[str, str], etag: str, last_modified: int | None, now: float
-) -> Outcome:
+) -> int | None:
     """Evaluate the preconditions among ``fields`` in the order of RFC 9110 section 13.2.2.
+
+    Returns the status that they lead to, 304 or 412, None to answer as if there were none.
 
     ``fields`` has lower-case names; ``etag`` is the strong entity tag with its quotes; ``last_modified``
     is in seconds since the epoch, None where the representation has no plausible date; ``now`` is the
@@ -34,22 +27,22 @@ def evaluate(
     is_read = method in ("GET", "HEAD")
     if (tags := fields.get("if-match")) is not None:
         if not _if_match_holds(tags, etag):
-            return Outcome.PRECONDITION_FAILED
+            return 412
     elif (date := fields.get("if-unmodified-since")) is not None and last_modified is not None:
         since = parse_http_date(date, now)
         if since is not None and last_modified > since:
-            return Outcome.PRECONDITION_FAILED
+            return 412
     if (tags := fields.get("if-none-match")) is not None:
         if _if_none_match_holds(tags, etag, is_read):
-            return Outcome.PROCEED
-        return Outcome.NOT_MODIFIED if is_read else Outcome.PRECONDITION_FAILED
+            return None
+        return 304 if is_read else 412
     if is_read and (date := fields.get("if-modified-since")) is not None and last_modified is not None:
         since = parse_http_date(date, now)
         # A date ahead of the clock is none that was sent as Last-Modified, and what happens until then
         # would go unseen: it is ignored, as a whole answer is never wrong.
         if since is not None and last_modified <= since <= now:
-            return Outcome.NOT_MODIFIED
-    return Outcome.PROCEED
+            return 304
+    return None
 
 
 def if_range_holds(value: str, etag: str, last_modified: int | None) -> bool:

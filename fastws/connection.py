@@ -17,7 +17,7 @@ from .errors import HTTPError, UndecidedError
 from .events import DONE, IDLE, INPUT, NOTHING, OUTPUT, PARTIAL, READ, PartialSend
 from .messages import FileSlice, Request, Response
 from .publication import publish
-from .states import State
+from .states import BODY, CLOSED, HEAD, LINGERING, SENDING, WAITING
 from .transmit import FileShrankError, invite_body, socket_over, unacknowledged_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Connection:
         self._sock: socket.socket | None = None
         self.fd = fd
         self.peer = peer
-        self.state = State.HEAD
+        self.state = HEAD
         self.tick = 0
         self._buffer = b""
         self._scanned = 0
@@ -59,7 +59,7 @@ class Connection:
 
     def on_read(self, data: bytes) -> None:
         """Take bytes from the client; none: it will send no more."""
-        if self.state is State.LINGERING:
+        if self.state == LINGERING:
             self._scanned += len(data)
             if not data or self._scanned > states.LINGER_BYTES:
                 self.close()
@@ -72,14 +72,14 @@ class Connection:
             self._buffer += data
         else:
             self._buffer = data
-            if self.state is State.HEAD:
+            if self.state == HEAD:
                 self._since = time.monotonic()
                 self._is_tried = True
         self._advance()
 
     def on_write(self, _: None = None) -> None:
         """Continue sending, or continue after a pause."""
-        if self.state is State.SENDING:
+        if self.state == SENDING:
             answer = self._answer
             assert answer is not None
             answer.transmission.skip(self._worker.reactor.end_transfer(self.fd))
@@ -113,12 +113,12 @@ class Connection:
 
     def _advance(self) -> None:
         """Go through the requests in the buffer, until more bytes, more room or a pause is needed."""
-        for _ in range(states.TURN_REQUESTS):
-            if self.state is State.HEAD:
+        for _ in states.TURN:
+            if self.state == HEAD:
                 going = self._read_head()
-            elif self.state is State.BODY:
+            elif self.state == BODY:
                 going = self._read_body()
-            elif self.state is State.WAITING:
+            elif self.state == WAITING:
                 going = self._respond()
             else:
                 return
@@ -177,7 +177,7 @@ class Connection:
             self.close()
             return
         self._decoder = decoder
-        self.state, self._since, self._mark = State.BODY, time.monotonic(), 0
+        self.state, self._since, self._mark = BODY, time.monotonic(), 0
 
     def _read_body(self) -> bool:
         decoder = self._decoder
@@ -216,8 +216,8 @@ class Connection:
     def _wait(self, undecided: UndecidedError) -> bool:
         """Let others go on until it is time to ask the site again."""
         worker = self._worker
-        if self.state is not State.WAITING:
-            self.state, self._since, self._asks = State.WAITING, time.monotonic(), 0
+        if self.state != WAITING:
+            self.state, self._since, self._asks = WAITING, time.monotonic(), 0
             worker.reactor.set_interest(self.fd, NOTHING)
             worker.timers.schedule(self, self._deadline())
         self._asks += 1
@@ -257,7 +257,7 @@ class Connection:
 
     def _begin_sending(self, answer: Answer) -> bool:
         self._answer = answer
-        self.state, self._since, self._mark = State.SENDING, time.monotonic(), None
+        self.state, self._since, self._mark = SENDING, time.monotonic(), None
         return self._send(answer)
 
     def _send(self, answer: Answer) -> bool:
@@ -280,7 +280,7 @@ class Connection:
         if answer.is_last:
             self._linger()
             return False
-        self.state, self._since = State.HEAD, time.monotonic()
+        self.state, self._since = HEAD, time.monotonic()
         if self._buffer:
             return True
         self._wait_for_request()
@@ -334,21 +334,21 @@ class Connection:
         deadline = self._deadline()
         if now < deadline:
             self._worker.timers.schedule(self, deadline)
-        elif self.state is State.HEAD and not self._buffer:
+        elif self.state == HEAD and not self._buffer:
             reason = "the server is stopping" if self._grace_until else "KeepaliveTime"
             self._worker.logger.info("%s: idle connection closed: %s", self.peer, reason)
             self.close()
-        elif self.state in (State.BODY, State.SENDING) and self._is_moving():
+        elif self.state in (BODY, SENDING) and self._is_moving():
             self._since = now
             self._worker.timers.schedule(self, self._deadline())
-        elif self.state is State.WAITING:
+        elif self.state == WAITING:
             if self._fail(HTTPError(503, "The password could not be checked in time.")):
                 self._advance()
-        elif self.state in (State.HEAD, State.BODY):
-            part = "head" if self.state is State.HEAD else "body"
+        elif self.state in (HEAD, BODY):
+            part = "head" if self.state == HEAD else "body"
             self.refuse(HTTPError(408, f"The request {part} took too long to arrive.", close=True))
         else:
-            if self.state is State.SENDING:
+            if self.state == SENDING:
                 self._worker.logger.info("%s: connection closed, the client reads too slowly", self.peer)
             self.close()
 
@@ -356,7 +356,7 @@ class Connection:
         worker = self._worker
         if self.state in states.LONGEST_S:
             return self._since + states.LONGEST_S[self.state]
-        if self.state in (State.BODY, State.SENDING):
+        if self.state in (BODY, SENDING):
             return self._since + self._worker.patience_s
         if self._buffer:
             return self._since + worker.request_timeout_s
@@ -376,23 +376,23 @@ class Connection:
             self.close()
             return
         self._buffer, self._scanned = b"", 0
-        self.state, self._since = State.LINGERING, time.monotonic()
+        self.state, self._since = LINGERING, time.monotonic()
         self._worker.reactor.set_interest(self.fd, INPUT)
         self._worker.timers.schedule(self, self._since + states.LINGER_S)
 
     def drain(self, grace_s: float) -> None:
         """The server is ending: a connection without a request has ``grace_s`` seconds to send a last one."""
-        if self.state is State.HEAD and not self._buffer:
+        if self.state == HEAD and not self._buffer:
             self._grace_until = time.monotonic() + grace_s
             self._worker.timers.schedule(self, self._grace_until)
 
     def close(self, _: None = None) -> None:
         """End the connection now, in any state; a second call does nothing."""
-        if self.state is State.CLOSED:
+        if self.state == CLOSED:
             return
         if self._answer is not None:
             self._record(self._answer)
-        self.state = State.CLOSED
+        self.state = CLOSED
         self._worker.forget(self)
         if self._sock is None:
             os.close(self.fd)

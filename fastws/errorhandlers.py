@@ -6,6 +6,7 @@ A handler decides which fields and whether the connection ends belong to its sta
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from .config import Config
@@ -93,12 +94,15 @@ def page_body(path: str, config: Config, contents: Contents) -> bytes:
 
 
 def _page(error: HTTPError, fields: Fields = (), *, close: bool = False) -> Response:
-    body = error_page(error.status, error.detail)
-    fields = (
+    return _response(error.status, error.detail, (*error.fields, *fields), close)
+
+
+@functools.lru_cache(maxsize=256)
+def _response(status: int, detail: str, fields: Fields, close: bool) -> Response:
+    body = error_page(status, detail)
+    own = (
         ("Content-Type", "text/html; charset=utf-8"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
-        *error.fields,
-        *fields,
     )
-    return Response(error.status, fields, (body,), close=close, detail=error.detail)
+    return Response(status, (*own, *fields), (body,), close=close, detail=detail)

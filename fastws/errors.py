@@ -22,11 +22,14 @@ class HTTPError(FastwsError):
     def __init__(
         self, status: int, detail: str, *, fields: tuple[tuple[str, str], ...] = (), close: bool = False
     ) -> None:
-        super().__init__(f"{status}: {detail}")
+        super().__init__(status, detail)
         self.status = status
         self.detail = detail
         self.fields = fields
         self.close = close
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.detail}"
 
 
 class UndecidedError(FastwsError):

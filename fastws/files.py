@@ -18,6 +18,7 @@ from . import _openat_py
 from .backend import Opener
 from .errors import HTTPError
 from .messages import Identity
+from .messages import OpenFile as Readable
 
 PROC_FD = "/proc/self/fd/"
 """Where the kernel tells the path of a descriptor; Linux."""
@@ -36,13 +37,16 @@ _LINK_ON_THE_WAY = (errno.ELOOP, errno.ENOTDIR)
 
 
 _NO_SUCH_FILE = "There is no such file."
+_ABSENT = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,  # a socket, or a device without its driver
+    errno.EINVAL,
+)
 _STATUS_BY_ERRNO = {
-    errno.ENOENT: (404, _NO_SUCH_FILE),
-    errno.ENOTDIR: (404, _NO_SUCH_FILE),
-    errno.ELOOP: (404, _NO_SUCH_FILE),
-    errno.ENAMETOOLONG: (404, _NO_SUCH_FILE),
-    errno.ENXIO: (404, _NO_SUCH_FILE),  # a socket, or a device without its driver
-    errno.EINVAL: (404, _NO_SUCH_FILE),
+    **dict.fromkeys(_ABSENT, (404, _NO_SUCH_FILE)),
     errno.EACCES: (403, "The file may not be read."),
     errno.EPERM: (403, "The file may not be read."),
     errno.EMFILE: (503, "The server has too many files open."),
@@ -119,7 +123,7 @@ class Root:
     def __init__(self, path: str, opener: Opener = _openat_py) -> None:
         self.path = path
         self._opener = opener
-        self._opened: list[OpenFile] = []
+        self._opened: list[Readable] = []
         try:
             self._fd = os.open(path, _openat_py.ROOT_FLAGS)
         except OSError as error:
@@ -133,32 +137,44 @@ class Root:
         for file in self._opened:
             file.close()
 
-    def keep(self, file: object) -> None:
-        """Leave ``file`` open: somebody else closes it."""
-        self._opened = [opened for opened in self._opened if opened is not file]
+    def keep(self, file: Readable) -> None:
+        """Leave ``file``, which was opened here, open: somebody else closes it."""
+        self._opened.remove(file)
 
-    def open(self, relative: str) -> OpenFile:
+    def find(self, relative: str) -> OpenFile | None:
         """Open what ``relative`` (without a slash at its start; empty: the root) names.
 
-        Raises ``HTTPError``: 404 for nothing there, what is neither file nor directory, and what lies
-        outside the root; 403 for what may not be read.
+        None for nothing there, what is neither file nor directory, and what lies outside the root. Raises
+        ``HTTPError`` 403 for what may not be read.
         """
         try:
             fd = self._open(relative)
         except OSError as error:
             if error.errno == errno.EACCES and not self._is_readable():
                 raise _root_error(error) from None
+            if error.errno in _ABSENT:
+                return None
             raise error_from_errno(error, "open") from None
+        if fd < 0:
+            return None
         try:
             mode, identity = self._opener.look(fd)
-            is_directory = stat.S_ISDIR(mode)
-            if not is_directory and not stat.S_ISREG(mode):
-                raise not_found()
         except BaseException:
             os.close(fd)
             raise
+        is_directory = stat.S_ISDIR(mode)
+        if not is_directory and not stat.S_ISREG(mode):
+            os.close(fd)
+            return None
         file = OpenFile(fd, identity, is_directory=is_directory)
         self._opened.append(file)
+        return file
+
+    def open(self, relative: str) -> OpenFile:
+        """Open what ``find`` finds; raises ``HTTPError`` 404 instead of returning None."""
+        file = self.find(relative)
+        if file is None:
+            raise not_found()
         return file
 
     def has(self, relative: str) -> bool:
@@ -170,7 +186,7 @@ class Root:
         return os.access(self.path, os.R_OK | os.X_OK, effective_ids=effective)
 
     def _open(self, relative: str) -> int:
-        """Open what lies inside: a way that follows no link cannot leave, and needs no further proof."""
+        """Open what lies inside, -1 for nothing: a way that follows no link cannot leave, and needs no proof."""
         if relative.count("/") < self._opener.DEEPEST:
             try:
                 return self._opener.open_beneath(self._fd, relative)
@@ -183,8 +199,8 @@ class Root:
         """Open ``relative`` through whatever links there are, and ask where the descriptor has led.
 
         Where the kernel does not tell, the name is resolved, and a way to what it resolves to must be open:
-        what that opens lies inside, whatever became of the names meanwhile. Raises ``OSError``, ENOENT for
-        what lies outside.
+        what that opens lies inside, whatever became of the names meanwhile. -1 for what lies outside.
+        Raises ``OSError``.
         """
         fd = os.open(relative or ".", _OPEN_FLAGS, dir_fd=self._fd)
         real = _path_of(fd)
@@ -197,7 +213,7 @@ class Root:
             real = os.path.realpath(os.path.join(self.path, relative))
             if real == root or real.startswith(prefix):
                 return self._opener.open_beneath(self._fd, real[len(prefix) :])
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return -1
 
 
 def _path_of(fd: int) -> str | None:

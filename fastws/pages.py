@@ -44,7 +44,6 @@ class Listing(NamedTuple):
     omitted: int = 0
 
 
-@functools.lru_cache(maxsize=256)
 def error_page(status: int, detail: str) -> bytes:
     """Return the HTML page that names an error: status, reason phrase and ``detail``, which is plain text."""
     phrase = _escape(reason_phrase(status))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from . import conditional, ranges
 from .files import Content, Contents, OpenFile
@@ -17,27 +16,51 @@ _SECOND_NS = 1_000_000_000
 _NOT_IN_304 = frozenset({"Content-Type", "Content-Encoding", "Content-Length", "Accept-Ranges"})
 
 
-class Representation(NamedTuple):
+class Representation:
     """Bytes in memory (``body``, owned by ``content``) or in ``file``; ``identity`` is the file's they are of.
 
     ``last_modified`` is in seconds since the epoch, None where it says nothing; ``coding`` is the content
     coding, or ``identity``.
     """
 
-    coding: str
-    size: int
-    etag: str
-    identity: Identity
-    last_modified: int | None
-    body: bytes | None = None
-    content: object = None
-    file: OpenFile | None = None
+    __slots__ = (
+        "body",
+        "coding",
+        "content",
+        "etag",
+        "file",
+        "identity",
+        "is_identity",
+        "last_modified",
+        "size",
+    )
+
+    def __init__(
+        self,
+        coding: str,
+        size: int,
+        etag: str,
+        identity: Identity,
+        last_modified: int | None,
+        *,
+        body: bytes | None = None,
+        content: object = None,
+        file: OpenFile | None = None,
+    ) -> None:
+        self.coding = coding
+        self.is_identity = coding == IDENTITY
+        """Whether no coding is applied; only then are ranges served."""
+        self.size = size
+        self.etag = etag
+        self.identity = identity
+        self.last_modified = last_modified
+        self.body = body
+        self.content = content
+        self.file = file
 
     def held_in(self, file: OpenFile) -> Representation:
         """Return the same with its bytes in ``file``."""
-        return Representation(
-            self.coding, self.size, self.etag, self.identity, self.last_modified, None, None, file
-        )
+        return Representation(self.coding, self.size, self.etag, self.identity, self.last_modified, file=file)
 
     def without_bytes(self) -> Representation:
         """Return the same without its bytes, to be remembered."""
@@ -46,11 +69,6 @@ class Representation(NamedTuple):
     def is_like(self, other: Representation) -> bool:
         """Tell whether the two are described by the same fields."""
         return self.etag == other.etag and self.last_modified == other.last_modified
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether no coding is applied; only then are ranges served."""
-        return self.coding == IDENTITY
 
 
 def of_file(

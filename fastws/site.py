@@ -35,19 +35,24 @@ MEMO_SIZE = 4096
 """Forms of files that are remembered; about 4 MB."""
 
 
-class _Exchange(NamedTuple):
+class _Exchange:
     """A request that is being answered.
 
     ``paths`` are those that patterns are compared with: the URL's, and the file's where it is another. ``user`` is
     who asks, '' where anybody may; ``now_ns`` when the request began.
     """
 
-    request: Request
-    target: Target
-    paths: tuple[str, ...]
-    body: bytes
-    user: str
-    now_ns: int
+    __slots__ = ("body", "now_ns", "paths", "request", "target", "user")
+
+    def __init__(
+        self, request: Request, target: Target, paths: tuple[str, ...], body: bytes, user: str, now_ns: int
+    ) -> None:
+        self.request = request
+        self.target = target
+        self.paths = paths
+        self.body = body
+        self.user = user
+        self.now_ns = now_ns
 
 
 class _Known(NamedTuple):
@@ -299,12 +304,12 @@ class Site:
     def _send(self, exchange: _Exchange, known: _Known, choice: Choice, located: Located) -> Response:
         """Return what of the chosen form the request asks for."""
         request, chosen, fields = exchange.request, choice.chosen, known.fields
-        outcome = conditional.evaluate(
+        status = conditional.evaluate(
             request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
         )
-        if outcome is conditional.Outcome.NOT_MODIFIED:
+        if status == 304:
             return Response(304, rep.not_modified_fields(fields))
-        if outcome is conditional.Outcome.PRECONDITION_FAILED:
+        if status == 412:
             raise HTTPError(412, "The file is not in the state that the request asks for.")
         if request.method == "GET" and "range" in request.fields and chosen.is_identity:
             response = rep.partial(request.fields, known.kind, fields, chosen)

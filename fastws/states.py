@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 LINGER_S = 2.0
 """How long a closing connection waits for the client to read the last answer; nginx: lingering_timeout 5s."""
 
@@ -12,6 +10,7 @@ LINGER_BYTES = 1 << 20
 
 TURN_REQUESTS = 16
 """How many pipelined requests one connection has answered by Python before others get their turn."""
+TURN = range(TURN_REQUESTS)
 
 UNHURRIED_S = 60.0
 """How often a transfer is looked at where the configuration sets no rate, and so nothing is asked of it."""
@@ -22,17 +21,18 @@ WAITING_S = 30.0
 ASK_TIMES = 8
 """How often one request may find that a password has to be checked: two files, each read anew a few times."""
 
+HEAD = 0
+"""State: between requests, or in a request head."""
+BODY = 1
+"""State: in the body of a request."""
+WAITING = 2
+"""State: until a password is checked. Nothing is read meanwhile."""
+SENDING = 3
+"""State: an answer is on its way."""
+LINGERING = 4
+"""State: the last answer is sent; the client may still be sending."""
+CLOSED = 5
+"""State: over."""
 
-class State(IntEnum):
-    """What the connection is doing."""
-
-    HEAD = 0  # between requests, or in a request head
-    BODY = 1
-    WAITING = 2  # for a password to be checked: nothing is read meanwhile
-    SENDING = 3
-    LINGERING = 4  # the last answer is sent; the client may still be sending
-    CLOSED = 5
-
-
-LONGEST_S = {State.WAITING: WAITING_S, State.LINGERING: LINGER_S}
+LONGEST_S = {WAITING: WAITING_S, LINGERING: LINGER_S}
 """How long states last that nothing puts off."""

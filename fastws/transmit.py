@@ -45,24 +45,28 @@ class FileShrankError(Exception):
 
 
 class Transmission:
-    """One response being sent. ``body_sent`` counts the bytes after the head that the socket took."""
+    """One response being sent, of whose body ``body_sent`` bytes have been sent before."""
 
-    __slots__ = ("_head_left", "_pieces", "body_sent")
+    __slots__ = ("_pieces", "_sent")
 
-    def __init__(self, head: bytes, body: Sequence[bytes | memoryview | FileSlice]) -> None:
-        self._head_left = len(head)
-        if not body:
-            self._pieces: list[bytes | memoryview | FileSlice] = [head]
-        elif len(body) == 1 and isinstance(body[0], bytes) and len(body[0]) <= JOIN_BYTES:
-            self._pieces = [head + body[0]]
-        else:
+    def __init__(
+        self, head: bytes, body: Sequence[bytes | memoryview | FileSlice], body_sent: int = 0
+    ) -> None:
+        self._sent = body_sent - len(head)
+        self._pieces: list[bytes | memoryview | FileSlice] = []  # taken from the end
+        if len(body) == 1 and isinstance(body[0], bytes) and len(body[0]) <= JOIN_BYTES:
+            self._pieces.append(head + body[0])
+            return
+        for piece in reversed(body):
             # What comes before a slice is sent with MSG_MORE, and would wait for an empty one.
-            self._pieces = [
-                head,
-                *[piece for piece in body if not isinstance(piece, FileSlice) or piece.length],
-            ]
-            self._pieces.reverse()  # taken from the end
-        self.body_sent = 0
+            if not isinstance(piece, FileSlice) or piece.length:
+                self._pieces.append(piece)
+        self._pieces.append(head)
+
+    @property
+    def body_sent(self) -> int:
+        """How many bytes after the head the socket took."""
+        return self._sent if self._sent > 0 else 0
 
     @property
     def rest(self) -> FileSlice | None:
@@ -74,28 +78,23 @@ class Transmission:
         """Note that the reactor has sent ``count`` bytes of ``rest``."""
         if count and (piece := self.rest):
             self._pieces[0] = FileSlice(piece.file, piece.offset + count, piece.length - count)
-            self.body_sent += count
+            self._sent += count
 
     def send(self, sock: socket.socket) -> bool:
         """Send what the socket takes now; return whether that was all.
 
         Raises ``OSError`` if the connection is broken, ``FileShrankError`` if a file is.
         """
-        budget = TURN_BYTES
-        pieces = self._pieces
+        pieces, limit = self._pieces, self._sent + TURN_BYTES
         try:
-            while pieces and budget > 0:
+            while pieces and self._sent < limit:
                 piece = pieces[-1]
                 if isinstance(piece, FileSlice):
-                    sent = self._send_slice(sock, piece, budget)
+                    self._sent += self._send_slice(sock, piece, limit - self._sent)
                 elif len(pieces) == 1 or isinstance(pieces[-2], FileSlice):
-                    sent = self._send_piece(sock, piece)
+                    self._sent += self._send_piece(sock, piece)
                 else:
-                    sent = self._send_pieces(sock)
-                budget -= sent
-                of_head = min(sent, self._head_left)
-                self._head_left -= of_head
-                self.body_sent += sent - of_head
+                    self._sent += self._send_pieces(sock)
         except BlockingIOError:
             return False
         return not pieces

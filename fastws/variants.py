@@ -168,20 +168,17 @@ class Variants:
         if not root.has(relative + SIDECARS[coding]):
             return None
         try:
-            file = root.open(relative + SIDECARS[coding])
+            file = root.find(relative + SIDECARS[coding])
         except HTTPError as error:
             if error.status >= 500:
                 raise
-            trail.is_final = False  # a name is there, and what it leads to may change unseen
-            if error.status != 404:
-                self._warn_once(f"{relative}{SIDECARS[coding]} is ignored: {error.detail}")
-            return None
-        if file.is_directory:
-            return None
-        if file.identity[:2] in self._hidden():
             trail.is_final = False
+            self._warn_once(f"{relative}{SIDECARS[coding]} is ignored: {error.detail}")
             return None
-        return file
+        if file is None or file.identity[:2] in self._hidden():
+            trail.is_final = False  # a name is there, and what it leads to may change unseen
+            return None
+        return None if file.is_directory else file
 
     def _warn_once(self, text: str) -> None:
         if text not in self._logged and len(self._logged) < _LOGGED_MAX:

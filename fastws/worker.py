@@ -21,7 +21,7 @@ from .errors import HTTPError
 from .events import ACCEPT, ARRIVE, DONE, PARTIAL, READ, RESET, WRITE, Accepted
 from .messages import Limits
 from .negotiation import codings_number, preferred_codings
-from .states import UNHURRIED_S, State
+from .states import CLOSED, UNHURRIED_S, WAITING
 from .tally import Tally, WorkerStatus
 from .timers import Timers
 
@@ -183,7 +183,7 @@ class Worker:
                 return
 
     def _handle(self, connection: Connection, kind: int, data: Any) -> None:
-        if connection.state is State.CLOSED:
+        if connection.state == CLOSED:
             return  # by an event before this one in the same turn
         self.clock.tick()
         try:
@@ -193,7 +193,7 @@ class Worker:
             connection.close()
 
     def _go_on(self, connection: Connection) -> None:
-        if connection.state is State.WAITING:
+        if connection.state == WAITING:
             self._handle(connection, WRITE, None)
 
     def _next_deadline(self) -> float:

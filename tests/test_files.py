@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rawhttp import put
 
-from fastws import files
+from fastws import backend, files
+from fastws.errors import HTTPError
 from fastws.files import Content, Contents, Root, entity_tag, identity_of, is_settled
 from fastws.messages import Identity
 
@@ -161,3 +163,18 @@ def test_content_is_as_settled_as_its_file_was_before_it_was_read(
     clock.age_ns = 1
     assert not read_while(monkeypatch, page, before=grow_older).is_settled
     assert read_while(monkeypatch, page, before=grow_older).is_settled
+
+
+@pytest.mark.parametrize("name", ["none", "none/below", "page.txt/below", "x" * 256, "out", "fifo"])
+def test_what_is_not_there_or_not_to_be_seen_is_found_to_be_nothing(
+    side: backend.Backend, tmp_path: Path, name: str
+) -> None:
+    put(tmp_path / "root", {"page.txt": b"inside"})
+    put(tmp_path, {"outside.txt": b"outside"})
+    (tmp_path / "root" / "out").symlink_to("../outside.txt")
+    os.mkfifo(tmp_path / "root" / "fifo")
+    with Root(str(tmp_path / "root"), side.opener) as root:
+        assert root.find(name) is None
+        with pytest.raises(HTTPError, match="404: There is no such file"):
+            root.open(name)
+        assert root.find("page.txt") is not None

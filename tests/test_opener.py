@@ -62,11 +62,13 @@ def directory(root: Path) -> Iterator[int]:
 
 
 def opened(side: backend.Backend, directory: int, path: str) -> bytes | int | None:
-    """The first bytes of what is there, or the error number."""
+    """The first bytes of what is there, -1 for nothing, or the error number."""
     try:
         fd = side.opener.open_beneath(directory, path)
     except OSError as error:
         return error.errno
+    if fd < 0:
+        return fd
     try:
         assert not os.get_inheritable(fd)
         return b"a directory" if stat.S_ISDIR(side.opener.look(fd)[0]) else os.read(fd, 99)
@@ -85,8 +87,8 @@ def opened(side: backend.Backend, directory: int, path: str) -> bytes | int | No
         ("deep", b"a directory"),
         ("deep/er/", b"a directory"),
         ("fifo", b""),
-        ("none", errno.ENOENT),
-        ("none/file", errno.ENOENT),
+        ("none", -1),
+        ("none/file", -1),
         ("file/below", errno.ENOTDIR),
         ("x" * 256, errno.ENAMETOOLONG),
     ],

@@ -18,7 +18,6 @@ from launch import END_S
 from rawhttp import Client, ProtocolError, be_at_rest, get, put, request, wait_until
 
 from fastws import Server, auth, checks, states
-from fastws.states import State
 
 Serve = Callable[..., Server]
 
@@ -81,7 +80,7 @@ def server(serve: Serve, root: Path, htpasswd: Path, gate: Gate) -> Server:
 def waiting(server: Server) -> int:
     """How many connections wait."""
     return sum(
-        connection.state is State.WAITING
+        connection.state == states.WAITING
         for worker in server._workers
         for connection in list(worker._connections)
     )
@@ -217,7 +216,7 @@ def test_nothing_is_read_meanwhile(server: Server, gate: Gate) -> None:
         client.sock.settimeout(0.5)
         with pytest.raises(TimeoutError):
             client.send(bytes(256 << 20))
-        (connection,) = (each for each in server._workers[0]._connections if each.state is State.WAITING)
+        (connection,) = (each for each in server._workers[0]._connections if each.state == states.WAITING)
         assert not connection._buffer
 
 
@@ -271,7 +270,7 @@ def test_one_address_does_not_fill_the_queue_for_another(
 def test_check_that_takes_too_long_is_503_and_helps_the_next_request(
     server: Server, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(states.LONGEST_S, State.WAITING, 0.2)
+    monkeypatch.setitem(states.LONGEST_S, states.WAITING, 0.2)
     with Client(server) as client:
         client.send(request("/private/page.html", RIGHT) + request("/open.html"))
         reply = client.reply()
