@@ -79,7 +79,7 @@ def publish(response: Response, reactor: Reactor, parser: Parser, filling: Filli
         codings=published.codings,
         head=head,
         not_modified_head=not_modified_head,
-        body=body if isinstance(body, bytes) else b"",
+        body=body if isinstance(body, bytes) and published.body_file < 0 else b"",
         etag=published.etag,
         last_modified=published.last_modified,
         depends=published.depends,

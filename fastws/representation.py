@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
-from . import conditional, ranges
-from .files import Content, Contents, OpenFile
+from . import conditional, messages, ranges
+from .files import Content, Contents, OpenFile, error_from_errno
 from .httpdate import format_http_date
 from .messages import Fields, FileSlice, Identity, Publication, Response
 
 IDENTITY = "identity"
 VARY_CODINGS: Fields = (("Vary", "Accept-Encoding"),)
+
+READ_BYTES = 16384
+"""As much of a file is read, and sent in one piece with its head: cheaper than sending it from the file."""
 
 _SECOND_NS = 1_000_000_000
 _NOT_IN_304 = frozenset({"Content-Type", "Content-Encoding", "Content-Length", "Accept-Ranges"})
@@ -134,12 +138,8 @@ def not_modified_fields(fields: Fields) -> Fields:
 
 def whole(fields: Fields, chosen: Representation, publication: Publication | None = None) -> Response:
     """Return the 200 with all of ``chosen``."""
-    if chosen.body is not None:
-        return Response(200, fields, (chosen.body,), publication=publication)
-    assert chosen.file is not None
-    return Response(
-        200, fields, (FileSlice(chosen.file, 0, chosen.size),), chosen.file, publication=publication
-    )
+    piece = chosen.body if chosen.body is not None else _piece(chosen, ranges.ByteRange(0, chosen.size))
+    return Response(200, fields, (piece,), _file_of(piece), publication=publication)
 
 
 def partial(
@@ -162,7 +162,8 @@ def partial(
         *[length if pair[0] == "Content-Length" else pair for pair in fields],
         ("Content-Range", ranges.content_range(parts[0], chosen.size)),
     )
-    return Response(206, fields, (_piece(chosen, parts[0]),), chosen.file)
+    piece = _piece(chosen, parts[0])
+    return Response(206, fields, (piece,), _file_of(piece))
 
 
 def _multipart(
@@ -186,4 +187,15 @@ def _piece(chosen: Representation, part: ranges.ByteRange) -> bytes | FileSlice:
     if chosen.body is not None:
         return chosen.body[part.first : part.first + part.length]
     assert chosen.file is not None
+    if part.length <= READ_BYTES:
+        try:
+            data = os.pread(chosen.file.fd, part.length, part.first)
+        except OSError as error:
+            raise error_from_errno(error, "read") from None
+        if len(data) == part.length:
+            return data
     return FileSlice(chosen.file, part.first, part.length)
+
+
+def _file_of(piece: bytes | FileSlice) -> messages.OpenFile | None:
+    return piece.file if isinstance(piece, FileSlice) else None

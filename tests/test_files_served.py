@@ -17,6 +17,7 @@ import pytest
 from rawhttp import (
     TIMEOUT_S,
     Client,
+    ProtocolError,
     be_at_rest,
     get,
     open_descriptors,
@@ -28,6 +29,7 @@ from rawhttp import (
 )
 
 from fastws import Server, backend
+from fastws.representation import READ_BYTES
 
 Serve = Callable[..., Server]
 MIB = 1 << 20
@@ -74,12 +76,35 @@ def test_large_files_go_by_sendfile(
     check_sent(server, sent_by_sendfile, 3 * len(content), request)
 
 
-def test_small_files_go_by_sendfile_where_nothing_is_replayed(
+def test_files_beyond_a_piece_go_by_sendfile_where_nothing_is_replayed(
     serve: Serve, root: Path, sent_by_sendfile: list[int], request: pytest.FixtureRequest
 ) -> None:
+    put(root, {"piece.bin": b"p" * READ_BYTES, "more.bin": b"m" * (READ_BYTES + 1)})
     server = serve("CacheSize 0")
-    assert thrice(server, "/a.txt").body == b"inside"
-    check_sent(server, sent_by_sendfile, 3 * 6, request)
+    assert thrice(server, "/piece.bin").body == b"p" * READ_BYTES
+    assert thrice(server, "/more.bin").body == b"m" * (READ_BYTES + 1)
+    check_sent(server, sent_by_sendfile, 3 * (READ_BYTES + 1), request)
+
+
+def test_file_that_is_cut_off_before_a_piece_of_it_is_read_ends_the_connection(
+    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(root, {"piece.bin": b"piece" * 100})
+    server = serve("WorkerThreads 1")
+    original = os.pread
+
+    def cut_off(fd: int, size: int, offset: int) -> bytes:
+        os.truncate(root / "piece.bin", 250)
+        return original(fd, size, offset)
+
+    with Client(server) as client:
+        assert client.get("/piece.bin", "Range: bytes=240-259").body == b"piece" * 4
+        monkeypatch.setattr(os, "pread", cut_off)
+        client.send(request("/piece.bin", "Range: bytes=240-259"))
+        status, _, fields = client.head()
+        assert (status, dict(fields)["Content-Length"]) == (206, "20")
+        with pytest.raises((ProtocolError, ConnectionError)):
+            client.read(20)
 
 
 def test_ranges_of_large_files_go_by_sendfile(
@@ -92,7 +117,7 @@ def test_ranges_of_large_files_go_by_sendfile(
         assert reply.status == 206
         assert len(reply.body) > 1_000_010
         assert bytes(range(232, 256)) in reply.body
-    check_sent(server, sent_by_sendfile, 2 * 1_000_010, request)
+    check_sent(server, sent_by_sendfile, 2 * 1_000_000, request)  # the small one is read
 
 
 def check_sent(server: Server, counts: list[int], expected: int, request: pytest.FixtureRequest) -> None:

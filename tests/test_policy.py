@@ -91,8 +91,7 @@ def test_what_a_site_remembers_of_files_is_bounded(tmp_path: Path, monkeypatch: 
         response = answers.respond(Request("GET", f"/{number}.png", "HTTP/1.1", {"host": "x"}, 0))
         assert response.status == 200
         assert ("Cache-Control", "no-cache") in response.fields
-        assert response.file is not None
-        response.file.close()
+        assert response.file is None
         assert 0 < len(answers._known) <= 4
 
 
