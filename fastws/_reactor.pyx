@@ -2,7 +2,7 @@
 """The compiled reactor: epoll, and the answers that Python has published, replayed without the GIL.
 
 Twin of ``_reactor_py.py``; the contract of both is ``backend.Reactor``. Between ``wait`` and its return nothing
-below touches a Python object: the bytes of a published answer are held by its entry's ``owner``, and entries are
+below touches a Python object: the bytes of a published answer are held by its entry, and entries are
 freed only here, with the GIL, by the thread whose reactor this is. ``docs/design.md`` explains turns,
 freshness and ownership.
 """

@@ -19,18 +19,20 @@ cdef struct Dependency:
 cdef enum:
     MAX_DEPENDS = 4
 
-# One published answer. The pointers lead into bytes objects that ``owner`` holds.
+# One published answer, in one piece of memory with all that a hit reads but the body: where there are many, each
+# piece more is another wait for memory.
 cdef struct Entry:
     Entry *next                # in its bucket
     Entry *next_dead
-    PyObject *owner            # a tuple; referenced by the entry, released with the GIL
-    PyObject *body_object      # in owner
+    PyObject *body_object      # bytes, and what owns them; both referenced by the entry, released with the GIL
+    PyObject *content
+    Dependency *depends        # these and the texts follow the entry
     const char *path
     const char *head
     const char *not_modified
-    const char *body
     const char *etag
     const char *last_modified
+    const char *body           # in body_object
     size_t body_len
     size_t cost                # what it counts for in the cache, bytes
     size_t place               # in the ring
@@ -42,7 +44,6 @@ cdef struct Entry:
     int body_file              # which of depends the body is read from; -1: it is in memory
     bint is_dead               # a dependency has changed; it is never used again
     bint is_used               # since the clock's hand last passed
-    Dependency depends[4]
 
 
 cdef class Table:

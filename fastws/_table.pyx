@@ -9,8 +9,8 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
 from posix.unistd cimport close
 
 from ._stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat, stat_t
@@ -98,39 +98,52 @@ cdef class Table:
         cdef bytes path_bytes = path.encode("latin-1")
         cdef bytes etag_bytes = etag.encode("latin-1")
         cdef bytes date_bytes = last_modified.encode("latin-1")
-        cdef tuple names = tuple([PyUnicode_EncodeFSDefault(name) for name, _ in depends])
-        cdef tuple owner = (path_bytes, head, not_modified_head, body, etag_bytes, date_bytes, names, content)
+        cdef list names = [PyUnicode_EncodeFSDefault(name) + b"\0" for name, _ in depends]
+        cdef bytes texts = b"".join((path_bytes, *names, head, not_modified_head, etag_bytes, date_bytes))
         cdef size_t cost = ENTRY_OVERHEAD + len(path_bytes) + len(head) + len(not_modified_head) + len(body)
         cdef Entry *old = self.look_up(path_bytes, <uint32_t>len(path_bytes), codings)
         cdef Entry *entry
         cdef Dependency known[MAX_DEPENDS]
+        cdef size_t depends_size = len(depends) * sizeof(Dependency)
+        cdef char *text
+        cdef int i
         if old != NULL:
             self._unlink(old)
         self.bury()
-        if len(depends) > MAX_DEPENDS or body_file >= len(depends) or not _spell(depends, names, known):
+        if len(depends) > MAX_DEPENDS or body_file >= len(depends) or not _read(depends, known):
             return 0
         if cost > self._cost_max or not self._reserve():
             return 0
         while self._cost + cost > self._cost_max:
             self._evict()
-        entry = <Entry *>calloc(1, sizeof(Entry))
+        entry = <Entry *>malloc(sizeof(Entry) + depends_size + len(texts))
         if entry == NULL:
             return 0
-        entry.path, entry.path_len = PyBytes_AS_STRING(path_bytes), <uint32_t>len(path_bytes)
-        entry.head, entry.head_len = PyBytes_AS_STRING(head), <uint32_t>len(head)
-        entry.not_modified = PyBytes_AS_STRING(not_modified_head)
-        entry.not_modified_len = <uint32_t>len(not_modified_head)
+        memset(entry, 0, sizeof(Entry))
+        entry.depends, entry.depend_count = <Dependency *>(entry + 1), <int>len(depends)
+        memcpy(entry.depends, known, depends_size)
+        text = <char *>entry.depends + depends_size
+        memcpy(text, PyBytes_AS_STRING(texts), len(texts))
+        entry.path, entry.path_len = text, <uint32_t>len(path_bytes)
+        text += entry.path_len
+        for i in range(entry.depend_count):
+            entry.depends[i].path = text
+            text += len(<bytes>names[i])
+        entry.head, entry.head_len = text, <uint32_t>len(head)
+        text += entry.head_len
+        entry.not_modified, entry.not_modified_len = text, <uint32_t>len(not_modified_head)
+        text += entry.not_modified_len
+        entry.etag, entry.etag_len = text, <uint32_t>len(etag_bytes)
+        text += entry.etag_len
+        entry.last_modified, entry.last_modified_len = text, <uint32_t>len(date_bytes)
         entry.body, entry.body_len = PyBytes_AS_STRING(body), len(body)
-        entry.body_object = <PyObject *>body
         entry.body_file = max(body_file, -1)
         if body_file >= 0:
             entry.body_len = known[body_file].size
-        entry.etag, entry.etag_len = PyBytes_AS_STRING(etag_bytes), <uint32_t>len(etag_bytes)
-        entry.last_modified, entry.last_modified_len = PyBytes_AS_STRING(date_bytes), <uint32_t>len(date_bytes)
         entry.codings, entry.cost = codings, cost
-        entry.depends, entry.depend_count = known, <int>len(depends)
-        Py_INCREF(owner)
-        entry.owner = <PyObject *>owner
+        Py_INCREF(body)
+        Py_INCREF(content)
+        entry.body_object, entry.content = <PyObject *>body, <PyObject *>content
         self._link(entry)
         return 0
 
@@ -146,7 +159,7 @@ cdef class Table:
 
     cdef void _unlink(self, Entry *entry) noexcept:
         cdef Entry **place = &self._buckets[entry.hash & (self._bucket_count - 1)]
-        cdef object owner = <object>entry.owner
+        cdef object body = <object>entry.body_object, content = <object>entry.content
         while place[0] != entry:
             place = &place[0].next
         place[0] = entry.next
@@ -155,7 +168,8 @@ cdef class Table:
         self._ring[entry.place].place = entry.place
         self._cost -= entry.cost
         free(entry)
-        Py_DECREF(owner)
+        Py_DECREF(body)
+        Py_DECREF(content)
 
     cdef void _evict(self) noexcept:
         """CLOCK: the hand passes over what was used since it last came by, and takes the next."""
@@ -227,11 +241,10 @@ cdef bint _is_same(Dependency *known, stat_t *now) noexcept nogil:
     )
 
 
-cdef bint _spell(tuple depends, tuple names, Dependency *known) except -1:
-    """Write what an answer depends on to ``known``; False if a file's time does not fit 64 bits of ns."""
+cdef bint _read(tuple depends, Dependency *known) except -1:
+    """Write the states that an answer depends on to ``known``; False if a time does not fit 64 bits of ns."""
     cdef int i
     for i in range(len(depends)):
-        known[i].path = PyBytes_AS_STRING(names[i])
         try:
             known[i].device, known[i].inode, known[i].size, known[i].mtime_ns, known[i].ctime_ns = depends[i][1]
         except OverflowError:

@@ -191,9 +191,6 @@ def test_spelling_that_is_not_canonical_is_not_published(desk: Desk) -> None:
 def test_as_many_files_are_published_as_the_table_takes() -> None:
     table = (PACKAGE / "_table.pxd").read_text()
     assert re.findall(r"^    MAX_DEPENDS = (\d+)$", table, re.MULTILINE) == [str(publication.MAX_DEPENDS)]
-    assert re.findall(r"^    Dependency depends\[(\d+)\]$", table, re.MULTILINE) == [
-        str(publication.MAX_DEPENDS)
-    ]
 
 
 # What a site remembers of a file with one form
