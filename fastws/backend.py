@@ -221,7 +221,7 @@ class ReactorFactory(Protocol):
 
 
 class Opener(Protocol):
-    """Opens files below a directory, and returns their state. Stateless."""
+    """Opens and reads files below a directory, and returns their state. Stateless."""
 
     @property
     def side(self) -> str:

@@ -90,8 +90,7 @@ class Filling:
     def __call__(self, reactor: Reactor, path: str, codings: int) -> bool:
         """Publish the answer to ``path`` for these accepted codings, if nothing but its file is to be found out.
 
-        False where Python must decide: see ``Site.respond``, some of whose steps are answered here by "not the
-        plain case".
+        False where ``Site.respond`` must decide.
         """
         extension, configured = _extension(path), self._policy.fields(path)
         template = self._templates.get((extension, configured, codings))

@@ -71,28 +71,25 @@ def tables(text: str) -> list[list[list[str]]]:
 
 def test_readme_says_what_was_measured() -> None:
     text = " ".join(README.split())
-    small = re.search(
-        r"costs ([\d.]+) times a C loop .*? nginx takes ([\d.]+) \(best mode\) to ([\d.]+) times", text
-    )
-    assert small is not None
-    for figure, case in zip(small.groups(), ("fastws", BEST, "nginx"), strict=True):
-        assert says(figure, ratio("1k", case, "floor")), (figure, case)
-    large = re.search(
-        r"1 MiB costs ([\d.]+) and 100 MiB ([\d.]+) times what nginx's best mode takes, "
-        r"and a new connection for each request ([\d.]+) times",
-        text,
-    )
-    assert large is not None
-    for figure, key in zip(large.groups(), ("1m", "100m", "close"), strict=True):
-        assert says(figure, ratio(key, "fastws", BEST)), (figure, key)
-    misses = re.search(
-        r"first request costs ([\d.]+) times as much as with nginx, "
-        r"and what Python decides costs more: a 404 ([\d.]+) times, a range ([\d.]+) times",
-        text,
-    )
-    assert misses is not None
-    for figure, key in zip(misses.groups(), ("first", "404", "range"), strict=True):
-        assert says(figure, median(key) / median(key, BEST)), (figure, key)
+    floor = [ratio("1k", case, "floor") for case in ("fastws", BEST, "nginx")]
+    said = [
+        (r"costs ([\d.]+) times a C loop .*? nginx takes ([\d.]+) \(best mode\) to ([\d.]+) times", floor),
+        (
+            r"1 MiB costs ([\d.]+) and 100 MiB ([\d.]+) times what nginx's best mode takes, "
+            r"and a new connection for each request ([\d.]+) times",
+            [ratio(key, "fastws", BEST) for key in ("1m", "100m", "close")],
+        ),
+        (
+            r"first request costs ([\d.]+) times as much as with nginx, "
+            r"and what Python decides costs more: a 404 ([\d.]+) times, a range ([\d.]+) times",
+            [median(key) / median(key, BEST) for key in ("first", "404", "range")],
+        ),
+    ]
+    for sentence, values in said:
+        found = re.search(sentence, text)
+        assert found is not None, sentence
+        for figure, value in zip(found.groups(), values, strict=True):
+            assert says(figure, value), (figure, value)
 
 
 def test_readme_plots_what_was_measured() -> None:
