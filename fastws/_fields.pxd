@@ -8,6 +8,7 @@ from ._scan cimport fastws_field, fastws_head
 # Places of the fields whose one value a hit may depend on.
 cdef enum:
     SEEN_HOST, SEEN_CONNECTION, SEEN_ENCODING, SEEN_REFERER, SEEN_AGENT, SEEN_NONE_MATCH, SEEN_MODIFIED_SINCE
+    SEEN_RANGE, SEEN_IF_RANGE
     SEEN_COUNT
 
 cdef bint find_decisive_fields(fastws_head *head, fastws_field **seen) noexcept nogil
@@ -16,6 +17,7 @@ cdef const char *value_of(fastws_field *field) noexcept nogil
 cdef uint32_t size_of(fastws_field *field) noexcept nogil
 cdef bint value_equals(fastws_field *field, const char *text, uint32_t size) noexcept nogil
 cdef bint value_matches(fastws_field *field, const char *lower, uint32_t size) noexcept nogil
+cdef bint read_range(fastws_field *field, size_t size, size_t *first, size_t *length) noexcept nogil
 
 
 # Accept-Encoding values whose sets of codings are known, first in first out.

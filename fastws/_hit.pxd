@@ -1,8 +1,9 @@
-# The hit predicate, and the answer that it chooses, for the reactor.
+# The hit predicate, for the reactor.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from ._fields cimport CodingsMemo
+from ._gathered cimport Queued
 from ._moment cimport fastws_moment
 from ._scan cimport fastws_field, fastws_head
 from ._table cimport Entry, Table
@@ -12,24 +13,6 @@ cdef enum Outcome:
     MISS                       # Python must decide
     HIT
     LACK                       # it would be a hit, were the answer published
-
-# One answer gathered for the next sendmsg, or with LACK what should be published.
-cdef struct Queued:
-    Entry *entry
-    const char *path           # of the target
-    uint32_t path_len
-    int codings                # the number of the accepted-codings set
-    const char *request        # the request head
-    const char *referer
-    const char *agent
-    const char *line           # the request line
-    uint32_t request_len, referer_len, agent_len, line_len
-    int status
-    bint closes
-    const char *head           # of the response
-    const char *tail           # Date, Connection and the empty line
-    uint32_t head_len, tail_len
-    size_t body_len            # 0 for HEAD and 304
 
 
 cdef class HitPredicate:
@@ -43,3 +26,4 @@ cdef class HitPredicate:
                        Queued *answer) noexcept nogil
     cdef bint _choose_tail(self, Queued *answer, fastws_moment *moment, bint is_1_0,
                            fastws_field *connection) noexcept nogil
+    cdef bint _choose_part(self, Queued *answer, fastws_field *range_, fastws_field *if_range) noexcept nogil

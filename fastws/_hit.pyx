@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""The hit predicate: whether a request is answered by a published answer as it stands, and by which bytes.
+"""The hit predicate: whether a request is answered from a published answer, and by which of its bytes.
 
-GET or HEAD without a body, no field that could change the answer, a fresh entry. Whatever needs a rule is a
-miss: Python knows the rules. One reactor's own.
+GET or HEAD without a body, no field that could change the answer but a plain range, a fresh entry. Whatever needs
+another rule is a miss: Python knows the rules. One reactor's own.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -10,9 +10,10 @@ from libc.string cimport memchr, memcmp
 
 from ._fields cimport (
     CodingsMemo, SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_MODIFIED_SINCE,
-    SEEN_NONE_MATCH, SEEN_REFERER, find_decisive_fields, is_plain_host, size_of, value_equals, value_matches,
-    value_of,
+    SEEN_IF_RANGE, SEEN_NONE_MATCH, SEEN_RANGE, SEEN_REFERER, find_decisive_fields, is_plain_host, read_range, size_of,
+    value_equals, value_matches, value_of,
 )
+from ._gathered cimport Queued, choose_part
 from ._moment cimport FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_moment
 from ._scan cimport fastws_field, fastws_head
 from ._table cimport Entry, Table
@@ -70,7 +71,7 @@ cdef class HitPredicate:
             return LACK if none_match == NULL and modified_since == NULL else MISS
         answer.entry, answer.status = entry, 200
         answer.head, answer.head_len = entry.head, entry.head_len
-        answer.body_len = 0 if is_head else entry.body_len
+        answer.body_offset, answer.body_len = 0, 0 if is_head else entry.body_len
         # Only a precondition that repeats the entry's own validator is decided here.
         if none_match != NULL:
             if not value_equals(none_match, entry.etag, entry.etag_len):
@@ -84,6 +85,9 @@ cdef class HitPredicate:
             answer.status = 304
         if answer.status == 304:
             answer.head, answer.head_len, answer.body_len = entry.not_modified, entry.not_modified_len, 0
+        elif seen[SEEN_RANGE] != NULL and not is_head:
+            if not self._choose_part(answer, seen[SEEN_RANGE], seen[SEEN_IF_RANGE]):
+                return MISS
         answer.line, answer.line_len = head.method, head.line_len
         answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
         answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
@@ -105,4 +109,21 @@ cdef class HitPredicate:
             tail = FASTWS_TAIL_CLOSE
         answer.closes = tail == FASTWS_TAIL_CLOSE
         answer.tail, answer.tail_len = moment.tail[tail], moment.tail_len[tail]
+        return True
+
+    cdef bint _choose_part(self, Queued *answer, fastws_field *range_, fastws_field *if_range) noexcept nogil:
+        """Choose the range; False where the entry has none, or Python must read the fields."""
+        cdef Entry *entry = answer.entry
+        cdef size_t first, length
+        if not entry.length_line:
+            return False
+        # Only a condition that repeats the entry's own validator is decided here, too.
+        if if_range != NULL and not value_equals(if_range, entry.etag, entry.etag_len) and (
+            entry.last_modified_len == 0
+            or not value_equals(if_range, entry.last_modified, entry.last_modified_len)
+        ):
+            return False
+        if not read_range(range_, entry.body_len, &first, &length):
+            return False
+        choose_part(answer, first, length)
         return True

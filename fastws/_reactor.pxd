@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ._hit cimport Queued
+from ._gathered cimport Queued
 
 
 cdef extern from "sys/eventfd.h" nogil:
@@ -10,20 +10,10 @@ cdef extern from "sys/eventfd.h" nogil:
         EFD_CLOEXEC, EFD_NONBLOCK
     int eventfd(unsigned int initial, int flags)
 
-cdef extern from "sys/uio.h" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-
 cdef extern from "sys/socket.h" nogil:
-    struct msghdr:
-        iovec *msg_iov
-        size_t msg_iovlen
     enum:
-        MSG_DONTWAIT, MSG_NOSIGNAL, MSG_MORE
+        MSG_DONTWAIT, MSG_MORE
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
-    ssize_t send(int fd, const void *buffer, size_t size, int flags)
-    ssize_t sendmsg(int fd, const msghdr *message, int flags)
 
 # One event for Python, found while the GIL was released.
 cdef struct Found:

@@ -15,14 +15,15 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport strlen
 from posix.unistd cimport close, read, write
 
 from ._accept cimport FASTWS_PEER_BYTES, fastws_accept
 from ._epoll cimport (
     IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched, epoll_event, epoll_wait,
 )
-from ._hit cimport HIT, LACK, MISS, HitPredicate, Outcome, Queued
+from ._gathered cimport QUEUE_MAX, Gathered, Queued, head_of
+from ._hit cimport HIT, LACK, MISS, HitPredicate, Outcome
 from ._line cimport fastws_text
 from ._lines cimport Lines
 from ._moment cimport fastws_look_at_clock, fastws_moment, fastws_tick
@@ -42,8 +43,6 @@ cdef enum:
     RECEIVE_BYTES = 16384      # what one connection may read in one turn: as much as a request head may have
     BODY_BYTES = 65536         # and when it is in a body
     ARENA_BYTES = 2097152      # what all may read in one turn; only what is touched takes memory
-    JOIN_BYTES = 4096          # responses up to this size are copied together
-    QUEUE_MAX = 64             # answers in one sendmsg
     ANSWER_BYTES = 2097152     # of a file together with its head; nginx: sendfile_max_chunk 2m
     FILE_BYTES = 524288        # of a file that goes on, in one turn: here less than 2 MiB costs half, see benchmarks/
     DURATION_BUCKETS = 13      # as many as events.DURATION_BOUNDS_S, and one for what took longer
@@ -95,11 +94,7 @@ cdef class Reactor:
     cdef HitPredicate _hit
     # the request being looked at, and the answers gathered
     cdef fastws_head _head
-    cdef Queued _queue[QUEUE_MAX]
-    cdef iovec _iov[3 * QUEUE_MAX]
-    cdef int _queued, _iov_used
-    cdef size_t _gathered_bytes
-    cdef char _joined[JOIN_BYTES]
+    cdef Gathered _gathered
     # counted since the start
     cdef uint64_t _hits, _hits_not_modified, _hit_bytes, _file_bytes, _filled
     cdef double _hit_seconds
@@ -112,6 +107,7 @@ cdef class Reactor:
         if self._arena == NULL:
             raise MemoryError
         self._set, self._lines, self._table, self._hit = EpollSet(), Lines(), Table(), HitPredicate()
+        self._gathered = Gathered()
         self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._wake < 0:
             raise OSError(errno, "eventfd failed")
@@ -471,7 +467,7 @@ cdef class Reactor:
 
     cdef object _partial(self, Found *found):
         cdef Queued *answer = &found.partial
-        cdef bytes head = answer.head[: answer.head_len] + answer.tail[: answer.tail_len]
+        cdef bytes head = head_of(answer)
         cdef size_t offset = max(<ssize_t>0, <ssize_t>found.sent - len(head))
         return PartialSend(
             request=answer.request[: answer.request_len],
@@ -481,6 +477,7 @@ cdef class Reactor:
             file=found.file,
             length=answer.body_len,
             offset=offset,
+            begin=answer.body_offset,
             close=bool(answer.closes),
             rest=found.data[: found.data_len],
         )
@@ -499,8 +496,7 @@ cdef class Reactor:
         cdef Outcome outcome = MISS
         cdef Lack *lack
         cdef bint closes = False
-        self._queued = self._iov_used = 0
-        self._gathered_bytes = 0
+        self._gathered.clear()
         while offset < size and not closes:
             length = fastws_scan_head(
                 data + offset, size - offset, self._line_limit, self._head_limit, self._field_limit, &self._head
@@ -508,7 +504,7 @@ cdef class Reactor:
             outcome = MISS
             if length <= 0:
                 break
-            answer = &self._queue[self._queued]
+            answer = &self._gathered.queue[self._gathered.count]
             outcome = self._hit.judge(&self._head, &self._moment, self._table, self._turn, answer)
             if outcome != HIT:
                 break
@@ -520,12 +516,12 @@ cdef class Reactor:
                 if not self._answer_from(file, fd, answer, data + size):
                     return
             else:
-                self._gather(answer)
-                if self._queued == QUEUE_MAX and not self._flush(fd, data + size):
+                self._gathered.add()
+                if self._gathered.count == QUEUE_MAX and not self._flush(fd, data + size):
                     return
             closes = answer.closes
             offset += length
-        if self._queued and not self._flush(fd, data + size):
+        if self._gathered.count and not self._flush(fd, data + size):
             return
         if closes:
             if offset < size or not self._set.drop(fd):
@@ -538,22 +534,10 @@ cdef class Reactor:
         elif offset < size:
             self._find(fd, READ, data + offset, size - offset)
 
-    cdef void _gather(self, Queued *answer) noexcept nogil:
-        cdef iovec *iov = &self._iov[self._iov_used]
-        iov[0].iov_base, iov[0].iov_len = <void *>answer.head, answer.head_len
-        iov[1].iov_base, iov[1].iov_len = <void *>answer.tail, answer.tail_len
-        self._iov_used += 2
-        if answer.body_len and answer.entry.body_file < 0:
-            iov[2].iov_base, iov[2].iov_len = <void *>answer.entry.body, answer.body_len
-            self._iov_used += 1
-            self._gathered_bytes += answer.body_len
-        self._queued += 1
-        self._gathered_bytes += answer.head_len + answer.tail_len
-
     cdef bint _flush(self, int fd, const char *end) noexcept nogil:
         """Send what is gathered. False: not all was taken, and an event says what is left; ``end`` is where
         the connection's input ends."""
-        return self._finish(fd, self._send(fd, 0), end)
+        return self._finish(fd, self._gathered.send(fd, 0), end)
 
     cdef bint _finish(self, int fd, ssize_t sent, const char *end) noexcept nogil:
         """Record the gathered answers of which ``sent`` bytes were sent; see ``_flush``."""
@@ -562,14 +546,14 @@ cdef class Reactor:
         cdef Queued *answer
         cdef Found *found
         if sent < 0 and errno != EAGAIN and errno != EINTR:
-            for i in range(self._queued):
-                self._record(fd, &self._queue[i], 0)
+            for i in range(self._gathered.count):
+                self._record(fd, &self._gathered.queue[i], 0)
             if not self._set.drop(fd):
                 self._find(fd, RESET, NULL, 0)
             return False
         sent = max(sent, 0)
-        for i in range(self._queued):
-            answer = &self._queue[i]
+        for i in range(self._gathered.count):
+            answer = &self._gathered.queue[i]
             total = answer.head_len + answer.tail_len + answer.body_len
             if <size_t>sent < total:
                 if sent == 0:
@@ -581,8 +565,7 @@ cdef class Reactor:
                 return False
             sent -= total
             self._record(fd, answer, answer.body_len)
-        self._queued = self._iov_used = 0
-        self._gathered_bytes = 0
+        self._gathered.clear()
         return True
 
     cdef bint _answer_from(self, int file, int fd, Queued *answer, const char *end) noexcept nogil:
@@ -592,21 +575,20 @@ cdef class Reactor:
         cdef ssize_t sent
         cdef size_t total = answer.head_len + answer.tail_len
         cdef Found *found
-        if self._queued and not self._flush(fd, end):
+        if self._gathered.count and not self._flush(fd, end):
             close(file)
             return False
-        self._queue[0] = answer[0]
-        self._gather(&self._queue[0])
-        sent = self._send(fd, MSG_MORE)
-        body.fd, body.offset, body.left = file, 0, answer.body_len
+        self._gathered.queue[0] = answer[0]
+        self._gathered.add()
+        sent = self._gathered.send(fd, MSG_MORE)
+        body.fd, body.offset, body.left = file, answer.body_offset, answer.body_len
         if sent == <ssize_t>total:
             fastws_send_file(fd, &body, ANSWER_BYTES)
             self._file_bytes += answer.body_len - body.left
             if not body.left:
                 close(file)
                 self._record(fd, answer, answer.body_len)
-                self._queued = self._iov_used = 0
-                self._gathered_bytes = 0
+                self._gathered.clear()
                 return True
         if sent <= 0:
             close(file)
@@ -615,20 +597,6 @@ cdef class Reactor:
         found.data_len = end - found.data
         found.partial, found.sent, found.file = answer[0], sent + answer.body_len - body.left, file
         return False
-
-    cdef ssize_t _send(self, int fd, int flags) noexcept nogil:
-        """Send the gathered pieces in one call: small ones as one copy, which is cheaper than a vector."""
-        cdef msghdr message
-        cdef char *out = self._joined
-        cdef int i
-        if self._gathered_bytes <= JOIN_BYTES:
-            for i in range(self._iov_used):
-                memcpy(out, self._iov[i].iov_base, self._iov[i].iov_len)
-                out += self._iov[i].iov_len
-            return send(fd, self._joined, self._gathered_bytes, MSG_DONTWAIT | MSG_NOSIGNAL | flags)
-        memset(&message, 0, sizeof(message))
-        message.msg_iov, message.msg_iovlen = self._iov, self._iov_used
-        return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL | flags)
 
     # The access log
 
@@ -658,10 +626,10 @@ cdef class Reactor:
         return self._lines.take()
 
     def publish(self, str path, int codings, bytes head, bytes not_modified_head, bytes body, str etag,
-                str last_modified, tuple depends, content, int body_file=-1):
+                str last_modified, tuple depends, content, int body_file=-1, bint ranges=False):
         """See ``backend.Reactor.publish``."""
         self._table.publish(
-            path, codings, head, not_modified_head, body, etag, last_modified, depends, content, body_file
+            path, codings, head, not_modified_head, body, etag, last_modified, depends, content, body_file, ranges
         )
 
     def learn_codings(self, str accept_encoding, int codings):

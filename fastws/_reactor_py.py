@@ -215,6 +215,7 @@ class Reactor:
         depends: tuple[tuple[str, Identity], ...],
         content: object,
         body_file: int = -1,
+        ranges: bool = False,
     ) -> None:
         """Nothing is replayed on this side."""
 

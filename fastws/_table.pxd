@@ -39,6 +39,8 @@ cdef struct Entry:
     uint64_t hash
     uint64_t checked_turn      # the turn of the last look at its dependencies
     uint32_t path_len, head_len, not_modified_len, etag_len, last_modified_len
+    uint32_t length_line       # where Content-Length stands in the head; 0: no ranges
+    uint32_t after_length      # and where that line ends
     int codings
     int depend_count
     int body_file              # which of depends the body is read from; -1: it is in memory
@@ -57,7 +59,7 @@ cdef class Table:
     cdef bint is_fresh(self, Entry *entry, uint64_t turn) noexcept nogil
     cdef int open_body(self, Entry *entry) noexcept nogil
     cdef int publish(self, str path, int codings, bytes head, bytes not_modified_head, bytes body, str etag,
-                     str last_modified, tuple depends, object content, int body_file) except -1
+                     str last_modified, tuple depends, object content, int body_file, bint ranges) except -1
     cdef void _mark_stale(self, Entry *entry) noexcept nogil
     cdef void bury(self) noexcept
     cdef void clear(self, size_t cost_max) noexcept

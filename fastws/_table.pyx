@@ -93,6 +93,7 @@ cdef class Table:
         tuple depends,
         object content,
         int body_file,
+        bint ranges,
     ) except -1:
         """See ``backend.Reactor.publish``."""
         cdef bytes path_bytes = path.encode("latin-1")
@@ -140,6 +141,9 @@ cdef class Table:
         entry.body_file = max(body_file, -1)
         if body_file >= 0:
             entry.body_len = known[body_file].size
+        if ranges:
+            entry.length_line = <uint32_t>(head.find(b"\r\nContent-Length: ") + 2)
+            entry.after_length = <uint32_t>(head.find(b"\r\n", entry.length_line) + 2)
         entry.codings, entry.cost = codings, cost
         Py_INCREF(body)
         Py_INCREF(content)

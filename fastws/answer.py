@@ -54,6 +54,7 @@ def continue_answer(request: Request | None, partial: PartialSend) -> Answer:
     """Return the rest of a response to ``request`` that the reactor began to replay."""
     file = None if partial.file < 0 else Descriptor(partial.file)
     done, left = partial.offset, partial.length - partial.offset
-    rest = memoryview(partial.body)[done:] if file is None else FileSlice(file, done, left)
+    begin = partial.begin + done
+    rest = memoryview(partial.body)[begin : begin + left] if file is None else FileSlice(file, begin, left)
     transmission = Transmission(partial.head, (rest,), done)
     return Answer(request, Response(partial.status, (), (rest,), file), transmission, is_last=partial.close)

@@ -184,12 +184,15 @@ class Reactor(Protocol):
         depends: tuple[tuple[str, Identity], ...],
         content: object,
         body_file: int = -1,
+        ranges: bool = False,
     ) -> None:
         """Replay this 200 from now on to GET and HEAD of ``path``, as long as ``depends`` holds.
 
         ``codings`` is the number of the accepted-codings set that the response is for, or ``ANY_CODINGS``.
         ``content`` owns ``body`` and is kept as long as the response. With a ``body_file`` of 0 or more, the body
-        is instead read from that one of the ``depends`` each time. Evicts others beyond the cache's size.
+        is instead read from that one of the ``depends`` each time. ``ranges`` tells that a part of it may be
+        replayed as a 206; the head then begins with HTTP/1.1 200 OK and has a Content-Length. Evicts others beyond
+        the cache's size.
         """
 
     def learn_codings(self, accept_encoding: str, codings: int) -> None:

@@ -34,9 +34,9 @@ NOTHING = 3
 class PartialSend(NamedTuple):
     """An answer replayed as far as the socket took it; Python sends the rest and writes the access line.
 
-    ``request`` is the request head's bytes, ``head`` what remains of the response head. The whole body has
-    ``length`` bytes, of which ``offset`` were sent; it is ``body``, or all of ``file``, a descriptor that whoever
-    gets this closes (-1: none). ``rest`` holds the bytes that came after the request.
+    ``request`` is the request head's bytes, ``head`` what remains of the response head. Of the body, ``length``
+    bytes from ``begin`` on are to be sent, and ``offset`` of them were; it is ``body``, or ``file``, a descriptor
+    that whoever gets this closes (-1: none). ``rest`` holds the bytes that came after the request.
     """
 
     request: bytes
@@ -44,6 +44,7 @@ class PartialSend(NamedTuple):
     head: bytes
     body: bytes
     file: int
+    begin: int
     length: int
     offset: int
     close: bool

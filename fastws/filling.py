@@ -119,6 +119,7 @@ class Filling:
             last_modified=last_modified,
             depends=((f"{self._root}{path}", identity),),
             content=content,
+            ranges=True,
         )
         return True
 

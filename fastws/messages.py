@@ -70,21 +70,25 @@ class Publication(NamedTuple):
     ``path`` is the request target's path exactly as a client must spell it. ``codings`` is the number of the
     accepted-codings set that the answer depended on (``ANY_CODINGS`` where it did not) and
     ``accept_encoding`` the field value that was read as that set. ``depends`` are the file-system paths
-    whose identities must all still hold. ``not_modified`` are the fields of the 304 that the same entry
-    answers to a precondition that repeats ``etag`` or ``last_modified``. ``content`` owns the body; where
-    ``body_file`` is not -1, the body is that one of the ``depends``. ``is_typical`` tells that the answers for
-    other files with the same name extension differ only as their files do.
+    whose identities must all still hold. ``fields`` are those of the 200 with all of it, ``not_modified`` those
+    of the 304 that the same entry answers to a precondition that repeats ``etag`` or ``last_modified``.
+    ``body`` is owned by ``content``; where ``body_file`` is not -1, it is instead that one of the ``depends``.
+    ``ranges`` tells that a range may be served. ``is_typical`` tells that the answers for other files with the
+    same name extension differ only as their files do.
     """
 
     path: str
     codings: int
     accept_encoding: str | None
     depends: tuple[tuple[str, Identity], ...]
+    fields: Fields
     not_modified: Fields
     etag: str
     last_modified: str
+    body: bytes
     content: object
     body_file: int
+    ranges: bool
     is_typical: bool
 
 

@@ -22,11 +22,11 @@ MAX_DEPENDS = 4
 def build(
     document_root: str, target: Target, located: Located, choice: Choice, fields: Fields, now_ns: int
 ) -> Publication | None:
-    """Return what a 200 with ``fields`` depended on, None if that may change unseen.
+    """Return what a 200 with ``fields``, or a part of it, depended on, None if that may change unseen.
 
-    The answer must be one to GET that depended on method, version, path and Accept-Encoding alone, and the file of
-    the chosen form be settled. ``now_ns`` is when the request began: what changed since then may have been looked
-    at before it changed.
+    The answer must be one to GET that depended on method, version, path, Accept-Encoding and Range alone, and the
+    file of the chosen form be settled. ``now_ns`` is when the request began: what changed since then may have been
+    looked at before it changed.
     """
     chosen = choice.chosen
     if not choice.is_final or not target.is_canonical or located.by_names_anywhere:
@@ -48,11 +48,14 @@ def build(
         codings=choice.codings,
         accept_encoding=choice.accept_encoding,
         depends=tuple(depends),
+        fields=fields,
         not_modified=not_modified_fields(fields),
         etag=chosen.etag,
         last_modified="" if date is None else format_http_date(date),
+        body=chosen.body or b"",
         content=chosen.content,
         body_file=-1 if chosen.body is not None else [known for _, known in depends].index(chosen.identity),
+        ranges=chosen.is_identity,
         is_typical=is_plain and len(depends) == 1 and date is not None,
     )
 
@@ -66,24 +69,24 @@ def publish(response: Response, reactor: Reactor, parser: Parser, filling: Filli
     if published is None:
         return False
     try:
-        head = parser.build_head(response.status, response.fields)
+        head = parser.build_head(200, published.fields)
         not_modified_head = parser.build_head(304, published.not_modified)
     except ValueError:
         return False
     if published.accept_encoding is not None:
         reactor.learn_codings(published.accept_encoding, published.codings)
     filling.learn(published, head, not_modified_head)
-    body = response.body[0]
     reactor.publish(
         path=published.path,
         codings=published.codings,
         head=head,
         not_modified_head=not_modified_head,
-        body=body if isinstance(body, bytes) and published.body_file < 0 else b"",
+        body=published.body,
         etag=published.etag,
         last_modified=published.last_modified,
         depends=published.depends,
         content=published.content,
         body_file=published.body_file,
+        ranges=published.ranges,
     )
     return True

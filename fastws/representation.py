@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from . import conditional, messages, ranges
 from .files import Content, Contents, OpenFile, error_from_errno
 from .httpdate import format_http_date
-from .messages import Fields, FileSlice, Identity, Publication, Response
+from .messages import Fields, FileSlice, Identity, Response
 
 IDENTITY = "identity"
 VARY_CODINGS: Fields = (("Vary", "Accept-Encoding"),)
@@ -136,10 +136,10 @@ def not_modified_fields(fields: Fields) -> Fields:
     return tuple([pair for pair in fields if pair[0] not in _NOT_IN_304])
 
 
-def whole(fields: Fields, chosen: Representation, publication: Publication | None = None) -> Response:
+def whole(fields: Fields, chosen: Representation) -> Response:
     """Return the 200 with all of ``chosen``."""
     piece = chosen.body if chosen.body is not None else _piece(chosen, ranges.ByteRange(0, chosen.size))
-    return Response(200, fields, (piece,), _file_of(piece), publication=publication)
+    return Response(200, fields, (piece,), _file_of(piece))
 
 
 def partial(

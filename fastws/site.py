@@ -254,7 +254,7 @@ class Site:
             and file is not None
             and known.form.identity == file.identity
             and request.method in READ_METHODS
-            and not self._variants.wants_body(file, request)
+            and not self._variants.wants_body(file)
         ):
             choice = Choice(known.form.held_in(file), ((located.relative, file.identity),))
             return self._send(exchange, known, choice, located)
@@ -311,16 +311,17 @@ class Site:
             return Response(304, rep.not_modified_fields(fields))
         if status == 412:
             raise HTTPError(412, "The file is not in the state that the request asks for.")
+        response = None
         if request.method == "GET" and "range" in request.fields and chosen.is_identity:
             response = rep.partial(request.fields, known.kind, fields, chosen)
-            if response is not None:
-                return response
-        published = None
+        if response is None:
+            response = rep.whole(fields, chosen)
         if known.is_stable and self._may_be_published(exchange):
             published = publication.build(
                 self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
             )
-        return rep.whole(fields, chosen, published)
+            response = response._replace(publication=published)
+        return response
 
     def _may_be_published(self, exchange: _Exchange) -> bool:
         """Tell whether the answer is the same for everybody, and somebody will replay it."""

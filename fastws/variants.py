@@ -95,9 +95,9 @@ class Variants:
         """Tell whether a sidecar stands for the missing file ``relative``."""
         return any(self._open_sidecar(root, relative, coding, _Trail()) for coding in SIDECARS)
 
-    def wants_body(self, file: OpenFile, request: Request) -> bool:
-        """Tell whether all of ``file`` is sent from memory, so that it can be replayed from there."""
-        return file.identity.size <= self.memory_bytes and not _is_partial(request)
+    def wants_body(self, file: OpenFile) -> bool:
+        """Tell whether ``file`` is sent from memory, so that it can be replayed from there."""
+        return file.identity.size <= self.memory_bytes
 
     def choose(
         self, root: Root, relative: str, plain: OpenFile | None, kind: str, request: Request, now_ns: int
@@ -106,10 +106,9 @@ class Variants:
 
         Raises ``HTTPError`` 406 if the client excludes every form that there is.
         """
-        is_partial = _is_partial(request)
         if not self.are_negotiable(kind):
             assert plain is not None
-            chosen = self._of_file(plain, IDENTITY, now_ns, in_part=is_partial)
+            chosen = self._of_file(plain, IDENTITY, now_ns)
             return Choice(chosen, ((relative, chosen.identity),))
         accept_encoding = request.fields.get("accept-encoding")
         preference = preferred_codings(accept_encoding)
@@ -117,12 +116,12 @@ class Variants:
         wanted = tuple(coding for coding in preference if coding != IDENTITY)
         if plain is not None and IDENTITY in preference:
             wanted = preference[: preference.index(IDENTITY)]
-            if is_partial:
+            if wanted and request.method == "GET" and "range" in request.fields:
                 wanted, trail.is_final = (), False
         chosen = (
             self._sidecar(root, relative, plain, wanted, trail, now_ns)
             or self._compressed(plain, wanted, trail, now_ns)
-            or self._plain(plain, preference, now_ns, is_partial)
+            or self._plain(plain, preference, now_ns)
         )
         files = [] if plain is None else [(relative, plain.identity)]
         own = relative + (SIDECARS[chosen.coding] if trail.is_sidecar else "")
@@ -219,11 +218,9 @@ class Variants:
 
         self.compressor.submit(key, Job(encode, content.body, deliver))
 
-    def _plain(
-        self, plain: OpenFile | None, preference: tuple[str, ...], now_ns: int, is_partial: bool
-    ) -> Representation:
+    def _plain(self, plain: OpenFile | None, preference: tuple[str, ...], now_ns: int) -> Representation:
         if plain is not None and IDENTITY in preference:
-            return self._of_file(plain, IDENTITY, now_ns, in_part=is_partial)
+            return self._of_file(plain, IDENTITY, now_ns)
         if plain is None or "gzip" not in preference or not self._contents.is_small(plain):
             raise HTTPError(406, "The file is there in no coding that the request accepts.")
         found = self.store.get((plain.identity, "gzip"))
@@ -235,14 +232,9 @@ class Variants:
                 self.store.put((content.identity, "gzip"), found)
         return of_content(found, now_ns, "gzip")
 
-    def _of_file(self, file: OpenFile, coding: str, now_ns: int, *, in_part: bool = False) -> Representation:
-        # A part is not replayed, so that reading the whole would be for nothing.
-        in_memory = file.identity.size <= self.memory_bytes and not in_part
+    def _of_file(self, file: OpenFile, coding: str, now_ns: int) -> Representation:
+        in_memory = self.wants_body(file)
         return of_file(file, self._contents, in_memory=in_memory, now_ns=now_ns, coding=coding)
-
-
-def _is_partial(request: Request) -> bool:
-    return request.method == "GET" and "range" in request.fields
 
 
 class _Trail:

@@ -36,6 +36,7 @@ ROWS = (
     # twins
     "_accept _line _moment _named _openat_py _scan _sendfile _stat",
     "_epoll _fields _lines _table",
+    "_gathered",
     "_hit",
     "_openat _parser _parser_py _reactor _reactor_py",
     "backend",

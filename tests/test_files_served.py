@@ -90,7 +90,7 @@ def test_file_that_is_cut_off_before_a_piece_of_it_is_read_ends_the_connection(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(root, {"piece.bin": b"piece" * 100})
-    server = serve("WorkerThreads 1")
+    server = serve("WorkerThreads 1", cache_max_file_bytes=100)
     original = os.pread
 
     def cut_off(fd: int, size: int, offset: int) -> bytes:
@@ -98,7 +98,6 @@ def test_file_that_is_cut_off_before_a_piece_of_it_is_read_ends_the_connection(
         return original(fd, size, offset)
 
     with Client(server) as client:
-        assert client.get("/piece.bin", "Range: bytes=240-259").body == b"piece" * 4
         monkeypatch.setattr(os, "pread", cut_off)
         client.send(request("/piece.bin", "Range: bytes=240-259"))
         status, _, fields = client.head()

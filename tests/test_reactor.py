@@ -437,6 +437,8 @@ HITS = {
     "authorization": (get(H, "Authorization: Basic eDp5"), 200, ""),
     "referer and agent": (get(H, "Referer: http://x/", "User-Agent: y"), 200, ""),
     "name that begins like a decisive one": (get(H, "Range-X: bytes=0-1", "If-Matches: x"), 200, ""),
+    "if-range without range": (get(H, 'If-Range: "another"'), 200, ""),
+    "range by head": (get(H, "Range: bytes=0-1", method="HEAD"), 200, ""),
     "body of the next": (get(H) * 3, 200, ""),
 }  # fmt: skip
 
@@ -458,9 +460,8 @@ MISSES = {
     "host with user": get("Host: me@localhost"),
     "host with long port": get("Host: localhost:123456"),
     "ipv6 host": get("Host: [::1]:80"),
-    "range": get(H, "Range: bytes=0-1"),
+    "range of an answer without ranges": get(H, "Range: bytes=0-1"),
     "range in capitals": get(H, "RANGE: bytes=0-1"),
-    "if-range": get(H, f"If-Range: {ETAG}"),
     "if-match": get(H, f"If-Match: {ETAG}"),
     "if-unmodified-since": get(H, f"If-Unmodified-Since: {DATE}"),
     "another etag": get(H, 'If-None-Match: "another"'),
