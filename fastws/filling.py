@@ -25,6 +25,9 @@ from .urlpath import PLAIN
 
 MAX_TEMPLATES = 1024
 
+MAX_VAIN = 1024
+"""Paths for which there was nothing to publish."""
+
 
 class _Template(NamedTuple):
     """What the answers for all files with one extension have in common.
@@ -68,10 +71,12 @@ class Filling:
         self._hidden = hidden
         # By extension, what the configuration adds to its files, and accepted codings.
         self._templates: dict[tuple[str, Fields, int], _Template] = {}
+        self._vain: set[str] = set()  # paths for which nothing was published since something was learned
 
     def learn(self, publication: Publication, head: bytes, not_modified_head: bytes) -> None:
         """Take the heads of a published answer for a pattern of others, if it is typical of them."""
         path = publication.path
+        self._vain.discard(path)
         if not publication.is_typical or self._auth.is_on or not PLAIN.fullmatch(path):
             return  # the rules for a path are those for its decoded form, which only a plain one is
         if len(self._templates) >= MAX_TEMPLATES:
@@ -86,12 +91,23 @@ class Filling:
         general_not_modified = _generalise(not_modified_head, date, tag)
         if general and general_not_modified:
             self._templates[key] = _Template(general, general_not_modified, publication.codings)
+            self._vain.clear()
 
     def __call__(self, reactor: Reactor, path: str, codings: int) -> bool:
         """Publish the answer to ``path`` for these accepted codings, if nothing but its file is to be found out.
 
         False where ``Site.respond`` must decide.
         """
+        if path in self._vain:
+            return False  # as for a file that is missing: no need to look twice
+        if self._publish(reactor, path, codings):
+            return True
+        if len(self._vain) >= MAX_VAIN:
+            self._vain.clear()  # one step, whatever other threads are doing
+        self._vain.add(path)
+        return False
+
+    def _publish(self, reactor: Reactor, path: str, codings: int) -> bool:
         extension, configured = _extension(path), self._policy.fields(path)
         template = self._templates.get((extension, configured, codings))
         if template is None:

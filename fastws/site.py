@@ -178,7 +178,8 @@ class Site:
                     "the page %s for %s cannot be sent: %s", page, response.status, failure.detail
                 )
         configured = self._policy.header_fields(*(paths or ("",)))
-        return response._replace(fields=(*self._common, *response.fields, *configured))
+        fields = (*self._common, *response.fields, *configured)
+        return Response(response.status, fields, response.body, close=response.close, detail=response.detail)
 
     def _redirect(self, target: Target) -> Response | None:
         found = self._redirects.find(target.path, target.query)

@@ -34,7 +34,7 @@ from rawhttp import (
     wait_until,
 )
 
-from fastws import Server, backend, files, load, ranges, site
+from fastws import Server, backend, files, filling, load, ranges, site
 from fastws.events import ARRIVE, DONE, PARTIAL, READ, PartialSend
 from fastws.files import identity_of, is_settled
 from fastws.httpdate import format_http_date, parse_http_date
@@ -649,6 +649,41 @@ def test_file_replaced_before_it_is_read_is_the_new_one(watched: tuple[Server, W
     with Client(server) as client:
         assert [client.get("/1.png").body for _ in range(3)] == [b"replaced"] * 3
     assert opener.reads[0] == "1.png"
+
+
+def test_missing_file_is_looked_for_once_and_filled_in_again_when_it_has_been_there(
+    watched: tuple[Server, Watching], root: Path
+) -> None:
+    server, opener = watched
+    with Client(server) as client:
+        assert [client.get("/late.png").status for _ in range(3)] == [404] * 3
+        assert opener.reads == ["late.png"]
+        for content in (b"first", b"second"):
+            replace(root / "late.png", content)
+            wait_until(lambda: is_settled(identity_of(os.stat(root / "late.png"))))
+            assert client.get("/late.png").body == content
+        assert opener.reads == ["late.png"] * 2
+        assert counted(server) == 1
+
+
+def test_what_is_learned_ends_what_was_in_vain(taught: Taught, root: Path) -> None:
+    server = taught(numbered(1) | {"one.css": b"one"})
+    with Client(server) as client:
+        assert client.get("/two.css").status == 404
+        replace(root / "two.css", b"two")
+        wait_until(lambda: is_settled(identity_of(os.stat(root / "two.css"))))
+        teach(server, names=("one.css",))
+        assert client.get("/two.css").body == b"two"
+    assert counted(server) == 1
+
+
+def test_memory_for_what_is_in_vain_is_bounded(taught: Taught, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "MAX_VAIN", 3)
+    server = taught(numbered(1))
+    with Client(server) as client:
+        for number in range(10):
+            assert client.get(f"/missing-{number}.png").status == 404
+            assert 1 <= len(server._site.fill._vain) <= 3
 
 
 def test_file_replaced_after_it_is_read_is_the_new_one_to_the_next(
