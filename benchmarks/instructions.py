@@ -50,8 +50,8 @@ def _count(kind: str, count: int, root: str) -> None:
     path, fields = KINDS[kind]
     for number in range(count):
         client.send(f"GET {path.format(number=number)} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
-        for owner, event, data in worker.reactor.wait(time.monotonic()):
-            worker._handle(owner, event, data)
+        for event in worker.reactor.wait(time.monotonic()):
+            worker._take_event(*event)
         client.recv(1 << 20)
         client.setblocking(False)  # head and file may come in two pieces
         with contextlib.suppress(BlockingIOError):

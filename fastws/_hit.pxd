@@ -22,7 +22,7 @@ cdef class HitPredicate:
 
     cdef void configure(self, methods, versions, int default_codings)
     cdef void learn_codings(self, bytes accept_encoding, int codings)
-    cdef Outcome judge(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn,
+    cdef Outcome judge(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn, Entry *prepared,
                        Queued *answer) noexcept nogil
     cdef bint _choose_tail(self, Queued *answer, fastws_moment *moment, bint is_1_0,
                            fastws_field *connection) noexcept nogil

@@ -30,16 +30,16 @@ cdef class HitPredicate:
     cdef void learn_codings(self, bytes accept_encoding, int codings):
         self._codings.learn(accept_encoding, codings)
 
-    cdef Outcome judge(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn,
+    cdef Outcome judge(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn, Entry *prepared,
                        Queued *answer) noexcept nogil:
-        """The hit predicate. Whatever needs a rule is a miss: Python knows the rules."""
+        """The hit predicate; ``prepared`` is the entry for this request alone, or NULL."""
         cdef const char *query
         cdef uint32_t path_len = head.target_len
         cdef bint is_head, is_1_0
         cdef fastws_field *seen[SEEN_COUNT]
         cdef fastws_field *none_match
         cdef fastws_field *modified_since
-        cdef Entry *entry
+        cdef Entry *entry = prepared
         if head.method_len == 3 and memcmp(head.method, b"GET", 3) == 0 and self._takes_get:
             is_head = False
         elif head.method_len == 4 and memcmp(head.method, b"HEAD", 4) == 0 and self._takes_head:
@@ -66,10 +66,12 @@ cdef class HitPredicate:
                 return MISS
         answer.path, answer.path_len = head.target, path_len
         answer.codings = self._codings.recall(seen[SEEN_ENCODING])
-        entry = table.look_up(head.target, path_len, answer.codings)
-        if entry == NULL or not table.is_fresh(entry, turn):
-            return LACK if none_match == NULL and modified_since == NULL else MISS
-        answer.entry, answer.status = entry, 200
+        answer.line, answer.line_len = head.method, head.line_len
+        if entry == NULL:
+            entry = table.look_up(head.target, path_len, answer.codings)
+            if entry == NULL or not table.is_fresh(entry, turn):
+                return LACK if none_match == NULL and modified_since == NULL else MISS
+        answer.entry, answer.status = entry, entry.status
         answer.head, answer.head_len = entry.head, entry.head_len
         answer.body_offset, answer.body_len = 0, 0 if is_head else entry.body_len
         # Only a precondition that repeats the entry's own validator is decided here.
@@ -88,7 +90,6 @@ cdef class HitPredicate:
         elif seen[SEEN_RANGE] != NULL and not is_head:
             if not self._choose_part(answer, seen[SEEN_RANGE], seen[SEEN_IF_RANGE]):
                 return MISS
-        answer.line, answer.line_len = head.method, head.line_len
         answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
         answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
         entry.is_used = True

@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .events import Accepted, Event, ReplayCounters
-from .messages import Identity, Limits
+from .messages import Identity, Limits, Prepared
 
 class Reactor:
     side: str
@@ -20,7 +20,7 @@ class Reactor:
         cache_bytes: int,
         log_format: str,
         default_codings: int,
-        fill: Callable[[Reactor, str, int], bool],
+        fill: Callable[[Reactor, str, int], Prepared | bool],
     ) -> None: ...
     def add_listener(self, fd: int, owner: object) -> None: ...
     def remove_listener(self, fd: int) -> None: ...

@@ -29,13 +29,13 @@ from ._lines cimport Lines
 from ._moment cimport fastws_look_at_clock, fastws_moment, fastws_tick
 from ._scan cimport FASTWS_MAX_FIELDS, fastws_head, fastws_scan_head
 from ._sendfile cimport fastws_file, fastws_send_file
-from ._table cimport Entry, Table
+from ._table cimport Entry, Table, lay_out
 
 from .events import DURATION_BOUNDS_S, PartialSend, ReplayCounters
 
 cdef enum:
     # events.py names these; a test compares them.
-    ACCEPT, READ, WRITE, RESET, DONE, PARTIAL, ARRIVE
+    ACCEPT, READ, WRITE, RESET, DONE, PARTIAL, ARRIVE, REASON
 
 cdef enum:
     READY_MAX = 256            # events of one turn
@@ -61,7 +61,8 @@ cdef struct Lack:
     # Requests that begin with one whose answer may be published for it.
     Input input
     const char *path
-    uint32_t path_len
+    const char *line           # the request line
+    uint32_t path_len, line_len
     int codings
 
 cdef class Reactor:
@@ -79,6 +80,7 @@ cdef class Reactor:
     cdef Lack _lacks[READY_MAX]
     cdef int _lack_count
     cdef object _fill
+    cdef Entry _prepared       # made for one request
     cdef bint _woken
     cdef int _accept_most      # how many connections are accepted in a turn
     cdef int _room             # how many may be kept
@@ -96,7 +98,7 @@ cdef class Reactor:
     cdef fastws_head _head
     cdef Gathered _gathered
     # counted since the start
-    cdef uint64_t _hits, _hits_not_modified, _hit_bytes, _file_bytes, _filled
+    cdef uint64_t _hits, _hits_not_modified, _hit_bytes, _file_bytes, _filled, _missing
     cdef double _hit_seconds
     cdef uint64_t _durations[DURATION_BUCKETS]
 
@@ -295,7 +297,7 @@ cdef class Reactor:
                 self._woken = True
                 read(fd, &wakes, sizeof(wakes))
         for i in range(inputs):
-            self._answer(&self._inputs[i], True)
+            self._answer(&self._inputs[i], True, NULL)
         self._measure(begun, hits)
 
     cdef void _accept(self, int listener) noexcept nogil:
@@ -392,7 +394,7 @@ cdef class Reactor:
         with nogil:
             fastws_tick(&self._moment, self._lines.is_json)
             begun = asked_at or self._moment.now
-            self._answer(&input, False)
+            self._answer(&input, False, NULL)
             self._measure(begun, hits)
         if self._found_count == 0:
             return READ, b""
@@ -419,37 +421,51 @@ cdef class Reactor:
     # Answers that are published for the request
 
     cdef void _answer_lacks(self, list events) except *:
-        """Have published what is lacking, and answer; what cannot be published is Python's to decide."""
+        """Have published or prepared what is lacking, and answer; the rest is Python's to decide."""
         cdef Lack *lack
         cdef Entry *entry
+        cdef Entry *prepared
         cdef uint64_t hits
         cdef double begun = self._moment.now
         cdef bint is_hit
         cdef int i = 0
         while i < self._lack_count:  # what follows in the same input may be lacking too
-            lack, hits = &self._lacks[i], self._hits
+            lack, hits, prepared = &self._lacks[i], self._hits, NULL
             i += 1
             entry = self._table.look_up(lack.path, lack.path_len, lack.codings)
             is_hit = entry != NULL and self._table.is_fresh(entry, self._turn)  # by now: it was lacking to another
-            if not is_hit and not self._is_filled(lack):
+            answer = is_hit or self._fill_in(lack)
+            if answer is None:
                 self._find(lack.input.fd, READ, lack.input.data, lack.input.size)
             else:
+                if answer is not True:
+                    prepared, peer = &self._prepared, self._set.peer_of(lack.input.fd)
+                    lay_out(prepared, answer.status, answer.head, answer.body)
                 with nogil:
                     fastws_tick(&self._moment, self._lines.is_json)  # files may have taken their time
-                    self._answer(&lack.input, self._moment.now - begun < FILL_S)
+                    self._answer(&lack.input, self._moment.now - begun < FILL_S, prepared)
                     self._filled += not is_hit and self._hits > hits
                     self._measure(begun, hits)
+                if prepared != NULL and (self._hits > hits or self._is_partial()):
+                    line = lack.line[: lack.line_len].decode("latin-1")
+                    events.append((peer, REASON, (answer.status, answer.detail, line)))
             if self._found_count:
                 events += self._report()
 
-    cdef bint _is_filled(self, Lack *lack) noexcept:
-        """Have the answer published, with files looked at after the request came, so that they are fresh for it."""
+    cdef bint _is_partial(self) noexcept:
+        """Tell whether the last answer was begun and is to be finished by Python."""
+        return self._found_count > 0 and self._found[0].kind == PARTIAL
+
+    cdef object _fill_in(self, Lack *lack):
+        """Return a ``Prepared``; True if the answer is published, with files looked at after the request came, so
+        that they are fresh for it; None where Python must decide."""
         cdef Entry *entry
-        if not self._fill(self, lack.path[: lack.path_len].decode("latin-1"), lack.codings):
-            return False
+        answer = self._fill(self, lack.path[: lack.path_len].decode("latin-1"), lack.codings)
+        if answer is not True:
+            return answer or None
         entry = self._table.look_up(lack.path, lack.path_len, lack.codings)
         if entry == NULL:
-            return False
+            return None
         entry.checked_turn = self._turn
         return True
 
@@ -484,8 +500,11 @@ cdef class Reactor:
 
     # Hits
 
-    cdef void _answer(self, Input *input, bint may_lack) noexcept nogil:
-        """Answer the requests of ``input`` in their order, up to the first that Python must decide, or publish."""
+    cdef void _answer(self, Input *input, bint may_lack, Entry *prepared) noexcept nogil:
+        """Answer the requests of ``input`` in their order, up to the first that Python must decide, or publish.
+
+        ``prepared`` is for the first of them, if not NULL.
+        """
         cdef int fd = input.fd
         cdef const char *data = input.data
         cdef size_t size = input.size
@@ -505,7 +524,8 @@ cdef class Reactor:
             if length <= 0:
                 break
             answer = &self._gathered.queue[self._gathered.count]
-            outcome = self._hit.judge(&self._head, &self._moment, self._table, self._turn, answer)
+            outcome = self._hit.judge(&self._head, &self._moment, self._table, self._turn, prepared, answer)
+            prepared = NULL
             if outcome != HIT:
                 break
             answer.request, answer.request_len = data + offset, <uint32_t>length
@@ -531,6 +551,7 @@ cdef class Reactor:
             self._lack_count += 1
             lack.input.fd, lack.input.data, lack.input.size = fd, data + offset, size - offset
             lack.path, lack.path_len, lack.codings = answer.path, answer.path_len, answer.codings
+            lack.line, lack.line_len = answer.line, answer.line_len
         elif offset < size:
             self._find(fd, READ, data + offset, size - offset)
 
@@ -605,6 +626,7 @@ cdef class Reactor:
         cdef fastws_text peer, line, referer, agent
         self._hits += 1
         self._hits_not_modified += answer.status == 304
+        self._missing += answer.status == 404
         self._hit_bytes += body_sent
         peer.data, peer.size = self._set.records[fd].peer, self._set.records[fd].peer_len
         line.data, line.size = answer.line, answer.line_len
@@ -650,6 +672,7 @@ cdef class Reactor:
             duration_s=self._hit_seconds,
             file_bytes=self._file_bytes,
             filled=self._filled,
+            missing=self._missing,
             durations=tuple([self._durations[i] for i in range(DURATION_BUCKETS)]),
             **self._table.counters(),
         )

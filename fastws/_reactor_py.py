@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .events import ACCEPT, IDLE, INPUT, NOTHING, OUTPUT, READ, RESET, WRITE, Accepted, Event, ReplayCounters
-from .messages import Identity, Limits
+from .messages import Identity, Limits, Prepared
 
 RECEIVE_BYTES = 65536
 LOG_BYTES = 65536  # the buffer is handed over at this size; nginx: buffer=64k
@@ -71,7 +71,7 @@ class Reactor:
         cache_bytes: int,
         log_format: str,
         default_codings: int,
-        fill: Callable[[Reactor, str, int], bool],
+        fill: Callable[[Reactor, str, int], Prepared | bool],
     ) -> None:
         """See ``backend.Reactor.configure``."""
         self._logs = log_format != "off"

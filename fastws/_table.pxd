@@ -39,6 +39,7 @@ cdef struct Entry:
     uint64_t hash
     uint64_t checked_turn      # the turn of the last look at its dependencies
     uint32_t path_len, head_len, not_modified_len, etag_len, last_modified_len
+    int status
     uint32_t length_line       # where Content-Length stands in the head; 0: no ranges
     uint32_t after_length      # and where that line ends
     int codings
@@ -46,6 +47,9 @@ cdef struct Entry:
     int body_file              # which of depends the body is read from; -1: it is in memory
     bint is_dead               # a dependency has changed; it is never used again
     bint is_used               # since the clock's hand last passed
+
+
+cdef void lay_out(Entry *entry, int status, bytes head, bytes body)
 
 
 cdef class Table:

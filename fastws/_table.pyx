@@ -144,7 +144,7 @@ cdef class Table:
         if ranges:
             entry.length_line = <uint32_t>(head.find(b"\r\nContent-Length: ") + 2)
             entry.after_length = <uint32_t>(head.find(b"\r\n", entry.length_line) + 2)
-        entry.codings, entry.cost = codings, cost
+        entry.status, entry.codings, entry.cost = 200, codings, cost
         Py_INCREF(body)
         Py_INCREF(content)
         entry.body_object, entry.content = <PyObject *>body, <PyObject *>content
@@ -233,6 +233,14 @@ cdef class Table:
             "entries": self._entry_count,
             "entry_bytes": self._cost,
         }
+
+
+cdef void lay_out(Entry *entry, int status, bytes head, bytes body):
+    """Make ``entry``, which is in no table, a response of these bytes. The caller keeps them."""
+    memset(entry, 0, sizeof(Entry))
+    entry.status, entry.body_file = status, -1
+    entry.head, entry.head_len = PyBytes_AS_STRING(head), <uint32_t>len(head)
+    entry.body, entry.body_len, entry.body_object = PyBytes_AS_STRING(body), len(body), <PyObject *>body
 
 
 cdef bint _is_same(Dependency *known, stat_t *now) noexcept nogil:

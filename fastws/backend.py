@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from .events import Accepted, Event, ReplayCounters
-from .messages import Fields, Identity, Limits, Request
+from .messages import Fields, Identity, Limits, Prepared, Request
 
 PURE, REQUIRED = "FASTWS_NO_EXTENSIONS", "FASTWS_REQUIRE_EXTENSIONS"
 
@@ -90,12 +90,13 @@ class Reactor(Protocol):
         cache_bytes: int,
         log_format: str,
         default_codings: int,
-        fill: Callable[[Reactor, str, int], bool],
+        fill: Callable[[Reactor, str, int], Prepared | bool],
     ) -> None:
         """Take the settings that a hit depends on, and forget every published response.
 
         ``fill`` is called within ``wait``, with this reactor, a path and the number of an accepted-codings set,
-        for a request that would be a hit if its response were published. True: it has published it.
+        for a request that would be a hit if its response were published. True: it has published it; False: Python
+        must decide. A ``Prepared`` is sent once, and reported by ``REASON``.
         ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the
         accepted-codings set of a request without Accept-Encoding.
         """

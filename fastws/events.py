@@ -21,6 +21,9 @@ ARRIVE = 6
 """Event: a connection that the reactor has kept is Python's from now on. Owner is its ``Accepted``, data the
 (kind, data) of what has come to pass, None if it has only stayed for a while."""
 
+REASON = 7
+"""Event: a ``Prepared`` answer was sent. Owner is the peer's address, data its (status, detail, request line)."""
+
 IDLE = 0
 """Interest: between requests, where a hit may be answered; a ``READ`` otherwise."""
 INPUT = 1
@@ -69,7 +72,7 @@ class ReplayCounters(NamedTuple):
     ``durations`` counts answers by ``DURATION_BOUNDS_S`` (not accumulated), and last those that took longer;
     ``stale`` counts entries found changed, ``evicted`` those that made room for others. ``file_bytes`` were sent
     by sendfile, of replayed answers and on behalf of Python. ``filled`` are those of the ``hits`` that had to be
-    published first.
+    published or prepared first; ``missing`` of them were 404.
     """
 
     hits: int = 0
@@ -83,3 +86,4 @@ class ReplayCounters(NamedTuple):
     evicted: int = 0
     file_bytes: int = 0
     filled: int = 0
+    missing: int = 0

@@ -6,6 +6,7 @@ the configuration tells the two paths apart. The reactor asks for that before it
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Collection
@@ -13,11 +14,13 @@ from typing import NamedTuple
 
 from . import representation as rep
 from .auth import Auth
-from .backend import Opener, Reactor
+from .backend import Opener, Parser, Reactor
 from .config import Config
-from .files import Contents, is_settled
+from .errors import HTTPError
+from .files import Contents, Root, is_settled
 from .httpdate import format_http_date
-from .messages import ANY_CODINGS, Fields, Publication
+from .locate import Locator
+from .messages import ANY_CODINGS, Fields, Prepared, Publication, Response
 from .policy import Policy
 from .redirects import Redirects
 from .status import Status
@@ -41,14 +44,16 @@ class _Template(NamedTuple):
 
 
 class Filling:
-    """Publishes answers for one site. Any thread may call; ``most`` bytes are kept in memory.
+    """Publishes answers for one site, or prepares its 404. Any thread may call; ``most`` bytes are kept in memory.
 
-    ``hidden`` returns the (device, inode) pairs of files that are never served.
+    ``hidden`` returns the (device, inode) pairs of files that are never served; ``error`` is the site's response
+    for an error and a path.
     """
 
     def __init__(
         self,
         config: Config,
+        logger: logging.Logger,
         opener: Opener,
         contents: Contents,
         most: int,
@@ -57,8 +62,11 @@ class Filling:
         policy: Policy,
         redirects: Redirects,
         status: Status | None,
+        locator: Locator,
+        error: Callable[[HTTPError, str], Response],
         hidden: Callable[[], Collection[tuple[int, int] | None]],
     ) -> None:
+        self._log = logger
         self._root = config.document_root
         self._root_bytes = os.fsencode(config.document_root)
         self._opener = opener
@@ -68,15 +76,18 @@ class Filling:
         self._policy = policy
         self._redirects = redirects
         self._status = status
+        self._locator = locator
+        self._error = error
         self._hidden = hidden
         # By extension, what the configuration adds to its files, and accepted codings.
         self._templates: dict[tuple[str, Fields, int], _Template] = {}
-        self._vain: set[str] = set()  # paths for which nothing was published since something was learned
+        # Paths for which nothing was published since something was learned: were they missing?
+        self._vain: dict[str, bool] = {}
 
     def learn(self, publication: Publication, head: bytes, not_modified_head: bytes) -> None:
         """Take the heads of a published answer for a pattern of others, if it is typical of them."""
         path = publication.path
-        self._vain.discard(path)
+        self._vain.pop(path, None)
         if not publication.is_typical or self._auth.is_on or not PLAIN.fullmatch(path):
             return  # the rules for a path are those for its decoded form, which only a plain one is
         if len(self._templates) >= MAX_TEMPLATES:
@@ -93,19 +104,23 @@ class Filling:
             self._templates[key] = _Template(general, general_not_modified, publication.codings)
             self._vain.clear()
 
-    def __call__(self, reactor: Reactor, path: str, codings: int) -> bool:
+    def __call__(self, parser: Parser, reactor: Reactor, path: str, codings: int) -> Prepared | bool:
         """Publish the answer to ``path`` for these accepted codings, if nothing but its file is to be found out.
 
-        False where ``Site.respond`` must decide.
+        True if that is done. The 404 itself where there is no file; False where ``Site.respond`` must decide.
         """
-        if path in self._vain:
-            return False  # as for a file that is missing: no need to look twice
-        if self._publish(reactor, path, codings):
-            return True
-        if len(self._vain) >= MAX_VAIN:
-            self._vain.clear()  # one step, whatever other threads are doing
-        self._vain.add(path)
-        return False
+        try:
+            is_missing = self._vain.get(path)
+            if is_missing is None and self._publish(reactor, path, codings):
+                return True
+            answer = False if is_missing is False else self._refuse(parser, path)
+            if len(self._vain) >= MAX_VAIN:
+                self._vain.clear()  # one step, whatever other threads are doing
+            self._vain[path] = answer is not False
+            return answer
+        except Exception:
+            self._log.exception("unexpected exception while filling in %s", path)
+            return False
 
     def _publish(self, reactor: Reactor, path: str, codings: int) -> bool:
         extension, configured = _extension(path), self._policy.fields(path)
@@ -138,6 +153,31 @@ class Filling:
             ranges=True,
         )
         return True
+
+    def _refuse(self, parser: Parser, path: str) -> Prepared | bool:
+        """Return the 404 for ``path``, False if anything may be found there."""
+        if (
+            self._auth.is_on
+            or path.endswith("/")
+            or not PLAIN.fullmatch(path)
+            or self._is_answered_otherwise(path)
+        ):
+            return False
+        if os.access(self._root + path, os.F_OK, follow_symlinks=False):
+            return False  # nearly always; the rest is to be sure
+        try:
+            with Root(self._root, self._opener) as root:
+                self._locator.locate(root, path)
+        except HTTPError as error:
+            if error.status != 404:
+                return False
+            response = self._error(error, path)
+        else:
+            return False
+        head = parser.build_head(response.status, response.fields)
+        (body,) = response.body
+        assert isinstance(body, bytes)
+        return Prepared(response.status, head, body, response.detail)
 
     def _is_answered_otherwise(self, path: str) -> bool:
         """Tell whether ``path`` is redirected, or one of the server's own pages."""

@@ -95,6 +95,15 @@ class Publication(NamedTuple):
 ANY_CODINGS = -1
 
 
+class Prepared(NamedTuple):
+    """A response for a reactor to send once: all but Date and Connection. ``detail`` is as in ``Response``."""
+
+    status: int
+    head: bytes
+    body: bytes
+    detail: str
+
+
 class Response(NamedTuple):
     """One response, complete except for Date and Connection, which depend on the moment and the connection.
 

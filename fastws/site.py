@@ -103,6 +103,7 @@ class Site:
         self._status = None if config.status_path is None else Status(config, status, self._variants)
         self.fill = Filling(
             config,
+            logger,
             opener,
             self._contents,
             self._variants.memory_bytes,
@@ -110,6 +111,8 @@ class Site:
             policy=self._policy,
             redirects=self._redirects,
             status=self._status,
+            locator=self._locator,
+            error=self.error,
             hidden=hidden,
         )
         self._common: Fields = ()

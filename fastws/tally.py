@@ -51,8 +51,9 @@ class Tally:
     def status(self, replayed: ReplayCounters, connections: int) -> WorkerStatus:
         """Return these counts together with those of the replayed answers."""
         requests = list(self._requests)
-        requests[1] += replayed.hits - replayed.not_modified
+        requests[1] += replayed.hits - replayed.not_modified - replayed.missing
         requests[2] += replayed.not_modified
+        requests[3] += replayed.missing
         replayed_misses = self.replayed_misses + replayed.filled
         return WorkerStatus(
             connections=connections,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import logging
 import os
 import socket
@@ -18,7 +19,7 @@ from .clock import Clock
 from .config import Config
 from .connection import Connection
 from .errors import HTTPError
-from .events import ACCEPT, ARRIVE, DONE, PARTIAL, READ, RESET, WRITE, Accepted
+from .events import ACCEPT, ARRIVE, DONE, PARTIAL, READ, REASON, RESET, WRITE, Accepted
 from .messages import Limits
 from .negotiation import codings_number, preferred_codings
 from .states import CLOSED, UNHURRIED_S, WAITING
@@ -81,7 +82,7 @@ class Worker:
             cache_bytes=config.cache_size_bytes // self._server.worker_count,
             log_format=self._log_format,
             default_codings=codings_number(preferred_codings(None)),
-            fill=self.site.fill,
+            fill=functools.partial(self.site.fill, self.parser),
         )
         self.keepalive_time_s = config.keepalive_time_s
         self.request_timeout_s = config.request_timeout_s
@@ -165,13 +166,8 @@ class Worker:
         reactor = self.reactor
         while not self._is_stopping:
             deadline = self._next_deadline()
-            for owner, kind, data in reactor.wait(deadline, self._room()):
-                if kind == ACCEPT:
-                    self._accept(owner)
-                elif kind == ARRIVE:
-                    self._arrive(owner, data)
-                else:
-                    self._handle(owner, kind, data)
+            for event in reactor.wait(deadline, self._room()):
+                self._take_event(*event)
             while self._tasks:
                 self._tasks.popleft()(self)
             while self._arrivals:
@@ -181,6 +177,16 @@ class Worker:
                 self._keep_time(now)
             if self.is_draining and self._may_end and not self.load:
                 return
+
+    def _take_event(self, owner: Any, kind: int, data: Any) -> None:
+        if kind == ACCEPT:
+            self._accept(owner)
+        elif kind == ARRIVE:
+            self._arrive(owner, data)
+        elif kind == REASON:
+            self._note(owner, *data)
+        else:
+            self._handle(owner, kind, data)
 
     def _handle(self, connection: Connection, kind: int, data: Any) -> None:
         if connection.state == CLOSED:
@@ -332,9 +338,11 @@ class Worker:
             )
             self.reactor.log(access_line)
         if response.detail:
-            level = logging.ERROR if response.status >= 500 and response.status != 501 else logging.INFO
-            reason = f'{peer}: {response.status} {response.detail} "{line}"'
-            self._server.error_log.note(level, reason)
+            self._note(peer, response.status, response.detail, line)
+
+    def _note(self, peer: str, status: int, detail: str, line: str) -> None:
+        level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
+        self._server.error_log.note(level, f'{peer}: {status} {detail} "{line}"')
 
     # Reload and end: tasks for ``tell``
 

@@ -10,7 +10,6 @@ import random
 import re
 import socket
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,10 +34,7 @@ from rawhttp import (
 )
 
 from fastws import Server, backend, files, filling, load, ranges, site
-from fastws.events import ARRIVE, DONE, PARTIAL, READ, PartialSend
 from fastws.files import identity_of, is_settled
-from fastws.httpdate import format_http_date, parse_http_date
-from fastws.messages import ANY_CODINGS, Limits
 
 LIMIT = 262144
 OLD = 1_000_000_000
@@ -188,10 +184,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield begin
 
 
-def counted(server: Server, name: str = "filled") -> int:
-    """A number of ``ReplayCounters`` once the turn is over in which the last answer was sent."""
+def counted(server: Server, name: str = "") -> int:
+    """A number of ``ReplayCounters`` once the turn is over in which the last answer was sent.
+
+    By default of the answers for which a file was published.
+    """
     server._tell_all(lambda _: None, TIMEOUT_S)
-    return sum(int(getattr(worker.reactor.counters(), name)) for worker in server._workers)
+    counters = [worker.reactor.counters() for worker in server._workers]
+    return sum(int(getattr(each, name)) if name else each.filled - each.missing for each in counters)
 
 
 def forget(server: Server) -> None:
@@ -386,6 +386,82 @@ def test_what_is_filled_is_what_is_plain(
             if counted(compiled) > before:
                 filled.add(target)
     assert filled == expected
+
+
+MISSING = frozenset(
+    (
+        *("/missing.png", "/missing", "/sub/missing.txt", "/a.png/below.png", "/old/none.png", "/-/none.png"),
+        *("/page", "/-/healthz", "/" + "x" * 300 + ".png", "/" + "d/" * 60 + "a.png"),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        ("nothing", MISSING | {"/only.css"}),  # there is a sidecar for it
+        ("compression", MISSING),
+        ("headers", MISSING | {"/only.css"}),
+        ("users", frozenset()),
+        ("elsewhere", MISSING - {"/old/none.png", "/-/none.png", "/-/healthz"}),
+        ("names", frozenset()),
+    ],
+)
+def test_what_is_missing_is_answered_at_once(
+    pair: Callable[..., tuple[Server, Server]], configuration: str, expected: frozenset[str]
+) -> None:
+    compiled, _ = pair(*CONFIGURATIONS[configuration])
+    answered = set()
+    with Client(compiled) as client:
+        for target in ALL.union(target for target in ODD_TARGETS if not re.search("[#%]|//", target)):
+            before = counted(compiled, "missing")
+            status = client.get(target).status
+            if counted(compiled, "missing") > before:
+                answered.add(target)
+                assert status == 404
+    assert answered == expected
+
+
+def test_missing_page_may_have_a_page_of_its_own_that_changes(start: Start, root: Path) -> None:
+    put(root, {"404.html": b"not here", "a.html": b"page"})
+    server = start("ErrorPage 404 /404.html", "Header X-Error yes /404.html", root=root)
+    with Client(server) as client:
+        for text in (b"not here", b"nor there"):
+            (root / "404.html").write_bytes(text)
+            reply = client.get("/missing.html")
+            assert (reply.status, reply.body, reply["X-Error"]) == (404, text, "yes")
+    assert counted(server, "missing") == 2
+
+
+def test_file_is_there_as_soon_as_it_is_made(start: Start, root: Path) -> None:
+    put(root, {"a.html": b"page"})
+    server = start(root=root)
+    with Client(server) as client:
+        for number in range(200):
+            assert client.get(f"/{number}.html").status == 404
+            (root / f"{number}.html").write_bytes(b"now")
+            assert client.get(f"/{number}.html").body == b"now"
+            (root / f"{number}.html").unlink()
+            assert client.get(f"/{number}.html").status == 404
+    assert counted(server, "missing") >= 200
+
+
+@pytest.mark.parametrize("part", ["_publish", "_refuse"])
+def test_failure_while_filling_in_is_logged_and_python_answers(
+    taught: Taught, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def fail(*_: object) -> bool:
+        raise ValueError("on purpose")
+
+    server = taught(numbered(1))
+    monkeypatch.setattr(filling.Filling, part, fail)
+    with Client(server) as client:
+        assert client.get("/missing.png").status == 404
+        assert client.get("/0.png").body == b"0."
+    server.stop()
+    log = Path(server.config.error_log).read_text()
+    assert "unexpected exception while filling in /missing.png" in log
+    assert "ValueError: on purpose" in log
 
 
 def test_rules_of_the_path_that_came_first_do_not_keep_others_from_being_filled(
@@ -604,9 +680,9 @@ def test_filled_answer_is_one_miss(taught: Taught) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["combined", "json"])
-def test_access_line_is_pythons(start: Start, root: Path, tmp_path: Path, log_format: str) -> None:
+def test_lines_of_the_logs_are_pythons(start: Start, root: Path, tmp_path: Path, log_format: str) -> None:
     put(root, numbered(5) | TEACHERS)
-    lines = []
+    lines, reasons = [], []
     for side in ("compiled", "pure"):
         (tmp_path / side).mkdir()
         server = start(f"AccessLogFormat {log_format}", root=root, where=tmp_path / side, pure=side == "pure")
@@ -615,14 +691,19 @@ def test_access_line_is_pythons(start: Start, root: Path, tmp_path: Path, log_fo
             for n, method in enumerate(("GET", "HEAD", "GET", "HEAD")):
                 fields = ("Referer: http://x/\xff", 'User-Agent: a "b" \\c') if n % 2 else ()
                 client.get(f"/{n}.png?q={n}", *fields, method=method)
+                client.get(f'/missing{n}?q="{n}', *fields, method=method)
             client.send(b"GET /4.png HTTP/1.0\r\n\r\n")
             client.reply()
-        assert (counted(server) == 5) == (side == "compiled")
+        assert (counted(server) == 5) == (counted(server, "missing") == 4) == (side == "compiled")
         server.stop()
         text = Path(server.config.access_log).read_text()
         lines.append(re.sub(r"\d\d\d\d-\d\d-\d\dT[^\"]*|\[[^]]*\]", "TIME", text))
-    assert lines[0].count("\n") == 6
+        text = Path(server.config.error_log).read_text()
+        reasons.append([line.partition("]")[2] for line in text.splitlines() if " 404 " in line])
+    assert lines[0].count("\n") == 10
     assert lines[0] == lines[1]
+    assert len(reasons[0]) == 4
+    assert reasons[0] == reasons[1]
 
 
 # Files that change
@@ -830,245 +911,3 @@ def test_cache_that_takes_no_file_leaves_all_to_python(taught: Taught) -> None:
     with Client(server) as client:
         assert [client.get(f"/{name}").body for name in pictures] == list(pictures.values())
     assert counted(server) == 0
-
-
-# The reactor, with a fill of the test's own
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n"
-
-
-class Rig:
-    """A compiled reactor that watches some connections; ``fill`` is what it calls for what it lacks."""
-
-    def __init__(
-        self, fill: Callable[[Any, str, int], object], count: int = 1, cache_bytes: int = 1 << 20
-    ) -> None:
-        self.reactor = backend.load(pure=False, required=True).reactor()
-        self.reactor.configure(
-            limits=Limits(),
-            methods=("GET", "HEAD"),
-            versions=("HTTP/1.0", "HTTP/1.1"),
-            cache_bytes=cache_bytes,
-            log_format="combined",
-            default_codings=0,
-            fill=fill,  # type: ignore[arg-type]
-        )
-        self.pairs = [socket.socketpair() for _ in range(count)]
-        self.clients = [client for client, _ in self.pairs]
-        for i, (client, ours) in enumerate(self.pairs):
-            client.setblocking(False)
-            ours.setblocking(False)
-            self.reactor.add(ours.fileno(), i, "192.0.2.7")
-
-    def close(self) -> None:
-        for client, ours in self.pairs:
-            if ours.fileno() >= 0:
-                self.reactor.remove(ours.fileno())
-                ours.close()
-            client.close()
-        self.reactor.close()
-
-    def turn(self) -> list[tuple[object, int, Any]]:
-        return list(self.reactor.wait(time.monotonic(), 0))
-
-    def received(self, i: int = 0) -> bytes:
-        try:
-            return self.clients[i].recv(1 << 20)
-        except BlockingIOError:
-            return b""
-
-
-@pytest.fixture
-def rig() -> Iterator[Callable[..., Rig]]:
-    """Return a function that makes a rig, closed at the end."""
-    with ExitStack() as stack:
-
-        def make(fill: Callable[[Any, str, int], object], **others: Any) -> Rig:
-            made = Rig(fill, **others)
-            stack.callback(made.close)
-            return made
-
-        yield make
-
-
-Make = Callable[..., Rig]
-
-
-def publish(reactor: backend.Reactor, path: str, body: bytes = b"body", codings: int = ANY_CODINGS) -> bool:
-    reactor.publish(
-        path=path,
-        codings=codings,
-        head=HEAD % len(body),
-        not_modified_head=b"HTTP/1.1 304 Not Modified\r\n",
-        body=body,
-        etag='"tag"',
-        last_modified="",
-        depends=(),
-        content=None,
-    )
-    return True
-
-
-def test_fill_is_asked_for_the_path_and_the_codings(rig: Make) -> None:
-    asked = []
-    r = rig(lambda reactor, path, codings: asked.append((reactor, path, codings)) or publish(reactor, path))
-    r.reactor.learn_codings("gzip", 7)
-    fields = (), ("Accept-Encoding: gzip",), ("Accept-Encoding: unheard",)
-    for n, lines in enumerate(fields):
-        r.clients[0].send(request(f"/%FF{n}?query", *lines))
-        assert r.turn() == []
-        assert r.received().endswith(b"\r\n\r\nbody")
-    assert [reactor is r.reactor for reactor, _, _ in asked] == [True] * 3
-    assert [found[1:] for found in asked] == [("/%FF0", 0), ("/%FF1", 7), ("/%FF2", -2)]
-    assert r.reactor.counters().filled == 3
-
-
-def raising(reactor: backend.Reactor, path: str, codings: int) -> bool:
-    raise ValueError(path)
-
-
-@pytest.mark.parametrize(
-    "fill",
-    [
-        lambda *_: False,
-        lambda *_: True,
-        lambda reactor, path, _: publish(reactor, path + "x"),
-        lambda reactor, path, codings: publish(reactor, path, codings=codings + 1),
-        lambda reactor, path, _: publish(reactor, path, bytes(2 << 20)),
-        raising,
-        lambda *_: "neither True nor False".nothing,  # type: ignore[attr-defined]
-    ],
-)
-def test_what_is_not_published_is_pythons(
-    rig: Make, fill: Callable[..., object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-    asked = []
-    r = rig(lambda *about: asked.append(about[1]) or fill(*about), count=2)
-    publish(r.reactor, "/hot")
-    hot, cold = request("/hot"), request("/cold") + request("/hot")
-    r.clients[0].send(hot + cold)
-    r.clients[1].send(cold)
-    assert sorted(r.turn(), key=str) == [(0, READ, cold), (1, READ, cold)]
-    assert r.received().count(b"HTTP/1.1 200") == 1
-    assert r.received(1) == b""
-    assert asked == ["/cold"] * 2
-    assert r.turn() == []
-    assert (r.reactor.counters().hits, r.reactor.counters().filled) == (1, 0)
-
-
-def test_answer_to_what_was_lacking_is_of_the_moment(rig: Make) -> None:
-    def slow(reactor: backend.Reactor, path: str, _: int) -> bool:
-        time.sleep(1.1)
-        return publish(reactor, path)
-
-    r = rig(slow)
-    begun = int(time.time())
-    r.clients[0].send(request("/cold", "Connection: close"))
-    assert [event[:2] for event in r.turn()] == [(0, DONE)]
-    (date,) = re.findall(rb"Date: (.*)\r\n", r.received())
-    assert format_http_date(begun).encode() < date
-    assert parse_http_date(date.decode(), time.time()) > begun
-    counters = r.reactor.counters()
-    assert 1.1 <= counters.duration_s < 10
-
-
-def test_burst_of_one_connection_does_not_keep_the_others_waiting(rig: Make) -> None:
-    asked = []
-
-    def slow(reactor: backend.Reactor, path: str, _: int) -> bool:
-        asked.append(path)
-        time.sleep(0.006)
-        return publish(reactor, path)
-
-    r = rig(slow, count=2)
-    for client in r.clients:
-        client.send(b"".join(request(f"/{client.fileno()}-{n}") for n in range(100)))
-    events = r.turn()
-    assert len(asked) <= 4
-    for i, client in enumerate(r.clients):
-        own = [path for path in asked if path.startswith(f"/{client.fileno()}-")]
-        assert own  # each had its turn
-        rest = b"".join(request(f"/{client.fileno()}-{n}") for n in range(len(own), 100))
-        assert (i, READ, rest) in events
-
-
-def test_connection_that_stays_is_passed_on_though_others_lack_something_all_the_time(rig: Make) -> None:
-    r = rig(lambda *_: False)
-    client, ours = socket.socketpair()
-    assert r.reactor.keep(ours.fileno(), "192.0.2.8")
-    deadline, arrived = time.monotonic() + TIMEOUT_S, []
-    while not arrived:
-        assert time.monotonic() < deadline
-        r.clients[0].send(request("/cold"))
-        arrived = [event for event in r.turn() if event[1] == ARRIVE]
-    assert arrived == [((ours.fileno(), "192.0.2.8"), ARRIVE, None)]
-    r.reactor.add(ours.fileno(), "owner", "192.0.2.8")
-    r.reactor.remove(ours.fileno())
-    ours.close()
-    client.close()
-
-
-def test_old_connection_that_lacks_something_arrives_once(rig: Make) -> None:
-    r = rig(lambda reactor, path, _: path == "/filled" and publish(reactor, path))
-    for path in ("/filled", "/missing"):
-        client, ours = socket.socketpair()
-        assert r.reactor.keep(ours.fileno(), "192.0.2.8")
-        time.sleep(0.15)
-        client.send(request(path))
-        came = None if path == "/filled" else (READ, request(path))
-        assert r.turn() == [((ours.fileno(), "192.0.2.8"), ARRIVE, came)]
-        assert bool(client.recv(999, socket.MSG_DONTWAIT) if came is None else b"") == (came is None)
-        r.reactor.add(ours.fileno(), "owner", "192.0.2.8")
-        r.reactor.remove(ours.fileno())
-        ours.close()
-        client.close()
-
-
-def test_wait_returns_after_a_lack_and_a_wake_is_not_lost(rig: Make) -> None:
-    r = rig(lambda reactor, path, _: reactor.wake() or publish(reactor, path))
-    for n in range(3):
-        r.clients[0].send(request(f"/{n}"))
-        assert list(r.reactor.wait(time.monotonic() + TIMEOUT_S)) == []
-        begun = time.monotonic()
-        assert list(r.reactor.wait(begun + TIMEOUT_S)) == []  # woken
-        assert time.monotonic() - begun < TIMEOUT_S / 2
-
-
-def test_last_answer_of_a_drain_may_be_a_filled_one(rig: Make) -> None:
-    r = rig(lambda reactor, path, _: publish(reactor, path))
-    r.reactor.drain()
-    r.clients[0].send(request("/cold") + request("/after"))
-    assert r.turn() == [(0, DONE, request("/after"))]
-    assert b"Connection: close\r\n" in r.received()
-
-
-def whole(r: Rig, i: int, partial: PartialSend) -> bytes:
-    """The body of the answer of which the client has got a part."""
-    text = r.received(i) + partial.head + bytes(partial.body)[partial.offset :]
-    return text.rpartition(b"\r\n\r\n")[2]
-
-
-def test_rest_of_an_answer_is_right_though_its_entry_is_replaced(rig: Make) -> None:
-    big, other = os.urandom(400_000), os.urandom(300_000)
-
-    def fill(reactor: backend.Reactor, path: str, _: int) -> bool:
-        return all(publish(reactor, name, other) for name in ("/big", "/a", "/b", "/c", path))
-
-    r = rig(fill, count=6)
-    publish(r.reactor, "/big", big)
-    for n, client in enumerate(r.clients):
-        client.send((request("/big") if n < 4 else b"") + request(f"/cold{n}") + request("/big"))
-    events = r.turn()
-    assert [(i, kind) for i, kind, _ in events] == [(n, PARTIAL) for n in range(6)]
-    assert r.reactor.counters().evicted > 5
-    for n, (_, _, partial) in enumerate(events):
-        assert whole(r, n, partial) == (big if n < 4 else other)
-        assert partial.rest == (request(f"/cold{n}") if n < 4 else b"") + request("/big")
-
-
-def test_answer_that_was_begun_is_counted_by_who_ends_it(rig: Make) -> None:
-    r = rig(lambda reactor, path, _: publish(reactor, path, bytes(1_000_000)))
-    r.clients[0].send(request("/cold") + request("/cold", method="HEAD"))
-    assert [event[:2] for event in r.turn()] == [(0, PARTIAL)]
-    assert (r.reactor.counters().hits, r.reactor.counters().filled) == (0, 0)
