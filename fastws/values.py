@@ -25,12 +25,13 @@ LONGEST_S = 86400.0  # a day: longer is a slip of the pen, not a timeout
 _FIELD_VALUE = r"[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?"  # section 5.5, trimmed
 _MEDIA_TYPE = (
     rf"{TOKEN}/{TOKEN}"
-    rf'(?:[ \t]*;[ \t]*{TOKEN}=(?:{TOKEN}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*'
+    rf'(?:[ \t]*;[ \t]*{TOKEN}=(?:{TOKEN}|"[ !#-\[\]-~]*"))*'
 )  # section 8.3.1
 _NUMBER = r"[0-9]{1,18}"
 _DECIMAL = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _SIZE = r"([0-9]{1,15})([KMGkmg]?)"
 _EXTENSION = r"\.[^./\s]+"
+_OCTETS = frozenset(map(str, range(256)))
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 _OWN_FIELDS = {
@@ -295,7 +296,9 @@ def one_of(text: str, names: Sequence[str]) -> str:
 
 
 def _host(text: str) -> str:
-    import ipaddress  # only configurations that name an address pay for it
+    if _is_ipv4(text):
+        return text
+    import ipaddress  # only configurations that name another address pay for it
 
     try:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]") if ":" in text else text))
@@ -303,6 +306,11 @@ def _host(text: str) -> str:
         raise ValueError(
             f"{text!r} is not an IP address such as 127.0.0.1, 0.0.0.0 (every IPv4 address) or ::1"
         ) from None
+
+
+def _is_ipv4(text: str) -> bool:
+    numbers = text.split(".")
+    return len(numbers) == 4 and all(number in _OCTETS for number in numbers)
 
 
 def _port(text: str) -> int:

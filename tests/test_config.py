@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import ast
+import ipaddress
 import os
+import re
+import string
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fastws import values
 from fastws.config import Config, Source, defaults, load
 from fastws.directives import DIRECTIVES, reference
 from fastws.errors import ConfigError
@@ -755,3 +759,25 @@ def test_import_stays_cheap() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1", "0.0.0.0",
+     "255.255.255.255", "256.0.0.1", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.+4", "1..3.4",
+     "", "1.2.3.4 ", "1.2.3.\u0664", "1.2.3.4/8", "0x1.2.3.4"],
+)  # fmt: skip
+def test_a_host_is_what_ipaddress_takes_for_one(text: str) -> None:
+    try:
+        known = str(ipaddress.ip_address(text))
+    except ValueError:
+        with pytest.raises(ValueError, match="is not an IP address"):
+            values._host(text)
+    else:
+        assert values._host(text) == known
+
+
+def test_a_quoted_parameter_holds_any_printable_ascii_but_quote_and_backslash() -> None:
+    allowed = {c for c in map(chr, range(0x180)) if re.fullmatch(values._MEDIA_TYPE, f'a/b; c="{c}"')}
+    assert allowed == set(string.printable[:95]) - set('"\\')
+    assert not re.fullmatch(values._MEDIA_TYPE, 'a/b; c="\U0010ffff"')
