@@ -33,7 +33,11 @@ def free_port() -> int:
 
 
 class Server:
-    """A running server, pinned to ``cores``; a context manager that starts and stops it."""
+    """A running server, pinned to ``cores``; a context manager that starts and stops it.
+
+    ``python`` is the interpreter of an environment in which fastws is installed; None stands for this one, with
+    the working tree's fastws before all others.
+    """
 
     def __init__(
         self,
@@ -45,14 +49,17 @@ class Server:
         body: int = 0,
         mode: str = "",
         cache: str = "64M",
+        python: Path | None = None,
     ) -> None:
         self.peer = peer
         self.port = free_port()
         self._cores = set(cores)
         self._directory = directory
+        self._python_path = f"{HERE.parent}{os.pathsep}{HERE}" if python is None else ""
         self._values = {
-            "port": str(self.port), "root": str(root), "dir": str(directory), "python": sys.executable,
-            "floor": str(FLOOR), "apps": str(HERE), "body": str(body), "mode": mode, "cache": cache,
+            "port": str(self.port), "root": str(root), "dir": str(directory),
+            "python": str(python or sys.executable), "floor": str(FLOOR), "apps": str(HERE), "body": str(body),
+            "mode": mode, "cache": cache,
         }  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -65,7 +72,7 @@ class Server:
         environment = dict(os.environ)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip has installed has its bytecode
         environment["BENCH_ROOT"] = self._values["root"]
-        environment["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}"
+        environment["PYTHONPATH"] = self._python_path
         environment.update((name, self._filled(text)) for name, text in self.peer.environment.items())
         with (self._directory / "output.txt").open("wb") as output:
             self._process = subprocess.Popen(
