@@ -31,6 +31,7 @@ class Peer:
     distribution: str = ""
     version_command: tuple[str, ...] = ()
     config: str = ""
+    config_name: str = "peer.conf"
     environment: Mapping[str, str] = field(default_factory=dict)
     access_log: bool = True
 
@@ -136,9 +137,10 @@ def _nginx(name: str, *, cache: str = "", log: str = "") -> Peer:
 def _fastws(name: str, workers: int, *, pure: bool) -> Peer:
     return Peer(
         name,
-        "$python -m fastws --config $dir/peer.conf",
+        "$python -m fastws",
         module="fastws.__main__" if pure else "fastws._parser",
         config=FASTWS % {"workers": workers},
+        config_name="ws.conf",
         environment={"FASTWS_NO_EXTENSIONS": "1"} if pure else {"FASTWS_REQUIRE_EXTENSIONS": "1"},
     )
 

@@ -68,7 +68,7 @@ class Server:
 
     def __enter__(self) -> Server:
         self._directory.mkdir(parents=True, exist_ok=True)
-        (self._directory / "peer.conf").write_text(self._filled(self.peer.config))
+        (self._directory / self.peer.config_name).write_text(self._filled(self.peer.config))
         environment = dict(os.environ)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip has installed has its bytecode
         environment["BENCH_ROOT"] = self._values["root"]

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from hashlib import blake2b
 from typing import Any
 
 from .config import Config
 from .errors import ConfigError, HTTPError, Problem, UndecidedError
 from .files import identity_of, is_settled
+from .hashes import blake2b
 from .messages import Identity
 from .policy import glob_pattern
 

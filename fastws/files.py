@@ -11,12 +11,12 @@ import os
 import stat
 import time
 import weakref
-from hashlib import blake2b
 from typing import NamedTuple
 
 from . import _openat_py
 from .backend import Opener
 from .errors import HTTPError
+from .hashes import blake2b
 from .messages import Identity
 from .messages import OpenFile as Readable
 

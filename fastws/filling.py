@@ -1,8 +1,8 @@
 """Files that are asked for the first time: published by what was decided about another with the same extension.
 
 When Python has decided about ``/a.png``, all that ``/b.png`` needs is to be opened and read, as long as nothing in
-the configuration tells the two paths apart. The reactor asks for that before it reports the request. Where there is
-no such file, it gets the site's 404 instead.
+the configuration tells the two paths apart. The reactor asks for that before it reports the request. Where there
+is no such file, it gets the site's 404 instead.
 """
 
 from __future__ import annotations
