@@ -33,7 +33,7 @@ ACCEPT_BATCH = 64
 """Connections accepted in one turn, so that a flood of them does not starve those that are open."""
 
 FLUSH_S = 0.9
-"""How often the access log is written out; at least every second is promised."""
+"""How often the logs are written out; at least every second is promised."""
 
 _HANDLERS: dict[int, Callable[[Connection, Any], None]] = {
     READ: Connection.on_read,
@@ -69,7 +69,8 @@ class Worker:
         self._is_stopping = self.has_ended = False
         self.grace_s = 0.0
         self._may_end = False
-        self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
+        self._name = f"worker-{index}"
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
 
     def _configure(self, config: Config) -> None:
         self._log_format = "off" if config.access_log == "off" else config.access_log_format
@@ -206,8 +207,13 @@ class Worker:
         if now >= self._accepting.resume_at:
             self._accepting.resume()
         if now >= self._flush_at or self.reactor.log_is_full:
-            self._server.access_log.write(self.reactor.take_log())
+            self._write_logs()
             self._flush_at = now + FLUSH_S
+
+    def _write_logs(self) -> None:
+        """Write this worker's access lines, and the reasons that any worker has noted."""
+        self._server.access_log.write(self.reactor.take_log())
+        self._server.error_log.flush()
 
     # Connections
 
@@ -334,7 +340,7 @@ class Worker:
         if response.detail:
             level = logging.ERROR if response.status >= 500 and response.status != 501 else logging.INFO
             reason = f'{peer}: {response.status} {response.detail} "{line}"'
-            self._server.error_log.note(level, reason)
+            self._server.error_log.note(level, self._name, reason)
 
     # Reload and end: tasks for ``tell``
 
@@ -373,7 +379,7 @@ class Worker:
         for connection in list(self._connections):
             connection.close()
         self._close_arrivals()
-        self._server.access_log.write(self.reactor.take_log())
+        self._write_logs()
         self.reactor.close()
 
     def _close_arrivals(self) -> None:
