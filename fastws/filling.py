@@ -52,7 +52,7 @@ class Filling:
         *,
         auth: Auth,
         policy: Policy,
-        redirects: Redirects,
+        redirects: Redirects | None,
         status: Status | None,
         hidden: Callable[[], Collection[tuple[int, int] | None]],
     ) -> None:
@@ -126,7 +126,7 @@ class Filling:
         """Tell whether ``path`` is redirected, or one of the server's own pages."""
         if self._status is not None and self._status.covers(path):
             return True
-        return self._redirects.find(path) is not None
+        return self._redirects is not None and self._redirects.find(path) is not None
 
 
 def _extension(path: str) -> str:
