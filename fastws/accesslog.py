@@ -1,7 +1,7 @@
 """Log files: whole lines appended, reopened on request, and what could not be written counted and said.
 
-The access log's lines are buffered by the reactors and come here in batches; the error log comes line by
-line through the standard library's ``logging``.
+The access log's lines are buffered by the reactors and come here in batches. The error log comes line by line:
+through the standard library's ``logging``, written at once, or as a note, which may wait here for the next flush.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _LEVELS = {
 _NAMES = {number: name for name, number in _LEVELS.items()}
 _NEVER = logging.CRITICAL + 1
 
+FULL_BYTES = 65536
+"""So many bytes wait at most to be written; nginx: buffer=64k."""
+
 
 class LogFile:
     """Appends to one file, or to standard error (``-``), or nowhere (``off``). Any thread may write.
@@ -44,8 +47,8 @@ class LogFile:
         self._lock = threading.Lock()
         self._lost = 0
         self._cut = b""  # the rest of a line that a full disk cut, to be written before any other
-        self._fd = self._open()
-        self.number = self._number()
+        self._waiting = bytearray()  # lines that were put
+        self._use(self._open())
 
     def _open(self) -> int:
         if self.path == OFF:
@@ -55,23 +58,53 @@ class LogFile:
         # Append mode: rotation by copy-and-truncate works, and no writer overwrites another.
         return self._opener(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
+    def _use(self, fd: int) -> None:
+        self._fd = fd
+        self.number = self._number()
+        # Standard error is watched by somebody, who is not kept waiting.
+        self._most_waiting = FULL_BYTES if self.number else 0
+
+    def _number(self) -> tuple[int, int] | None:
+        if self._fd < 0 or self.path == STANDARD_ERROR:
+            return None
+        info = os.fstat(self._fd)
+        return info.st_dev, info.st_ino
+
+    def put(self, line: bytes) -> None:
+        """Append ``line`` as ``write`` does, but perhaps not before the next ``write`` or ``flush``."""
+        with self._lock:
+            self._waiting += line
+            if len(self._waiting) > self._most_waiting:
+                self._append(b"")
+
     def write(self, lines: bytes) -> None:
         """Append ``lines``, each with its line feed. Never raises: serving goes on when a disk is full."""
+        with self._lock:
+            self._append(lines)
+
+    def flush(self) -> None:
+        """Write what was put; costs nothing if that is nothing."""
+        if self._waiting:
+            self.write(b"")
+
+    def _append(self, lines: bytes) -> None:
+        """Write what waits, then ``lines``. The lock is held."""
+        lines = bytes(self._waiting) + lines
+        self._waiting.clear()
         if self._fd < 0 or not lines:
             return
-        with self._lock:
-            lines = self._cut + lines
-            written = 0
-            try:
-                while written < len(lines):
-                    written += os.write(self._fd, lines[written:] if written else lines)
-            except OSError as error:
-                self._lose(lines, written, error)
-                return
-            self._cut = b""
-            if self._lost:
-                self._on_loss(f"{self.path} takes lines again; {self._lost} were lost")
-                self._lost = 0
+        lines = self._cut + lines
+        written = 0
+        try:
+            while written < len(lines):
+                written += os.write(self._fd, lines[written:] if written else lines)
+        except OSError as error:
+            self._lose(lines, written, error)
+            return
+        self._cut = b""
+        if self._lost:
+            self._on_loss(f"{self.path} takes lines again; {self._lost} were lost")
+            self._lost = 0
 
     def _lose(self, lines: bytes, written: int, error: OSError) -> None:
         """Count the lines of which nothing is in the file; keep the rest of one that has begun."""
@@ -82,9 +115,14 @@ class LogFile:
         self._cut = lines[written:end]
         self._lost += lines.count(b"\n", end)
 
-    def reopen(self) -> None:
-        """Close and open the file again, after a rotation has moved it. Keeps the old one if that fails."""
+    def reopen(self, path: str) -> None:
+        """Change to the file that is at ``path`` now: another, or the same after a rotation has moved it.
+
+        Keeps the old one if that fails. What was put before is in the old one.
+        """
         with self._lock:
+            self._append(b"")
+            self.path = path
             try:
                 fresh = self._open()
             except OSError as error:
@@ -94,25 +132,19 @@ class LogFile:
                 os.close(self._fd)
             self._lost += bool(self._cut)
             self._cut = b""
-            self._fd = fresh
-            self.number = self._number()
-
-    def _number(self) -> tuple[int, int] | None:
-        if self._fd < 0 or self.path == STANDARD_ERROR:
-            return None
-        info = os.fstat(self._fd)
-        return info.st_dev, info.st_ino
+            self._use(fresh)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with self._lock:
+            self._append(b"")
             self._lost += bool(self._cut)
             if self._lost:
                 self._on_loss(f"{self._lost} lines for {self.path} were lost")
                 self._lost = 0
             if self._fd >= 0:
                 os.close(self._fd)
-            self._fd = -1
+            self._fd, self._most_waiting = -1, 0
 
 
 class _LineFormatter(logging.Formatter):
@@ -127,9 +159,9 @@ class _LineFormatter(logging.Formatter):
 
 
 def _line(moment: float, level: str, thread: str, text: str) -> str:
-    second = int(moment)
-    milliseconds = int((moment - second) * 1000)
-    return f"{_stamp(second)},{milliseconds:03} {level} [{thread}] {_printable(text)}\n"
+    second, milliseconds = divmod(int(moment * 1000), 1000)
+    # A format specification would cost as much again as the rest of the line.
+    return f"{_stamp(second)},{str(milliseconds).zfill(3)} {level} [{thread}] {_printable(text)}\n"
 
 
 @functools.lru_cache(maxsize=4)
@@ -184,11 +216,19 @@ class ErrorLog:
         self.logger.addHandler(_LogFileHandler(self.file))
         self.set_level(level)
 
-    def note(self, level: int, text: str) -> None:
-        """Record one line as ``logger`` would, at a fifth of its cost: for what any request may cause."""
+    def note(self, level: int, thread: str, text: str) -> None:
+        """Record one line as ``logger`` would in ``thread``, at a fraction of its cost: any request may cause it.
+
+        Only an error is written at once; what is less, with the next line that is, or by ``flush``.
+        """
         if level >= self.logger.level:
-            line = _line(time.time(), _NAMES[level], threading.current_thread().name, text)
-            self.file.write(line.encode("utf-8", "backslashreplace"))
+            line = _line(time.time(), _NAMES[level], thread, text)
+            add = self.file.write if level >= logging.ERROR else self.file.put
+            add(line.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Write the notes that wait."""
+        self.file.flush()
 
     def set_level(self, level: str) -> None:
         """Record from ``level`` (debug, info, warning, error) on, nothing in a log that is off."""

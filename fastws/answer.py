@@ -18,8 +18,9 @@ class Answer:
 
     __slots__ = ("is_last", "request", "response", "transmission")
 
+    # By position: a keyword would cost as much as all the rest of it.
     def __init__(
-        self, request: Request | None, response: Response, transmission: Transmission, *, is_last: bool
+        self, request: Request | None, response: Response, transmission: Transmission, is_last: bool
     ) -> None:
         self.request = request
         self.response = response
@@ -47,7 +48,7 @@ def build_answer(
     else:
         end = _END
     transmission = Transmission(b"".join((head, date_line, end)), response.body)
-    return Answer(request, response, transmission, is_last=is_last)
+    return Answer(request, response, transmission, is_last)
 
 
 def continue_answer(request: Request | None, partial: PartialSend) -> Answer:
@@ -57,4 +58,4 @@ def continue_answer(request: Request | None, partial: PartialSend) -> Answer:
     begin = partial.begin + done
     rest = memoryview(partial.body)[begin : begin + left] if file is None else FileSlice(file, begin, left)
     transmission = Transmission(partial.head, (rest,), done)
-    return Answer(request, Response(partial.status, (), (rest,), file), transmission, is_last=partial.close)
+    return Answer(request, Response(partial.status, (), (rest,), file), transmission, partial.close)

@@ -61,7 +61,7 @@ class Filling:
         *,
         auth: Auth,
         policy: Policy,
-        redirects: Redirects,
+        redirects: Redirects | None,
         status: Status | None,
         locator: Locator,
         error: Callable[[HTTPError, str], Response],
@@ -184,7 +184,7 @@ class Filling:
         """Tell whether ``path`` is redirected, or one of the server's own pages."""
         if self._status is not None and self._status.covers(path):
             return True
-        return self._redirects.find(path) is not None
+        return self._redirects is not None and self._redirects.find(path) is not None
 
 
 def _extension(path: str) -> str:

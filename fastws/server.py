@@ -290,8 +290,7 @@ class Server:
 
     def _open_logs_anew(self, config: Config) -> None:
         for file, path in ((self.access_log, config.access_log), (self.error_log.file, config.error_log)):
-            file.path = path
-            file.reopen()
+            file.reopen(path)
 
     def reopen_logs(self) -> None:
         """Close the logs and open them again, after a rotation has moved them."""

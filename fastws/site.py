@@ -95,7 +95,7 @@ class Site:
         self._hidden = hidden
         self._auth = Auth(config, logger)
         self._policy = Policy(config)
-        self._redirects = Redirects(config.redirects)
+        self._redirects = Redirects(config.redirects) if config.redirects else None
         self._contents = Contents(config.cache_max_file_bytes, opener)
         self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
         self._locator = Locator(config, self._variants, hidden)
@@ -185,6 +185,8 @@ class Site:
         return Response(response.status, fields, response.body, close=response.close, detail=response.detail)
 
     def _redirect(self, target: Target) -> Response | None:
+        if self._redirects is None:
+            return None
         found = self._redirects.find(target.path, target.query)
         return None if found is None else self._moved(*found, self._policy.header_fields(target.path))
 

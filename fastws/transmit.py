@@ -53,10 +53,12 @@ class Transmission:
         self, head: bytes, body: Sequence[bytes | memoryview | FileSlice], body_sent: int = 0
     ) -> None:
         self._sent = body_sent - len(head)
-        self._pieces: list[bytes | memoryview | FileSlice] = []  # taken from the end
-        if len(body) == 1 and isinstance(body[0], bytes) and len(body[0]) <= JOIN_BYTES:
-            self._pieces.append(head + body[0])
+        self._pieces: list[bytes | memoryview | FileSlice]  # taken from the end
+        only = body[0] if len(body) == 1 else None
+        if isinstance(only, bytes) and len(only) <= JOIN_BYTES:
+            self._pieces = [head + only]
             return
+        self._pieces = []
         for piece in reversed(body):
             # What comes before a slice is sent with MSG_MORE, and would wait for an empty one.
             if not isinstance(piece, FileSlice) or piece.length:

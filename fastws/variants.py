@@ -93,7 +93,10 @@ class Variants:
 
     def has_sidecar(self, root: Root, relative: str) -> bool:
         """Tell whether a sidecar stands for the missing file ``relative``."""
-        return any(self._open_sidecar(root, relative, coding, _Trail()) for coding in SIDECARS)
+        for coding, suffix in SIDECARS.items():
+            if root.has(relative + suffix) and self._open_sidecar(root, relative, coding, _Trail()):
+                return True
+        return False
 
     def wants_body(self, file: OpenFile) -> bool:
         """Tell whether ``file`` is sent from memory, so that it can be replayed from there."""

@@ -34,7 +34,7 @@ ACCEPT_BATCH = 64
 """Connections accepted in one turn, so that a flood of them does not starve those that are open."""
 
 FLUSH_S = 0.9
-"""How often the access log is written out; at least every second is promised."""
+"""How often the logs are written out; at least every second is promised."""
 
 _HANDLERS: dict[int, Callable[[Connection, Any], None]] = {
     READ: Connection.on_read,
@@ -70,7 +70,8 @@ class Worker:
         self._is_stopping = self.has_ended = False
         self.grace_s = 0.0
         self._may_end = False
-        self._thread = threading.Thread(target=self._run, name=f"worker-{index}", daemon=True)
+        self._name = f"worker-{index}"
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
 
     def _configure(self, config: Config) -> None:
         self._log_format = "off" if config.access_log == "off" else config.access_log_format
@@ -212,8 +213,13 @@ class Worker:
         if now >= self._accepting.resume_at:
             self._accepting.resume()
         if now >= self._flush_at or self.reactor.log_is_full:
-            self._server.access_log.write(self.reactor.take_log())
+            self._write_logs()
             self._flush_at = now + FLUSH_S
+
+    def _write_logs(self) -> None:
+        """Write this worker's access lines, and the reasons that any worker has noted."""
+        self._server.access_log.write(self.reactor.take_log())
+        self._server.error_log.flush()
 
     # Connections
 
@@ -342,7 +348,7 @@ class Worker:
 
     def _note(self, peer: str, status: int, detail: str, line: str) -> None:
         level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
-        self._server.error_log.note(level, f'{peer}: {status} {detail} "{line}"')
+        self._server.error_log.note(level, self._name, f'{peer}: {status} {detail} "{line}"')
 
     # Reload and end: tasks for ``tell``
 
@@ -381,7 +387,7 @@ class Worker:
         for connection in list(self._connections):
             connection.close()
         self._close_arrivals()
-        self._server.access_log.write(self.reactor.take_log())
+        self._write_logs()
         self.reactor.close()
 
     def _close_arrivals(self) -> None:

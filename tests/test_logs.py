@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import logging
+import os
 import re
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +20,9 @@ import pytest
 from launch import running
 from rawhttp import Client, be_at_rest, get, put, request, thrice, wait_until
 
-from fastws import Server, backend
+from fastws import Server, accesslog, backend
+from fastws import worker as worker_module
+from fastws.accesslog import FULL_BYTES, LogFile
 
 Serve = Callable[..., Server]
 COMBINED = re.compile(
@@ -50,6 +57,19 @@ def lines_of(path: Path, server: Server) -> list[str]:
     text = path.read_bytes().decode("ascii")
     assert not text or text.endswith("\n")
     return text.split("\n")[:-1]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What log files are written, one entry for each call."""
+    calls: list[bytes] = []
+
+    def write(fd: int, data: bytes) -> int:
+        calls.append(data)
+        return os.write(fd, data)
+
+    monkeypatch.setattr(accesslog, "os", SimpleNamespace(**(vars(os) | {"write": write})))
+    return calls
 
 
 # The access log
@@ -336,6 +356,184 @@ def test_terminal_gets_one_banner_and_no_log(root: Path, kind: str) -> None:
         assert server.wait() == 0
         assert f"http://127.0.0.1:{server.port}/" in server.banner
         assert server.output() == ""
+
+
+# Notes: the lines that may wait
+
+
+def file_of(tmp_path: Path, said: list[str] | None = None) -> tuple[LogFile, Path]:
+    path = tmp_path / "log.txt"
+    return LogFile(str(path), [].append if said is None else said.append), path
+
+
+def test_line_that_was_put_is_written_by_flush_and_before_any_other(tmp_path: Path) -> None:
+    log, path = file_of(tmp_path)
+    log.put(b"1\n")
+    log.put(b"2\n")
+    assert path.read_bytes() == b""
+    log.flush()
+    assert path.read_bytes() == b"1\n2\n"
+    log.put(b"3\n")
+    log.write(b"4\n")
+    assert path.read_bytes() == b"1\n2\n3\n4\n"
+    log.put(b"5\n")
+    log.close()
+    log.put(b"after the end\n")
+    log.flush()
+    assert path.read_bytes() == b"1\n2\n3\n4\n5\n"
+
+
+def test_what_waits_leaves_with_the_next_line_in_one_call(tmp_path: Path, written: list[bytes]) -> None:
+    log, _ = file_of(tmp_path)
+    log.put(b"1\n")
+    log.put(b"2\n")
+    log.write(b"3\n")
+    assert written == [b"1\n2\n3\n"]
+    for _ in range(3):
+        log.flush()
+        log.write(b"")
+    assert len(written) == 1  # where nothing waits, nothing is called
+    log.close()
+
+
+def test_lines_that_wait_take_little_memory(tmp_path: Path, written: list[bytes]) -> None:
+    log, path = file_of(tmp_path)
+    line = b"x" * 99 + b"\n"
+    for _ in range(FULL_BYTES // 100 * 3):
+        log.put(line)
+    assert len(written) == 2
+    assert all(FULL_BYTES < len(lines) <= FULL_BYTES + 100 for lines in written)
+    log.close()
+    assert path.stat().st_size == FULL_BYTES // 100 * 3 * 100
+
+
+def test_lines_put_before_a_rotation_are_in_the_old_file(tmp_path: Path) -> None:
+    log, path = file_of(tmp_path)
+    log.put(b"before\n")
+    path.rename(tmp_path / "old.txt")
+    log.reopen(str(path))
+    log.put(b"between\n")
+    log.reopen(str(tmp_path / "new.txt"))
+    log.put(b"after\n")
+    log.reopen(str(tmp_path / "none" / "new.txt"))  # which fails
+    log.put(b"still there\n")
+    log.close()
+    assert (tmp_path / "old.txt").read_bytes() == b"before\n"
+    assert path.read_bytes() == b"between\n"
+    assert (tmp_path / "new.txt").read_bytes() == b"after\nstill there\n"
+
+
+def test_standard_error_is_not_kept_waiting(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = LogFile("-", [].append)
+    log.put(b"at once\n")
+    assert capfd.readouterr().err == "at once\n"
+    log.reopen(str(tmp_path / "log.txt"))
+    log.put(b"later\n")
+    log.reopen("-")
+    log.put(b"at once again\n")
+    assert capfd.readouterr().err == "at once again\n"
+    log.close()
+    assert (tmp_path / "log.txt").read_bytes() == b"later\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_lines_that_waited_for_a_full_disk_are_counted() -> None:
+    said: list[str] = []
+    log = LogFile("/dev/full", said.append)
+    line = b"x" * 99 + b"\n"
+    for _ in range(2000):
+        log.put(line)
+    log.flush()
+    log.put(line)
+    log.close()
+    log.close()
+    assert said == [
+        "lines for /dev/full are being lost: No space left on device",
+        "2001 lines for /dev/full were lost",
+    ]
+
+
+def test_lines_of_many_threads_are_whole_and_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file takes little at a time, another thread's turn comes in the middle of every line."""
+
+    def write_little(fd: int, data: bytes) -> int:
+        time.sleep(0)
+        return os.write(fd, data[:37])
+
+    monkeypatch.setattr(accesslog, "os", SimpleNamespace(**(vars(os) | {"write": write_little})))
+    monkeypatch.setattr(accesslog, "FULL_BYTES", 500)
+    log, path = file_of(tmp_path)
+    are_done = threading.Event()
+    count = 1000
+
+    def note(thread: int) -> None:
+        for number in range(count):
+            add = log.write if number % 50 == 0 else log.put
+            add(b"thread %d line %04d\n" % (thread, number))
+
+    def disturb() -> None:
+        for number in itertools.count():
+            log.flush()
+            if number % 10 == 0:
+                log.reopen(str(path))
+            if are_done.wait(0.001):
+                return
+
+    disturber = threading.Thread(target=disturb)
+    threads = [threading.Thread(target=note, args=(number,)) for number in range(4)]
+    for thread in (disturber, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    are_done.set()
+    disturber.join()
+    log.close()
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 4 * count
+    for thread in range(4):
+        own = [line for line in lines if line.startswith(b"thread %d " % thread)]
+        assert own == [b"thread %d line %04d" % (thread, number) for number in range(count)]
+
+
+@pytest.mark.parametrize("access_log", ["AccessLog off", "AccessLog access.txt"])
+def test_reasons_are_written_while_nobody_asks(
+    serve: Serve, root: Path, tmp_path: Path, access_log: str
+) -> None:
+    server = serve("WorkerThreads 2", access_log, "ErrorLog errors.txt")
+    for number in range(3):
+        assert get(server, f"/missing{number}").status == 404
+        wait_until(lambda: f'"GET /missing{number} ' in (tmp_path / "errors.txt").read_text())  # noqa: B023
+    server.error_log.note(logging.INFO, "no worker", "from elsewhere")
+    wait_until(lambda: "info [no worker] from elsewhere\n" in (tmp_path / "errors.txt").read_text())
+
+
+def test_reasons_wait_and_failures_do_not(
+    serve: Serve, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "FLUSH_S", 3600)
+    server = serve("WorkerThreads 1", "ErrorLog errors.txt")
+    log = tmp_path / "errors.txt"
+    assert get(server, "/missing").status == 404
+    be_at_rest(server)
+    assert "/missing" not in log.read_text()
+    root.rename(tmp_path / "gone")
+    assert get(server, "/a.txt").status == 500
+    be_at_rest(server)
+    assert re.search(r'404 .*"GET /missing .*\n.* error \[worker-0\] .* 500 .*"GET /a.txt', log.read_text())
+
+
+def test_worker_that_ends_leaves_no_reason_unwritten(
+    serve: Serve, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "FLUSH_S", 3600)
+    server = serve("WorkerThreads 1", "ErrorLog errors.txt")
+    assert get(server, "/missing").status == 404
+    be_at_rest(server)
+    server.abort()
+    assert server._workers[0].join(60)
+    assert '"GET /missing HTTP/1.1"\n' in (tmp_path / "errors.txt").read_text()
 
 
 # A disk that is full

@@ -156,8 +156,8 @@ def test_log_level_is_the_new_one(serve: Serve, root: Path) -> None:
     get(server, "/first")
     server.reload(lambda: server.config.with_overrides(log_level="info"))
     get(server, "/second")
-    assert "/first" not in error_log(server)
     wait_until(lambda: "/second" in error_log(server))
+    assert "/first" not in error_log(server)
 
 
 # Listeners
