@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from . import conditional, messages, ranges
 from .files import Content, Contents, OpenFile, error_from_errno
 from .httpdate import format_http_date
-from .messages import Fields, FileSlice, Identity, Response
+from .messages import Fields, FileSlice, Identity, Publication, Response
 
 IDENTITY = "identity"
 VARY_CODINGS: Fields = (("Vary", "Accept-Encoding"),)
@@ -136,18 +136,22 @@ def not_modified_fields(fields: Fields) -> Fields:
     return tuple([pair for pair in fields if pair[0] not in _NOT_IN_304])
 
 
-def whole(fields: Fields, chosen: Representation) -> Response:
+def whole(fields: Fields, chosen: Representation, publication: Publication | None = None) -> Response:
     """Return the 200 with all of ``chosen``."""
     piece = chosen.body if chosen.body is not None else _piece(chosen, ranges.ByteRange(0, chosen.size))
-    return Response(200, fields, (piece,), _file_of(piece))
+    return Response(200, fields, (piece,), _file_of(piece), publication=publication)
 
 
 def partial(
-    request_fields: Mapping[str, str], kind: str, fields: Fields, chosen: Representation
+    request_fields: Mapping[str, str],
+    kind: str,
+    fields: Fields,
+    chosen: Representation,
+    publication: Publication | None = None,
 ) -> Response | None:
     """Return the answer to a Range field (RFC 9110 section 14.2), None where all is to be sent.
 
-    Raises ``HTTPError`` 416. ``fields`` are those of the 200.
+    Raises ``HTTPError`` 416. ``fields`` and ``publication`` are those of the 200.
     """
     condition = request_fields.get("if-range")
     if condition is not None and not conditional.if_range_holds(condition, chosen.etag, chosen.last_modified):
@@ -156,14 +160,14 @@ def partial(
     if parts is None:
         return None
     if len(parts) > 1:
-        return _multipart(kind, fields, chosen, parts)
+        return _multipart(kind, fields, chosen, parts)  # which nobody asks for twice
     length = ("Content-Length", str(parts[0].length))
     fields = (
         *[length if pair[0] == "Content-Length" else pair for pair in fields],
         ("Content-Range", ranges.content_range(parts[0], chosen.size)),
     )
     piece = _piece(chosen, parts[0])
-    return Response(206, fields, (piece,), _file_of(piece))
+    return Response(206, fields, (piece,), _file_of(piece), publication=publication)
 
 
 def _multipart(

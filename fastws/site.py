@@ -317,17 +317,15 @@ class Site:
             return Response(304, rep.not_modified_fields(fields))
         if status == 412:
             raise HTTPError(412, "The file is not in the state that the request asks for.")
-        response = None
-        if request.method == "GET" and "range" in request.fields and chosen.is_identity:
-            response = rep.partial(request.fields, known.kind, fields, chosen)
-        if response is None:
-            response = rep.whole(fields, chosen)
+        published = None
         if known.is_stable and self._may_be_published(exchange):
             published = publication.build(
                 self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
             )
-            response = response._replace(publication=published)
-        return response
+        response = None
+        if request.method == "GET" and "range" in request.fields and chosen.is_identity:
+            response = rep.partial(request.fields, known.kind, fields, chosen, published)
+        return response or rep.whole(fields, chosen, published)
 
     def _may_be_published(self, exchange: _Exchange) -> bool:
         """Tell whether the answer is the same for everybody, and somebody will replay it."""
