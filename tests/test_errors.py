@@ -275,10 +275,10 @@ def test_unexpected_exception_is_500_with_a_traceback_in_the_log(
         patch.setattr(Site, "_serve", fail)
         with Client(server) as client:
             for _ in range(2):
-                reply = client.get("/never-seen")
+                reply = client.get("/never-seen/")
                 check_page(reply, 500)
                 assert b"mistake" not in reply.body
-            assert client.get("/never-seen", method="HEAD").body == b""
+            assert client.get("/never-seen/", method="HEAD").body == b""
     assert thrice(server, "/a.txt").status == 200
     log = (tmp_path / "errors.txt").read_text()
     assert log.count("RuntimeError: a mistake <of ours>") == 3
@@ -296,7 +296,7 @@ def test_exception_outside_of_answering_closes_one_connection_only(
         assert other.get("/a.txt").status == 200
         with monkeypatch.context() as patch, Client(server) as client:
             patch.setattr(Site, "respond", fail)
-            client.send(request("/never-seen"))
+            client.send(request("/never-seen/"))
             assert client.is_over()
         assert other.get("/a.txt").status == 200
     assert "a mistake in the engine" in (tmp_path / "errors.txt").read_text()
