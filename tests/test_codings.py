@@ -381,6 +381,26 @@ def test_range_of_what_is_only_there_coded_is_ignored(serve: Serve, root: Path) 
     assert gzip.decompress(reply.body) == TEXT
 
 
+def test_condition_on_a_coded_form_does_not_hold_for_a_range(serve: Serve, root: Path) -> None:
+    """The range is one of the plain file, whose entity tag is another, and its date may be."""
+    add_sidecars(root, "page.html", "gzip")
+    os.utime(root / "page.html", (1_000_000_000,) * 2)
+    os.utime(root / "page.html.gz", (1_000_000_001,) * 2)
+    settle(root / "page.html.gz")
+    server = serve()
+    coded = thrice(server, "/page.html", "Accept-Encoding: gzip")
+    assert coded["Content-Encoding"] == "gzip"
+    for line in (f"If-None-Match: {coded['ETag']}", f"If-None-Match: W/{coded['ETag']}"):
+        reply = thrice(server, "/page.html", "Accept-Encoding: gzip", "Range: bytes=5-9", line)
+        assert (reply.status, reply.body) == (206, TEXT[5:10])
+    date = f"If-Modified-Since: {coded['Last-Modified']}"
+    reply = thrice(server, "/page.html", "Accept-Encoding: gzip", "Range: bytes=5-9", date)
+    assert (reply.status, reply.all("ETag") == [coded["ETag"]]) == (304, False)
+    # HEAD has no ranges, and keeps the form.
+    head = thrice(server, "/page.html", "Accept-Encoding: gzip", "Range: bytes=5-9", date, method="HEAD")
+    assert (head.status, head["ETag"]) == (304, coded["ETag"])
+
+
 # The background thread and its store
 
 
