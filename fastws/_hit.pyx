@@ -71,8 +71,8 @@ cdef class HitPredicate:
             entry = table.look_up(head.target, path_len, answer.codings)
             if entry == NULL or not table.is_fresh(entry, turn):
                 return LACK if none_match == NULL and modified_since == NULL else MISS
-        # Where this form has no parts Python may choose another, and no validator of this one counts.
-        is_part = seen[SEEN_RANGE] != NULL and not is_head
+        # An error has no parts. Where this form has none Python may choose another, and no validator of it counts.
+        is_part = seen[SEEN_RANGE] != NULL and not is_head and entry.status == 200
         if is_part and not entry.length_line:
             return MISS
         answer.entry, answer.status = entry, entry.status
