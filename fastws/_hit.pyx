@@ -35,7 +35,7 @@ cdef class HitPredicate:
         """The hit predicate; ``prepared`` is the entry for this request alone, or NULL."""
         cdef const char *query
         cdef uint32_t path_len = head.target_len
-        cdef bint is_head, is_1_0
+        cdef bint is_head, is_1_0, is_part
         cdef fastws_field *seen[SEEN_COUNT]
         cdef fastws_field *none_match
         cdef fastws_field *modified_since
@@ -71,6 +71,10 @@ cdef class HitPredicate:
             entry = table.look_up(head.target, path_len, answer.codings)
             if entry == NULL or not table.is_fresh(entry, turn):
                 return LACK if none_match == NULL and modified_since == NULL else MISS
+        # An error has no parts. Where this form has none Python may choose another, and no validator of it counts.
+        is_part = seen[SEEN_RANGE] != NULL and not is_head and entry.status == 200
+        if is_part and not entry.length_line:
+            return MISS
         answer.entry, answer.status = entry, entry.status
         answer.head, answer.head_len = entry.head, entry.head_len
         answer.body_offset, answer.body_len = 0, 0 if is_head else entry.body_len
@@ -87,9 +91,8 @@ cdef class HitPredicate:
             answer.status = 304
         if answer.status == 304:
             answer.head, answer.head_len, answer.body_len = entry.not_modified, entry.not_modified_len, 0
-        elif seen[SEEN_RANGE] != NULL and not is_head:
-            if not self._choose_part(answer, seen[SEEN_RANGE], seen[SEEN_IF_RANGE]):
-                return MISS
+        elif is_part and not self._choose_part(answer, seen[SEEN_RANGE], seen[SEEN_IF_RANGE]):
+            return MISS
         answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
         answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
         entry.is_used = True
@@ -113,11 +116,9 @@ cdef class HitPredicate:
         return True
 
     cdef bint _choose_part(self, Queued *answer, fastws_field *range_, fastws_field *if_range) noexcept nogil:
-        """Choose the range; False where the entry has none, or Python must read the fields."""
+        """Choose the range; False where Python must read the fields."""
         cdef Entry *entry = answer.entry
         cdef size_t first, length
-        if not entry.length_line:
-            return False
         # Only a condition that repeats the entry's own validator is decided here, too.
         if if_range != NULL and not value_equals(if_range, entry.etag, entry.etag_len) and (
             entry.last_modified_len == 0

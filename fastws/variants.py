@@ -117,14 +117,16 @@ class Variants:
         preference = preferred_codings(accept_encoding)
         trail = _Trail()
         wanted = tuple(coding for coding in preference if coding != IDENTITY)
+        in_part = False
         if plain is not None and IDENTITY in preference:
             wanted = preference[: preference.index(IDENTITY)]
-            if wanted and request.method == "GET" and "range" in request.fields:
+            in_part = bool(wanted) and request.method == "GET" and "range" in request.fields
+            if in_part:
                 wanted, trail.is_final = (), False
         chosen = (
             self._sidecar(root, relative, plain, wanted, trail, now_ns)
             or self._compressed(plain, wanted, trail, now_ns)
-            or self._plain(plain, preference, now_ns)
+            or self._plain(plain, preference, now_ns, in_part)
         )
         files = [] if plain is None else [(relative, plain.identity)]
         own = relative + (SIDECARS[chosen.coding] if trail.is_sidecar else "")
@@ -221,9 +223,11 @@ class Variants:
 
         self.compressor.submit(key, Job(encode, content.body, deliver))
 
-    def _plain(self, plain: OpenFile | None, preference: tuple[str, ...], now_ns: int) -> Representation:
+    def _plain(
+        self, plain: OpenFile | None, preference: tuple[str, ...], now_ns: int, in_part: bool
+    ) -> Representation:
         if plain is not None and IDENTITY in preference:
-            return self._of_file(plain, IDENTITY, now_ns)
+            return self._of_file(plain, IDENTITY, now_ns, in_part=in_part)
         if plain is None or "gzip" not in preference or not self._contents.is_small(plain):
             raise HTTPError(406, "The file is there in no coding that the request accepts.")
         found = self.store.get((plain.identity, "gzip"))
@@ -235,8 +239,9 @@ class Variants:
                 self.store.put((content.identity, "gzip"), found)
         return of_content(found, now_ns, "gzip")
 
-    def _of_file(self, file: OpenFile, coding: str, now_ns: int) -> Representation:
-        in_memory = self.wants_body(file)
+    def _of_file(self, file: OpenFile, coding: str, now_ns: int, *, in_part: bool = False) -> Representation:
+        # A part that is not replayed is sent from the file: reading the whole would be for nothing.
+        in_memory = self.wants_body(file) and not in_part
         return of_file(file, self._contents, in_memory=in_memory, now_ns=now_ns, coding=coding)
 
 

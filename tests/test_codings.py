@@ -20,7 +20,7 @@ from rawhttp import Client, Reply, get, put, settle, thrice, wait_until
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
-from fastws import Server, compression
+from fastws import Server, compression, files
 from fastws.compression import NOT_WORTHWHILE, Compressor, Job, Store, encoder
 from fastws.files import Content
 from fastws.messages import Identity, Request
@@ -379,6 +379,37 @@ def test_range_of_what_is_only_there_coded_is_ignored(serve: Serve, root: Path) 
     reply = thrice(serve(), "/only.js", "Accept-Encoding: gzip", "Range: bytes=0-1")
     assert reply.status == 200
     assert gzip.decompress(reply.body) == TEXT
+
+
+def test_range_for_who_accepts_codings_does_not_have_the_whole_file_read_again(
+    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such an answer is not replayed."""
+    server, lines = serve(), ("Accept-Encoding: gzip", "Range: bytes=5-9")
+    first = get(server, "/page.html", *lines)
+    monkeypatch.setattr(files, "_read", None)  # the entity tag is known by now
+    reply = thrice(server, "/page.html", *lines)
+    assert (reply.status, reply.body, reply["ETag"]) == (206, TEXT[5:10], first["ETag"])
+
+
+def test_condition_on_a_coded_form_does_not_hold_for_a_range(serve: Serve, root: Path) -> None:
+    """The range is one of the plain file, whose entity tag is another, and its date may be."""
+    add_sidecars(root, "page.html", "gzip")
+    os.utime(root / "page.html", (1_000_000_000,) * 2)
+    os.utime(root / "page.html.gz", (1_000_000_001,) * 2)
+    settle(root / "page.html.gz")
+    server = serve()
+    coded = thrice(server, "/page.html", "Accept-Encoding: gzip")
+    assert coded["Content-Encoding"] == "gzip"
+    for line in (f"If-None-Match: {coded['ETag']}", f"If-None-Match: W/{coded['ETag']}"):
+        reply = thrice(server, "/page.html", "Accept-Encoding: gzip", "Range: bytes=5-9", line)
+        assert (reply.status, reply.body) == (206, TEXT[5:10])
+    date = f"If-Modified-Since: {coded['Last-Modified']}"
+    reply = thrice(server, "/page.html", "Accept-Encoding: gzip", "Range: bytes=5-9", date)
+    assert (reply.status, reply.all("ETag") == [coded["ETag"]]) == (304, False)
+    # HEAD has no ranges, and keeps the form.
+    head = thrice(server, "/page.html", "Accept-Encoding: gzip", "Range: bytes=5-9", date, method="HEAD")
+    assert (head.status, head["ETag"]) == (304, coded["ETag"])
 
 
 # The background thread and its store

@@ -433,6 +433,18 @@ def test_missing_page_may_have_a_page_of_its_own_that_changes(start: Start, root
     assert counted(server, "missing") == 2
 
 
+def test_page_that_cannot_be_sent_is_logged_once_for_each_answer(start: Start, root: Path) -> None:
+    put(root, {"a.html": b"page"})
+    server = start("ErrorPage 404 /404.html", root=root)
+    with Client(server) as client:
+        for lines in ((), ("Range: bytes=0-1",), ("Range: bytes=0-0,2-2", "If-Range: x")):
+            reply = client.get("/missing.html", *lines)
+            assert (reply.status, reply.body[:15]) == (404, b"<!DOCTYPE html>")
+    assert counted(server, "missing") == 3
+    server.stop()
+    assert Path(server.config.error_log).read_text().count("the page /404.html for 404 cannot be sent") == 3
+
+
 def test_file_is_there_as_soon_as_it_is_made(start: Start, root: Path) -> None:
     put(root, {"a.html": b"page"})
     server = start(root=root)

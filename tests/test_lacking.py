@@ -308,13 +308,13 @@ def test_prepared_answers_and_published_ones_leave_in_their_order(rig: Make) -> 
         assert found == [b"404" if "none" in path else b"200" for path in paths]
 
 
-def test_range_of_what_is_missing_is_pythons(rig: Make) -> None:
+def test_what_is_missing_has_no_parts(rig: Make) -> None:
     r = rig(lambda *_: MISSING)
-    data = request("/none", "Range: bytes=0-1") + request("/none")
-    r.clients[0].send(data)
-    assert r.turn() == [(0, READ, data)]
-    assert (r.received(), r.reactor.take_log()) == (b"", b"")
-    assert (r.reactor.counters().filled, r.reactor.counters().missing) == (0, 0)
+    lines = ["Range: bytes=0-1"], ["Range: bytes=99-"], ["Range: items=1", 'If-Range: "a"'], []
+    r.clients[0].send(b"".join(request("/none", *each) for each in lines))
+    assert reasons(r.turn()) == ["GET /none HTTP/1.1"] * 4
+    assert without_date(r.received()) == (MISSING.head + b"\r\n" + MISSING.body) * 4
+    assert (r.reactor.counters().filled, r.reactor.counters().missing) == (4, 4)
 
 
 def test_prepared_answer_that_does_not_fit_is_finished_by_python_and_its_reason_reported_once(
