@@ -17,6 +17,7 @@ cdef const char *value_of(fastws_field *field) noexcept nogil
 cdef uint32_t size_of(fastws_field *field) noexcept nogil
 cdef bint value_equals(fastws_field *field, const char *text, uint32_t size) noexcept nogil
 cdef bint value_matches(fastws_field *field, const char *lower, uint32_t size) noexcept nogil
+cdef int compare_tag(fastws_field *field, const char *etag, uint32_t size) noexcept nogil
 cdef bint read_range(fastws_field *field, size_t size, size_t *first, size_t *length) noexcept nogil
 
 

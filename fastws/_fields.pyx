@@ -101,6 +101,25 @@ cdef bint value_equals(fastws_field *field, const char *text, uint32_t size) noe
     return field.value_len == size and memcmp(field.value, text, size) == 0
 
 
+cdef int compare_tag(fastws_field *field, const char *etag, uint32_t size) noexcept nogil:
+    """Compare the one entity tag that the value is with a strong one, weakly (RFC 9110 section 8.8.3.2).
+
+    1: the same; 0: another; -1 for whatever ``conditional.py`` must read: a list, ``*``, anything malformed.
+    """
+    cdef const char *tag = field.value
+    cdef uint32_t i, length = field.value_len
+    if length > 2 and memcmp(tag, b"W/", 2) == 0:
+        tag, length = tag + 2, length - 2
+    if length == size and memcmp(tag, etag, size) == 0:
+        return 1
+    if length < 2 or tag[0] != c'"' or tag[length - 1] != c'"':
+        return -1
+    for i in range(1, length - 1):
+        if tag[i] == c'"' or <unsigned char>tag[i] <= 0x20:
+            return -1
+    return 0
+
+
 cdef bint value_matches(fastws_field *field, const char *lower, uint32_t size) noexcept nogil:
     """Compare without regard to case; ``lower`` has letters and hyphens only."""
     cdef uint32_t i

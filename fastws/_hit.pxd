@@ -26,4 +26,4 @@ cdef class HitPredicate:
                        Queued *answer) noexcept nogil
     cdef bint _choose_tail(self, Queued *answer, fastws_moment *moment, bint is_1_0,
                            fastws_field *connection) noexcept nogil
-    cdef bint _choose_part(self, Queued *answer, fastws_field *range_, fastws_field *if_range) noexcept nogil
+    cdef bint _narrow(self, Queued *answer, fastws_field **seen, bint is_head) noexcept nogil

@@ -9,9 +9,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from ._fields cimport (
-    CodingsMemo, SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_MODIFIED_SINCE,
-    SEEN_IF_RANGE, SEEN_NONE_MATCH, SEEN_RANGE, SEEN_REFERER, find_decisive_fields, is_plain_host, read_range, size_of,
-    value_equals, value_matches, value_of,
+    CodingsMemo, SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_IF_RANGE,
+    SEEN_MODIFIED_SINCE, SEEN_NONE_MATCH, SEEN_RANGE, SEEN_REFERER, compare_tag, find_decisive_fields, is_plain_host,
+    read_range, size_of, value_equals, value_matches, value_of,
 )
 from ._gathered cimport Queued, choose_part
 from ._moment cimport FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_moment
@@ -35,10 +35,8 @@ cdef class HitPredicate:
         """The hit predicate; ``prepared`` is the entry for this request alone, or NULL."""
         cdef const char *query
         cdef uint32_t path_len = head.target_len
-        cdef bint is_head, is_1_0, is_part
+        cdef bint is_head, is_1_0
         cdef fastws_field *seen[SEEN_COUNT]
-        cdef fastws_field *none_match
-        cdef fastws_field *modified_since
         cdef Entry *entry = prepared
         if head.method_len == 3 and memcmp(head.method, b"GET", 3) == 0 and self._takes_get:
             is_head = False
@@ -58,7 +56,6 @@ cdef class HitPredicate:
             return MISS
         if not self._choose_tail(answer, moment, is_1_0, seen[SEEN_CONNECTION]):
             return MISS
-        none_match, modified_since = seen[SEEN_NONE_MATCH], seen[SEEN_MODIFIED_SINCE]
         query = <const char *>memchr(head.target, c"?", head.target_len)
         if query != NULL:
             path_len = <uint32_t>(query - head.target)
@@ -70,28 +67,11 @@ cdef class HitPredicate:
         if entry == NULL:
             entry = table.look_up(head.target, path_len, answer.codings)
             if entry == NULL or not table.is_fresh(entry, turn):
-                return LACK if none_match == NULL and modified_since == NULL else MISS
-        # An error has no parts. Where this form has none Python may choose another, and no validator of it counts.
-        is_part = seen[SEEN_RANGE] != NULL and not is_head and entry.status == 200
-        if is_part and not entry.length_line:
-            return MISS
+                return LACK
         answer.entry, answer.status = entry, entry.status
         answer.head, answer.head_len = entry.head, entry.head_len
         answer.body_offset, answer.body_len = 0, 0 if is_head else entry.body_len
-        # Only a precondition that repeats the entry's own validator is decided here.
-        if none_match != NULL:
-            if not value_equals(none_match, entry.etag, entry.etag_len):
-                return MISS
-            answer.status = 304
-        elif modified_since != NULL:
-            if entry.last_modified_len == 0 or not value_equals(
-                modified_since, entry.last_modified, entry.last_modified_len
-            ):
-                return MISS
-            answer.status = 304
-        if answer.status == 304:
-            answer.head, answer.head_len, answer.body_len = entry.not_modified, entry.not_modified_len, 0
-        elif is_part and not self._choose_part(answer, seen[SEEN_RANGE], seen[SEEN_IF_RANGE]):
+        if entry.status == 200 and not self._narrow(answer, seen, is_head):
             return MISS
         answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
         answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
@@ -115,17 +95,41 @@ cdef class HitPredicate:
         answer.tail, answer.tail_len = moment.tail[tail], moment.tail_len[tail]
         return True
 
-    cdef bint _choose_part(self, Queued *answer, fastws_field *range_, fastws_field *if_range) noexcept nogil:
-        """Choose the range; False where Python must read the fields."""
+    cdef bint _narrow(self, Queued *answer, fastws_field **seen, bint is_head) noexcept nogil:
+        """Make it a 304 or a part, as preconditions and range ask for; False where Python must read them."""
         cdef Entry *entry = answer.entry
-        cdef size_t first, length
-        # Only a condition that repeats the entry's own validator is decided here, too.
-        if if_range != NULL and not value_equals(if_range, entry.etag, entry.etag_len) and (
-            entry.last_modified_len == 0
-            or not value_equals(if_range, entry.last_modified, entry.last_modified_len)
-        ):
+        cdef bint is_part = seen[SEEN_RANGE] != NULL and not is_head
+        cdef int found
+        # Where this form has no parts Python may choose another, and no validator of it counts.
+        if is_part and not entry.length_line:
             return False
-        if not read_range(range_, entry.body_len, &first, &length):
-            return False
-        choose_part(answer, first, length)
-        return True
+        if seen[SEEN_NONE_MATCH] != NULL:
+            found = compare_tag(seen[SEEN_NONE_MATCH], entry.etag, entry.etag_len)
+            if found < 0:
+                return False
+        else:
+            # Only a date that repeats the entry's own is decided here.
+            found = seen[SEEN_MODIFIED_SINCE] != NULL
+            if found and not _equals_date(seen[SEEN_MODIFIED_SINCE], entry):
+                return False
+        if found:
+            answer.status = 304
+            answer.head, answer.head_len, answer.body_len = entry.not_modified, entry.not_modified_len, 0
+            return True
+        return not is_part or _choose_part(answer, seen[SEEN_RANGE], seen[SEEN_IF_RANGE])
+
+
+cdef bint _choose_part(Queued *answer, fastws_field *range_, fastws_field *if_range) noexcept nogil:
+    """Choose the range; False where Python must read the fields."""
+    cdef Entry *entry = answer.entry
+    cdef size_t first, length
+    if if_range != NULL and not value_equals(if_range, entry.etag, entry.etag_len) and not _equals_date(if_range, entry):
+        return False
+    if not read_range(range_, entry.body_len, &first, &length):
+        return False
+    choose_part(answer, first, length)
+    return True
+
+
+cdef inline bint _equals_date(fastws_field *field, Entry *entry) noexcept nogil:
+    return entry.last_modified_len and value_equals(field, entry.last_modified, entry.last_modified_len)

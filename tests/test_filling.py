@@ -260,6 +260,7 @@ VARIANTS = {
 FILLED_VARIANTS = (
     *("plain", "query", "HEAD", "1.0", "1.0 persistent", "close", "other host", "gzip", "br", "identity"),
     *("no identity", "identity first", "no coding", "authorized", "range", "open range", "range by HEAD"),
+    "other tag",
 )
 CODINGS = {"gzip": "gzip", "br": "gzip, deflate, br", "identity first": "gzip;q=0.1, identity;q=0.5"}
 

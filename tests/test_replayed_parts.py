@@ -1,4 +1,4 @@
-"""One range of a published answer: what the compiled reactor replays is what Python answers."""
+"""Ranges and conditions of a published answer: what the compiled reactor replays is what Python answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rawhttp import Client, Reply, put, request, wait_until
 from test_reactor import BIG, BODY, DATE, ETAG, HEAD_304, PURE_ONLY, H, Rig, get, without_date
 
-from fastws import Server, backend, ranges
+from fastws import Server, backend, conditional, ranges
 from fastws.answer import continue_answer
 from fastws.errors import HTTPError
 from fastws.events import DONE, PARTIAL, READ, PartialSend
@@ -125,7 +125,9 @@ def test_condition_that_is_not_the_answers_own_is_left_to_python(hot: Rig, line:
 def test_conditions_of_another_kind_go_before_the_range(hot: Rig) -> None:
     assert hot.ask(get(H, "Range: bytes=0-1", f"If-None-Match: {ETAG}")) == []
     assert without_date(hot.received()) == HEAD_304 + b"\r\n"
-    data = get(H, "Range: bytes=0-1", 'If-None-Match: "another"')
+    assert hot.ask(get(H, "Range: bytes=0-1", 'If-None-Match: "another"')) == []
+    assert without_date(hot.received()) == head_of_part(0, 1, SIZE) + b"\r\n" + BODY[:2]
+    data = get(H, "Range: bytes=0-1", "If-None-Match: *")
     assert hot.ask(data) == [(hot.owner, READ, data)]
 
 
@@ -243,6 +245,28 @@ def test_what_is_replayed_is_what_the_rules_say(compiled: backend.Backend, value
     assert (
         without_date(answer) == head_of_part(part.first, last, size) + b"\r\n" + body[part.first : last + 1]
     )
+
+
+_TAGS = st.sampled_from(
+    [ETAG, '"a"', 'W/"a"', f"W/{ETAG}", '""', "*", "a", '"', "W/", 'w/"a"', '"a b"', '"\xe9"', ""]
+)
+_LISTS = st.lists(_TAGS | st.text('W/"a*, ', max_size=5), min_size=1, max_size=2).map(", ".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=500, deadline=None)
+@given(_LISTS)
+def test_condition_is_decided_as_the_rules_say(compiled: backend.Backend, value: str) -> None:
+    hot = Rig(compiled)
+    hot.publish()
+    found = hot.ask(get(H, f"If-None-Match: {value}"))
+    status = hot.received()[9:12].decode()
+    hot.close()
+    expected = conditional.evaluate("GET", {"if-none-match": value.strip(" \t")}, ETAG, None, 0) or 200
+    if found:
+        # Nothing that clients write is left to Python.
+        assert "," in value or not re.fullmatch(r'(W/)?"[a-z-]*"', value)
+    else:
+        assert status == str(expected)
 
 
 # Over the wire
