@@ -118,7 +118,7 @@ cdef class HitPredicate:
     cdef bint _choose_part(self, Queued *answer, fastws_field *range_, fastws_field *if_range) noexcept nogil:
         """Choose the range; False where Python must read the fields."""
         cdef Entry *entry = answer.entry
-        cdef size_t first, length
+        cdef uint64_t first, length
         # Only a condition that repeats the entry's own validator is decided here, too.
         if if_range != NULL and not value_equals(if_range, entry.etag, entry.etag_len) and (
             entry.last_modified_len == 0
