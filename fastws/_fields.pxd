@@ -1,6 +1,6 @@
 # The request fields that the hit predicate looks at, for the reactor.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ._scan cimport fastws_field, fastws_head
 
@@ -18,7 +18,7 @@ cdef uint32_t size_of(fastws_field *field) noexcept nogil
 cdef bint value_equals(fastws_field *field, const char *text, uint32_t size) noexcept nogil
 cdef bint value_matches(fastws_field *field, const char *lower, uint32_t size) noexcept nogil
 cdef int compare_tag(fastws_field *field, const char *etag, uint32_t size) noexcept nogil
-cdef bint read_range(fastws_field *field, size_t size, size_t *first, size_t *length) noexcept nogil
+cdef bint read_range(fastws_field *field, uint64_t size, uint64_t *first, uint64_t *length) noexcept nogil
 
 
 # Accept-Encoding values whose sets of codings are known, first in first out.

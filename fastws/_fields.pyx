@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Which request fields may change a replayed answer: the part of the hit predicate that reads them."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -153,7 +153,7 @@ cdef enum:
     MAX_DIGITS = 18            # of a position; whoever writes more is answered by Python
 
 
-cdef bint read_range(fastws_field *field, size_t size, size_t *first, size_t *length) noexcept nogil:
+cdef bint read_range(fastws_field *field, uint64_t size, uint64_t *first, uint64_t *length) noexcept nogil:
     """Read the one range that the value selects of ``size`` bytes; False for whatever ``ranges.py`` must decide.
 
     Twin of a part of it: a single range, spelled without ornament, that is satisfiable.
@@ -161,7 +161,7 @@ cdef bint read_range(fastws_field *field, size_t size, size_t *first, size_t *le
     cdef const char *text = field.value
     cdef const char *end = text + field.value_len
     cdef const char *begin
-    cdef size_t last = size - 1
+    cdef uint64_t last = size - 1
     cdef bint has_first
     if field.value_len < 8 or memcmp(text, b"bytes=", 6) != 0:
         return False
@@ -185,9 +185,9 @@ cdef bint read_range(fastws_field *field, size_t size, size_t *first, size_t *le
     return True
 
 
-cdef inline size_t _number(const char **text, const char *end) noexcept nogil:
+cdef inline uint64_t _number(const char **text, const char *end) noexcept nogil:
     """Read digits, and move ``text`` behind them; without meaning beyond ``MAX_DIGITS``."""
-    cdef size_t number = 0
+    cdef uint64_t number = 0
     while text[0] < end and c"0" <= text[0][0] <= c"9":
         number = 10 * number + (text[0][0] - c"0")
         text[0] += 1

@@ -122,7 +122,7 @@ cdef class HitPredicate:
 cdef bint _choose_part(Queued *answer, fastws_field *range_, fastws_field *if_range) noexcept nogil:
     """Choose the range; False where Python must read the fields."""
     cdef Entry *entry = answer.entry
-    cdef size_t first, length
+    cdef uint64_t first, length
     if if_range != NULL and not value_equals(if_range, entry.etag, entry.etag_len) and not _equals_date(if_range, entry):
         return False
     if not read_range(range_, entry.body_len, &first, &length):

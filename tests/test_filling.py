@@ -434,6 +434,18 @@ def test_missing_page_may_have_a_page_of_its_own_that_changes(start: Start, root
     assert counted(server, "missing") == 2
 
 
+def test_failure_to_look_for_a_file_is_pythons(start: Start, root: Path, tmp_path: Path) -> None:
+    put(root, {"a.html": b"page"})
+    server = start(root=root)
+    root.rename(tmp_path / "elsewhere")
+    with Client(server) as client:
+        assert client.get("/missing.html").status == 500
+        (tmp_path / "elsewhere").rename(root)
+        assert client.get("/missing.html").status == 404
+    assert counted(server) == 0
+    assert [list(each.requests) for each in server.worker_status()] == [[0, 0, 0, 1, 1]]
+
+
 def test_page_that_cannot_be_sent_is_logged_once_for_each_answer(start: Start, root: Path) -> None:
     put(root, {"a.html": b"page"})
     server = start("ErrorPage 404 /404.html", root=root)

@@ -122,6 +122,13 @@ def test_condition_that_is_not_the_answers_own_is_left_to_python(hot: Rig, line:
     assert hot.ask(data) == [(hot.owner, READ, data)]
 
 
+def test_empty_condition_does_not_hold_where_there_is_no_date(hot: Rig) -> None:
+    hot.publish("/undated", head=HEAD % SIZE, last_modified="", ranges=True)
+    data = get(H, "Range: bytes=0-1", "If-Range:", target="/undated")
+    assert hot.ask(data) == [(hot.owner, READ, data)]
+    assert hot.ask(get(H, "Range: bytes=0-1", f"If-Range: {ETAG}", target="/undated")) == []
+
+
 def test_conditions_of_another_kind_go_before_the_range(hot: Rig) -> None:
     assert hot.ask(get(H, "Range: bytes=0-1", f"If-None-Match: {ETAG}")) == []
     assert without_date(hot.received()) == HEAD_304 + b"\r\n"
