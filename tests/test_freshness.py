@@ -315,6 +315,8 @@ def _replays(server: Server) -> bool:
 
 
 def _hits(server: Server) -> int:
+    """How many there were once the turn is over in which the last answer was sent."""
+    server._tell_all(lambda _: None, TIMEOUT_S)
     return sum(worker.reactor.counters().hits for worker in server._workers)
 
 
