@@ -123,7 +123,7 @@ cdef bint _choose_part(Queued *answer, fastws_field *range_, fastws_field *if_ra
     """Choose the range; False where Python must read the fields."""
     cdef Entry *entry = answer.entry
     cdef uint64_t first, length
-    if if_range != NULL and not value_equals(if_range, entry.etag, entry.etag_len) and not _equals_date(if_range, entry):
+    if if_range != NULL and not (value_equals(if_range, entry.etag, entry.etag_len) or _equals_date(if_range, entry)):
         return False
     if not read_range(range_, entry.body_len, &first, &length):
         return False
