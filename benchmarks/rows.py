@@ -144,6 +144,10 @@ def table(*, quick: bool = False) -> dict[str, Row]:
             (Goal("fastws", 60),), baseline=NGINX_BEST,
         ),
         Row(
+            "rules", "miss: 10 KiB under a condition that needs the rules",
+            _each(misses, Load("/10k.html", fields=(("If-None-Match", '"a", "b"'),))), baseline=NGINX_BEST,
+        ),
+        Row(
             "first", "miss: first touch of many files",
             _each(misses, Load("/many/000/000000.html", mode=("sequence", str(files))), fresh=True),
             (Goal("fastws", 60),), baseline=NGINX_BEST, needs_files=True,
