@@ -28,7 +28,7 @@ cdef struct Queued:
     uint32_t request_len, referer_len, agent_len, line_len
     int status
     bint closes
-    const char *head           # of the response; with 206 that of the 200, which its own is made from
+    const char *head           # of the response; not used with 206, whose head is made from the entry's
     const char *tail           # Date, Connection and the empty line
     uint32_t head_len, tail_len
     size_t body_offset         # the first byte that is sent

@@ -12,7 +12,7 @@ from ._table cimport Entry, Table
 cdef enum Outcome:
     MISS                       # Python must decide
     HIT
-    LACK                       # it would be a hit, were the answer published
+    LACK                       # no answer is published; with one it would mostly be a hit
 
 
 cdef class HitPredicate:

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The hit predicate: whether a request is answered from a published answer, and by which of its bytes.
 
-GET or HEAD without a body, no field that could change the answer but a plain range, a fresh entry. Whatever needs
-another rule is a miss: Python knows the rules. One reactor's own.
+GET or HEAD without a body, no field that could change the answer but a condition or a range of the plainest form, a
+fresh entry. Whatever needs another rule is a miss: Python knows the rules. One reactor's own.
 """
 
 from libc.stdint cimport uint32_t, uint64_t

@@ -141,7 +141,7 @@ cdef class Table:
         entry.body_file = max(body_file, -1)
         if body_file >= 0:
             entry.body_len = known[body_file].size
-        if ranges:
+        if ranges and b"\r\nContent-Length: " in head:
             entry.length_line = <uint32_t>(head.find(b"\r\nContent-Length: ") + 2)
             entry.after_length = <uint32_t>(head.find(b"\r\n", entry.length_line) + 2)
         entry.status, entry.codings, entry.cost = 200, codings, cost

@@ -95,8 +95,8 @@ class Reactor(Protocol):
         """Take the settings that a hit depends on, and forget every published response.
 
         ``fill`` is called within ``wait``, with this reactor, a path and the number of an accepted-codings set,
-        for a request that would be a hit if its response were published. True: it has published it; False: Python
-        must decide. A ``Prepared`` is sent once, and reported by ``REASON``.
+        for a request that would mostly be a hit if its response were published. True: it has published it; False:
+        Python must decide. A ``Prepared`` is sent once, and reported by ``REASON``.
         ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the
         accepted-codings set of a request without Accept-Encoding.
         """

@@ -83,8 +83,8 @@ def find_source(arguments: argparse.Namespace | None = None) -> Source:
     path, directory = given.get("config"), given.get("directory")
     if path is None and directory is None and os.path.exists(CONFIG_FILE):
         path = CONFIG_FILE
-    values = {row.name: given.get(row.name) for row in DIRECTIVES if row.flag}
-    overrides = {name: text for name, text in values.items() if text is not None}
+    flags = [row.name for row in DIRECTIVES if row.flag]
+    overrides = {name: given[name] for name in flags if given.get(name) is not None}
     return Source(path, directory, overrides)
 
 

@@ -138,6 +138,13 @@ def test_conditions_of_another_kind_go_before_the_range(hot: Rig) -> None:
     assert hot.ask(data) == [(hot.owner, READ, data)]
 
 
+def test_head_without_a_length_has_no_parts(hot: Rig) -> None:
+    hot.publish("/odd", head=b"HTTP/1.1 200 OK\r\nX-Length: 8\r\n", ranges=True)
+    data = get(H, "Range: bytes=0-1", target="/odd")
+    assert hot.ask(data) == [(hot.owner, READ, data)]
+    assert hot.ask(get(H, target="/odd")) == []
+
+
 def test_two_ranges_fields_or_conditions_are_left_to_python(hot: Rig) -> None:
     for lines in (("Range: bytes=0-1",) * 2, ("Range: bytes=0-1", *(f"If-Range: {ETAG}",) * 2)):
         data = get(H, *lines)
