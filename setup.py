@@ -2,13 +2,14 @@
 
 import os
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 
 REQUIRED = os.environ.get("FASTWS_REQUIRE_EXTENSIONS") == "1"
 PURE = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
-COMPILED_MODULES = sorted(name[:-4] for name in os.listdir("fastws") if name.endswith(".pyx"))
-HEADERS = sorted(f"fastws/{name}" for name in os.listdir("fastws") if name.endswith((".h", ".pxd")))
+SOURCES = sorted(str(path) for path in Path("fastws").rglob("*.pyx"))
+HEADERS = sorted(str(path) for path in Path("fastws").rglob("*") if path.suffix in (".h", ".pxd"))
 
 if REQUIRED and PURE:
     sys.exit("FASTWS_REQUIRE_EXTENSIONS=1 and FASTWS_NO_EXTENSIONS=1 exclude each other")
@@ -24,14 +25,14 @@ def extensions() -> list[Extension]:
         return []
     modules = [
         Extension(
-            f"fastws.{name}",
-            [f"fastws/{name}.pyx"],
+            source[:-4].replace("/", "."),
+            [source],
             depends=HEADERS,
-            include_dirs=["fastws"],  # the generated C lies elsewhere
+            include_dirs=["fastws/native"],  # the generated C lies elsewhere
             extra_compile_args=["-O3", "-fno-strict-aliasing", *os.environ.get("FASTWS_CFLAGS", "").split()],
             extra_link_args=os.environ.get("FASTWS_LDFLAGS", "").split(),
         )
-        for name in COMPILED_MODULES
+        for source in SOURCES
     ]
     modules = cythonize(modules, build_dir="build/cython")
     for module in modules:

@@ -36,7 +36,7 @@ KINDS = {
 def _count(kind: str, count: int, root: str) -> None:
     """Answer ``count`` requests of one kind in this process."""
     from fastws import Server, backend, defaults
-    from fastws.worker import Worker
+    from fastws.engine.worker import Worker
 
     config = defaults(root).with_overrides(
         listen_ports=(0,), access_log="off", error_log="off", compression=False, worker_threads=1

@@ -42,7 +42,7 @@ def httptools_parser() -> Callable[[bytes], Parsed]:
 
 
 class _Decoder:
-    """Collects what ``fastws.messages.Request`` holds: text, field names in lower case as keys."""
+    """Collects what ``fastws.http.messages.Request`` holds: text, field names in lower case as keys."""
 
     def __init__(self) -> None:
         self.target = ""

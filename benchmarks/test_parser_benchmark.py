@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from rivals import h11_parse, httptools_decoder, httptools_parser
 from samples import BROWSER_REQUEST, MINIMAL_REQUEST
 
-from fastws.messages import Limits, Request
+from fastws.http.messages import Limits, Request
 
 HEADS = {"minimal request": (MINIMAL_REQUEST, 1), "browser request, 703 bytes": (BROWSER_REQUEST, 10)}
 # Against httptools with the same result: text, in a dictionary by lower-case name. Its bare bytes are

@@ -7,10 +7,10 @@ tests and other programs; ``load`` and ``defaults`` make a ``Config``.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import Config, defaults, load
-    from .errors import ConfigError, FastwsError, HTTPError, ListenError
-    from .process import serve
-    from .server import Server
+    from .config.settings import Config, defaults, load
+    from .http.errors import ConfigError, FastwsError, HTTPError, ListenError
+    from .operation.process import serve
+    from .operation.server import Server
     from .version import __version__
 
 __all__ = [
@@ -32,7 +32,10 @@ if not TYPE_CHECKING:
         """Import what the package exports when it is first used: its programs need no server for that."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import config, errors, process, server, version
+        from . import version
+        from .config import settings as config
+        from .http import errors
+        from .operation import process, server
 
         for module in (config, errors, process, server, version):
             globals().update({each: value for each, value in vars(module).items() if each in __all__})

@@ -1,4 +1,4 @@
-from .messages import Identity
+from .http.messages import Identity
 
 side: str
 DEEPEST: int

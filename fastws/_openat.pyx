@@ -15,11 +15,11 @@ from libc.errno cimport EAGAIN, EINTR, ENOENT, ENOSYS, EPERM, errno
 from libc.string cimport strlen
 from posix.unistd cimport close
 
-from ._named cimport fastws_alloc_tuple
-from ._stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat_t
+from .native.named_tuple cimport fastws_alloc_tuple
+from .native.stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat_t
 
 from . import _openat_py
-from .messages import Identity
+from .http.messages import Identity
 
 cdef extern from *:
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from .messages import Identity
+from .http.messages import Identity
 
 side = "pure"
 

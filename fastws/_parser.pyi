@@ -1,4 +1,4 @@
-from .messages import Fields, Limits, Request
+from .http.messages import Fields, Limits, Request
 
 side: str
 

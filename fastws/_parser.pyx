@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The compiled parser: bytes → ``Request``, and the bytes of response heads and access lines.
 
-Twin of ``_parser_py.py``; the contract of both is ``backend.Parser``. The scanning itself is ``_scan.h``; here
+Twin of ``_parser_py.py``; the contract of both is ``backend.Parser``. The scanning itself is ``native/scan.h``; here
 its offsets become Python objects. What the scanner does not accept is explained by ``grammar.py``.
 """
 
@@ -16,15 +16,15 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 
-from ._line cimport (
+from .native.access_line cimport (
     FASTWS_LINE_ESCAPED,
     FASTWS_LINE_FIXED,
     fastws_put_combined,
     fastws_put_json,
     fastws_text,
 )
-from ._named cimport fastws_alloc_tuple
-from ._scan cimport (
+from .native.named_tuple cimport fastws_alloc_tuple
+from .native.scan cimport (
     FASTWS_INCOMPLETE,
     FASTWS_MAX_FIELDS,
     fastws_field,
@@ -32,9 +32,9 @@ from ._scan cimport (
     fastws_scan_head,
 )
 
-from .grammar import refusal, refuse_incomplete
-from .messages import Request
-from .vocabulary import REASON_PHRASES
+from .h1.grammar import refusal, refuse_incomplete
+from .http.messages import Request
+from .http.vocabulary import REASON_PHRASES
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)

@@ -10,9 +10,9 @@ import functools
 import re
 import sys
 
-from .grammar import refusal, refuse_incomplete
-from .messages import Fields, Limits, Request
-from .vocabulary import REASON_PHRASES, TOKEN_CHARACTER
+from .h1.grammar import refusal, refuse_incomplete
+from .http.messages import Fields, Limits, Request
+from .http.vocabulary import REASON_PHRASES, TOKEN_CHARACTER
 
 side = "pure"
 
@@ -24,7 +24,7 @@ _STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n" for status, phrase in
 _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"\n'
 _JSON = '{"time":"%s","peer":"%s","user":"%s","request":"%s","status":%s,"bytes":%s,"referer":"%s","agent":"%s"}\n'
-REQUEST_LOG_BYTES, FIELD_LOG_BYTES = 2000, 900  # longest texts of a combined line, see _line.h
+REQUEST_LOG_BYTES, FIELD_LOG_BYTES = 2000, 900  # longest texts of a combined line, see native/access_line.h
 _UNSAFE_LOG = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 
 

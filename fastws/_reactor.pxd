@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ._gathered cimport Queued
+from .hot.outgoing cimport Queued
 
 
 cdef extern from "sys/eventfd.h" nogil:

@@ -2,8 +2,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .events import Accepted, Event, ReplayCounters
-from .messages import Identity, Limits, Prepared
+from .http.messages import Identity, Limits, Prepared
+from .seam import Accepted, Event, ReplayCounters
 
 class Reactor:
     side: str

@@ -18,20 +18,20 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport strlen
 from posix.unistd cimport close, read, write
 
-from ._accept cimport FASTWS_PEER_BYTES, fastws_accept
-from ._epoll cimport (
+from .native.accept cimport FASTWS_PEER_BYTES, fastws_accept
+from .hot.epoll cimport (
     IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched, epoll_event, epoll_wait,
 )
-from ._gathered cimport QUEUE_MAX, Gathered, Queued, head_of
-from ._hit cimport HIT, LACK, MISS, HitPredicate, Outcome
-from ._line cimport fastws_text
-from ._lines cimport Lines
-from ._moment cimport fastws_look_at_clock, fastws_moment, fastws_tick
-from ._scan cimport FASTWS_MAX_FIELDS, fastws_head, fastws_scan_head
-from ._sendfile cimport fastws_file, fastws_send_file
-from ._table cimport Entry, Table, lay_out
+from .hot.outgoing cimport QUEUE_MAX, Gathered, Queued, head_of
+from .hot.hit cimport HIT, LACK, MISS, HitPredicate, Outcome
+from .native.access_line cimport fastws_text
+from .hot.log_buffer cimport Lines
+from .native.moment cimport fastws_look_at_clock, fastws_moment, fastws_tick
+from .native.scan cimport FASTWS_MAX_FIELDS, fastws_head, fastws_scan_head
+from .native.send_file cimport fastws_file, fastws_send_file
+from .hot.table cimport Entry, Table, lay_out
 
-from .events import DURATION_BOUNDS_S, PartialSend, ReplayCounters
+from .seam import DURATION_BOUNDS_S, PartialSend, ReplayCounters
 
 cdef enum:
     # events.py names these; a test compares them.

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .events import ACCEPT, IDLE, INPUT, NOTHING, OUTPUT, READ, RESET, WRITE, Accepted, Event, ReplayCounters
-from .messages import Identity, Limits, Prepared
+from .http.messages import Identity, Limits, Prepared
+from .seam import ACCEPT, IDLE, INPUT, NOTHING, OUTPUT, READ, RESET, WRITE, Accepted, Event, ReplayCounters
 
 RECEIVE_BYTES = 65536
 LOG_BYTES = 65536  # the buffer is handed over at this size; nginx: buffer=64k

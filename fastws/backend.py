@@ -12,8 +12,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
-from .events import Accepted, Event, ReplayCounters
-from .messages import Fields, Identity, Limits, Prepared, Request
+from .http.messages import Fields, Identity, Limits, Prepared, Request
+from .seam import Accepted, Event, ReplayCounters
 
 PURE, REQUIRED = "FASTWS_NO_EXTENSIONS", "FASTWS_REQUIRE_EXTENSIONS"
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import atheris
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "support")]
 
 with atheris.instrument_imports(include=["fastws"]):
-    from fastws import _parser, _parser_py, framing
-    from fastws.errors import HTTPError
-    from fastws.messages import Request
+    from fastws import _parser, _parser_py
+    from fastws.h1 import framing
+    from fastws.http.errors import HTTPError
+    from fastws.http.messages import Request
 
-from corpus import LIMITS, Refusal, split_at  # noqa: E402 - tests/ is on the path by now
+from corpus import LIMITS, Refusal, split_at  # noqa: E402 - tests/support/ is on the path by now
 from fuzz_differential import compare  # noqa: E402
 
 LOG_FORMATS = ("combined", "json")

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "scan.h"
+#include "side.h"
 
 #define REQUIRE(condition)                                                              \
     do {                                                                                \

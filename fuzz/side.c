@@ -1,5 +1,5 @@
-/* One half of what scan.h declares: SIDE names it; FASTWS_SCALAR makes it the portable one. */
-#include "scan.h"
+/* One half of what side.h declares: SIDE names it; FASTWS_SCALAR makes it the portable one. */
+#include "side.h"
 
 static long scan(const char *data, size_t size, const limits_t *limits, fastws_head *head) {
     return fastws_scan_head(data, size, limits->line_bytes, limits->head_bytes, limits->field_count, head);

@@ -19,8 +19,11 @@ import launch
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastws import Server, backend, files, load, resources, transmit
-from fastws import server as server_module
+from fastws import Server, backend, load
+from fastws.files import root as files
+from fastws.operation import server as server_module
+from fastws.record import process_samples
+from fastws.transport import transmission as transmit
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
 # How long an example takes is the machine's business.
@@ -98,7 +101,7 @@ def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selectors, "DefaultSelector", plain)
     monkeypatch.setattr(transmit, "_send_file", transmit._read_and_send)
     monkeypatch.setattr(files, "PROC_FD", "/nonexistent/")
-    monkeypatch.setattr(resources, "PROC", "/nonexistent")
+    monkeypatch.setattr(process_samples, "PROC", "/nonexistent")
 
 
 @pytest.fixture

@@ -1,0 +1,199 @@
+"""The table of directives: everything that ``ws.conf`` may say, each row with its parser, default and help.
+
+``python -m fastws.config.directives`` prints the table as docs/configuration.md; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..http import mediatypes
+from . import values as v
+from .redirects import parse_redirect
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+class Directive(NamedTuple):
+    """One row: a directive and the field of ``Config`` that holds its value.
+
+    ``syntax`` shows the words after the name, of which ``least`` to ``most`` must be there. ``default`` is
+    written as in the file; where it is empty, ``unset`` is the value. A ``repeatable`` directive adds the
+    tuple or mapping of each of its lines to those before. ``flag`` is the command-line option that
+    overrides it, ``aliases`` are others that do the same.
+    """
+
+    name: str
+    field: str
+    syntax: str
+    parse: v.Parse
+    default: str
+    help: str
+    least: int = 1
+    most: int = 1
+    repeatable: bool = False
+    unset: Any = None
+    flag: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+ANY = 1000  # words: as many as the line holds
+
+GROUPS: Mapping[str, tuple[Directive, ...]] = {
+    "Where it listens": (
+        Directive("Host", "hosts", "ADDRESS...", v.parse_hosts, "127.0.0.1",
+            "IPv4 and IPv6 addresses to listen on, every port on each; `0.0.0.0` is every IPv4 address, `::`"
+            " every IPv6 one, `0.0.0.0,::` both.",
+            most=ANY, repeatable=True, flag="--host", aliases=("-b", "--bind")),
+        Directive("ListenPort", "listen_ports", "PORT...", v.parse_ports, "",
+            "TCP ports from 1024 to 65535, each served by all threads. Required in a file unless `Listen` or"
+            " socket activation replaces it; without a file it is 8080. Lower ports need socket activation.",
+            most=ANY, repeatable=True, unset=(), flag="--port", aliases=("-p",)),
+        Directive("Listen", "listen_unix", "unix:PATH", v.parse_listen, "",
+            "Unix-domain socket to listen on.", repeatable=True, unset=()),
+        Directive("User", "user", "NAME", v.parse_user, "",
+            "Account to change to once the sockets are bound, when started as root."),
+    ),
+    "What it serves": (
+        Directive("DocumentRoot", "document_root", "PATH", v.parse_path, "",
+            "Directory to serve. Required in a file unless DIR is given on the command line. It may be a"
+            " symbolic link, which is resolved for each request."),
+        Directive("DirectoryIndex", "directory_index", "NAME...", v.parse_index, "index.html",
+            "File names to try, in this order, for a directory.", most=ANY),
+        Directive("ContentType", "content_types", ".EXT TYPE/SUBTYPE", v.parse_content_type, "",
+            "Content type of an extension. Text without a charset is sent as UTF-8. Without any ContentType line"
+            " a built-in table applies; the first line replaces it entirely.",
+            least=2, most=ANY, repeatable=True, unset=mediatypes.BUILT_IN),
+        Directive("DefaultType", "default_type", "TYPE/SUBTYPE", v.optional(v.parse_media_type), "off",
+            "Content type of files with an unknown extension; `off` answers 501. Without a file it is"
+            " `application/octet-stream`.", most=ANY),
+        Directive("DirectoryListing", "directory_listing", "on|off", v.parse_switch, "off",
+            "List a directory that has no index, up to 10,000 names; otherwise it is 404.", flag="--list"),
+        Directive("CleanUrls", "clean_urls", "on|off", v.parse_switch, "off",
+            "Serve `/about` from `about.html`."),
+        Directive("Fallback", "fallback", "/PATH", v.optional(v.parse_url_path), "off",
+            "File to send with 200 instead of a 404 page, for single-page applications. If it is missing,"
+            " startup and `--check` warn."),
+        Directive("ErrorPage", "error_pages", "STATUS /PATH", v.parse_error_page, "",
+            "File to send as the body of an error from 400 to 599; it needs no password. If it is missing,"
+            " startup and `--check` warn.",
+            least=2, most=2, repeatable=True, unset={}),
+        Directive("Redirect", "redirects", "FROM TO [STATUS]", parse_redirect, "",
+            "Redirect a path to a path or URL, both percent-encoded. A FROM that ends in `*` matches every path"
+            " with that prefix; a `*` at the end of TO inserts the rest of the path. An exact path wins over a"
+            " prefix, a longer prefix over a shorter one. A query is kept unless TO has one. STATUS is 301, 302"
+            " (the default, because browsers cache a 301 indefinitely), 303, 307 or 308.",
+            least=2, most=3, repeatable=True, unset={}),
+        Directive("BasicAuth", "basic_auth", "GLOB FILE", v.parse_basic_auth, "",
+            "Require a password from the htpasswd file (bcrypt) wherever the pattern matches. The first match"
+            " wins, for the path of the URL and again for that of the file. Needs the package"
+            " `bcrypt`.", least=2, most=2, repeatable=True, unset=()),
+    ),
+    "How it speaks": (
+        Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST"),
+            "GET,HEAD,POST",
+            "Methods to answer; every other one is 501.", most=ANY),
+        Directive("HTTPType", "http_types", "VERSION...", v.chosen("HTTP/1.0", "HTTP/1.1"),
+            "HTTP/1.0,HTTP/1.1",
+            "Protocol versions to answer; every other one is 400.", most=ANY),
+        Directive("KeepaliveTime", "keepalive_time_s", "SECONDS", v.seconds(0.001), "15",
+            "Time after which an idle connection is closed."),
+        Directive("ServerHeader", "server_header", "TEXT|off", v.parse_server, "fastws",
+            "Value of the Server field; `off` sends none.", most=ANY),
+        Directive("Header", "headers", '"NAME" "VALUE" [GLOB]', v.parse_header, "",
+            "Response field to add wherever the pattern matches, or everywhere without a pattern.",
+            least=2, most=3, repeatable=True, unset=()),
+        Directive("CacheControl", "cache_control", "GLOB VALUE", v.parse_cache_control, "* no-cache",
+            "Value of Cache-Control wherever the pattern matches. The first match wins; the default applies if"
+            " none matches.", least=2, most=ANY, repeatable=True),
+        Directive("Compression", "compression", "on|off", v.parse_switch, "on",
+            "Content codings: sidecar files (`.br`, `.zst`, `.gz`) and compression in the background."),
+    ),
+    "Threads, memory and limits": (
+        Directive("WorkerThreads", "worker_threads", "COUNT", v.number(0, 256), "0",
+            "Threads that serve; 0 chooses by the processors.", flag="--workers"),
+        Directive("CacheSize", "cache_size_bytes", "SIZE", v.size(1024 * GIB), "64M",
+            "Memory for finished responses; 0 sends every file from disk."),
+        Directive("CacheMaxFile", "cache_max_file_bytes", "SIZE", v.size(GIB), "1M",
+            "Largest file whose ETag is a hash of its content. Files up to 256K are also kept in memory; larger"
+            " ones are sent by sendfile."),
+        Directive("MaxConnections", "max_connections", "COUNT", v.number(1, 1_000_000), "20000",
+            "Open connections; one more gets 503. `fastws` raises its limit of open files accordingly, and warns"
+            " at startup if the system allows fewer."),
+        Directive("MaxConnectionsPerAddress", "max_connections_per_address", "COUNT", v.number(0, 1_000_000),
+            "0", "Open connections of one client address; 0 sets no limit, as clients may share an address."),
+        Directive("MaxBodySize", "max_body_bytes", "SIZE", v.size(GIB), "1M",
+            "Largest request body; a larger one is 413."),
+        Directive("RequestTimeout", "request_timeout_s", "SECONDS", v.seconds(0.001), "10",
+            "Time for a request head to arrive completely; later is 408."),
+        Directive("MinRate", "min_rate_bytes_s", "SIZE", v.size(GIB), "100",
+            "Bytes a second that a client must send of its body or read of the response; a slower one is"
+            " dropped. 0 sets no limit."),
+        Directive("DrainTimeout", "drain_timeout_s", "SECONDS", v.seconds(0), "10",
+            "Time for responses in flight to finish after the signal to stop."),
+    ),
+    "What it records": (
+        Directive("AccessLog", "access_log", "FILE|-|off", v.parse_log, "log_webserver.txt",
+            "A line a request; `-` is standard error. Without a file it lies in the user's state directory.",
+            flag="--access-log"),
+        Directive("AccessLogFormat", "access_log_format", "combined|json", v.choice("combined", "json"),
+            "combined",
+            "NCSA combined, or a JSON object a line."),
+        Directive("ErrorLog", "error_log", "FILE|-|off", v.parse_log, "log_webserver_error.txt",
+            "Start, stop, and the reasons for errors; `-` is standard error. Without a file it lies in the user's"
+            " state directory.", flag="--error-log"),
+        Directive("LogLevel", "log_level", "LEVEL", v.choice("debug", "info", "warning", "error"), "info",
+            "Lowest severity recorded in ErrorLog: debug, info, warning or error."),
+        Directive("StatusPath", "status_path", "/PATH/", v.optional(v.parse_status_path), "off",
+            "Folder of `healthz`, `readyz`, `metrics` and the live page, such as `/-/`."),
+        Directive("StatusAllow", "status_allow", "ADDRESS...", v.parse_networks, "",
+            "Addresses and networks that may see StatusPath besides this machine.",
+            most=ANY, repeatable=True, unset=()),
+    ),
+}  # fmt: skip
+
+DIRECTIVES: tuple[Directive, ...] = tuple(row for rows in GROUPS.values() for row in rows)
+BY_NAME: Mapping[str, Directive] = {row.name.lower(): row for row in DIRECTIVES}
+
+_INTRODUCTION = """\
+# Configuration
+
+`ws.conf` holds one directive per line: its name in any case, then its values. `#` begins a comment. A value
+with spaces goes in double quotes, in which `\\"` is a quote and `\\\\` a backslash. The values of a list
+are separated by commas or spaces. Paths are relative to the file. Sizes are in bytes; `K`, `M` and `G`
+multiply by powers of 1024. A directive may appear once, or repeatedly if marked with *. Without
+`--config` the server reads `./ws.conf`; if there is none, or if DIR is given, the defaults apply.
+
+GLOB is a pattern in which `*` matches anything, `/` included; every other character stands for itself. It
+is compared with two whole paths, percent-decoded and without the query; one match is enough:
+
+- the path of the URL
+- the path, below DocumentRoot, of the file that is sent, with a leading slash. It differs for a directory's
+  index, a clean URL, the Fallback and an ErrorPage: with `CleanUrls on`, both `/about` and `/about.html`
+  match the response to `/about`. Links are not resolved, and a compressed form of a file (`.gz`) counts as
+  the file
+
+A redirect has only the path of the URL. BasicAuth does not protect error pages.
+
+`fastws --check` prints what is in force, or every error found; likely mistakes are reported in lines that
+begin with `fastws: warning:`. This page is generated by `python -m fastws.config.directives`.
+"""
+
+
+def reference() -> str:
+    """The table as Markdown."""
+    parts = [_INTRODUCTION]
+    for title, rows in GROUPS.items():
+        parts.append(f"\n## {title}\n\n| directive | default | meaning |\n|---|---|---|\n")
+        for row in rows:
+            syntax = row.syntax.replace("|", "\\|")
+            default = f"`{row.default}`" if row.default else "built-in table" if row.unset else "none"
+            flag = f" Overridden by `{row.flag}`." if row.flag else ""
+            mark = " *" if row.repeatable else ""
+            parts.append(f"| `{row.name} {syntax}`{mark} | {default} | {row.help}{flag} |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

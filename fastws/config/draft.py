@@ -1,0 +1,313 @@
+"""A configuration being read: the values so far, where each was given, and everything found wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..http.errors import ConfigError, Problem
+from ..http.urlpath import encode_path
+from .directives import BY_NAME, DIRECTIVES, Directive
+from .redirects import Redirects
+
+COMMAND_LINE = "command line"
+PROGRAM = "with_overrides"
+"""What a problem names in the place of a file where a program gave the value."""
+
+_WORD = r'\s*(?:(#.*)|"((?:[^"\\]|\\.)*)"(?=[\s,]|$)|([^\s"]\S*))'
+_CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
+
+
+class Draft:
+    """``file`` is where the values come from, ``base`` the directory that relative paths start from.
+
+    ``values`` maps the fields of ``Config`` to what was given, ``given`` the names of directives to the file and
+    line that gave them first, wrong values included.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        base: str,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        given: Mapping[str, tuple[str, int]] = MappingProxyType({}),
+    ) -> None:
+        self.file = file
+        self.base = base
+        self.values = dict(values)
+        self.given = dict(given)
+        self.problems: list[Problem] = []
+        self._lines: dict[tuple[str, object], int] = {}  # of what a repeatable directive's mapping holds
+
+    def has(self, *names: str) -> bool:
+        """Tell whether one of the directives was given, rightly or wrongly."""
+        return any(name in self.given for name in names)
+
+    def report(self, line: int, text: str) -> None:
+        """Note a problem of the file."""
+        self.problems.append(Problem(self.file, line, text))
+
+    # What is given
+
+    def read_line(self, number: int, line: bytes) -> None:
+        """Take one line of the file."""
+        try:
+            words = split_words(line)
+            if not words:
+                return
+            row = _find(words[0])
+            first = self.given.setdefault(row.name, (self.file, number))[1]
+            if first != number and not row.repeatable:
+                raise ValueError(f"{row.name} was given in line {first} already; once is allowed")
+            self._add(row, words[1:], number)
+        except ValueError as error:
+            for text in error.args:
+                self.report(number, text)
+
+    def _add(self, row: Directive, words: list[str], number: int) -> None:
+        try:
+            value = parse(row, words, self.base)
+            if isinstance(value, Mapping):
+                self._lines.update({(row.name, key): number for key in value})
+            before = self.values.get(row.field)
+            self.values[row.field] = value if before is None else _joined(before, value)
+        except ValueError as error:
+            raise ValueError(*[f"{row.name}: {text}" for text in error.args]) from None
+
+    def override(self, directory: str | None, overrides: Mapping[str, str]) -> None:
+        """Let the command line replace what the file said."""
+        if directory is not None:
+            self.values["document_root"] = os.path.abspath(directory)
+            self.given["DocumentRoot"] = (COMMAND_LINE, 0)
+        for name, text in overrides.items():
+            row = BY_NAME[name.lower()]
+            self.given[row.name] = (COMMAND_LINE, 0)
+            try:
+                self.values[row.field] = parse(row, [text], os.getcwd(), is_from_file=False)
+            except ValueError as error:
+                for wrong in error.args:
+                    self.problems.append(Problem(COMMAND_LINE, 0, f"{row.flag or row.name}: {wrong}"))
+
+    def replace(self, fields: Mapping[str, Any]) -> None:
+        """Let a program replace ``fields`` of ``Config``; raises ``TypeError`` for one that no directive has."""
+        rows = {row.field: row for row in DIRECTIVES}
+        for field, value in fields.items():
+            if field not in rows:
+                raise TypeError(f"{field!r} is not a field of Config that a directive sets")
+            row = rows[field]
+            self.given[row.name] = (PROGRAM, 0)
+            try:
+                self.values[field] = self._value(row, value)
+            except ValueError as error:
+                for wrong in error.args:
+                    self.report(0, f"{field}: {wrong}")
+
+    def _value(self, row: Directive, value: Any) -> Any:
+        """``value`` as the file's words for it would give it."""
+        is_optional = row.unset is None and row.default in ("", "off") and not row.repeatable
+        if value is None and is_optional:
+            return None
+        result: Any = None
+        for words in _lines_of(row, value):
+            part = parse(row, words, self.base, is_from_file=False)
+            result = part if result is None else _joined(result, part)
+        if result is None:  # no line at all
+            return {} if isinstance(row.unset, Mapping) else ()
+        return result
+
+    # What is made of it
+
+    def fill_in(self) -> None:
+        """Take the default of whatever was not given."""
+        cache_control = BY_NAME["cachecontrol"]
+        always = parse(cache_control, cache_control.default.split(), self.base)
+        self.values["cache_control"] = self.values.get("cache_control", ()) + always
+        for row in DIRECTIVES:
+            if row.field not in self.values:
+                self.values[row.field] = (
+                    parse(row, row.default.split(), self.base) if row.default else row.unset
+                )
+
+    def check(self, changed: Collection[str] | None = None) -> None:
+        """Report values that are wrong together, or because of what is on the disk.
+
+        Only what depends on the fields ``changed`` is looked at; None means all of them.
+        """
+        for fields, look in (
+            (("document_root",), self._check_root),
+            (("access_log", "error_log"), self._check_logs),
+            (("redirects",), self._check_redirects),
+        ):
+            if changed is None or any(field in changed for field in fields):
+                look()
+
+    def finish(self) -> dict[str, Any]:
+        """Return the fields of ``Config``, immutable; raises ``ConfigError`` if anything was wrong."""
+        if self.problems:
+            raise ConfigError(
+                tuple(sorted(self.problems, key=lambda problem: (not problem.line, problem.line)))
+            )
+        frozen = {k: MappingProxyType(x) if isinstance(x, dict) else x for k, x in self.values.items()}
+        return frozen | {"given": MappingProxyType(self.given)}
+
+    def _check_root(self) -> None:
+        """Report a root that cannot be served."""
+        root = self.values["document_root"]
+        if root is None and self.file == PROGRAM:
+            self._report_of("DocumentRoot", "is missing; the directory to serve is needed")
+        if root is not None and (wrong := directory_problem(root, os.R_OK | os.X_OK)):
+            self._report_of("DocumentRoot", f"{wrong}; a readable directory is needed")
+
+    def _check_logs(self) -> None:
+        """Report a log that cannot be written, and one file for both."""
+        logs = {"AccessLog": self.values["access_log"], "ErrorLog": self.values["error_log"]}
+        files = {name: path for name, path in logs.items() if path not in ("-", "off")}
+        for name, path in files.items():
+            # The state directory of the built-in defaults is made when the server starts.
+            is_default = name not in self.given and self.file in (COMMAND_LINE, PROGRAM)
+            if not is_default and (wrong := log_problem(path)):
+                self._report_of(name, f"{wrong}; -, off or a file that can be written is needed")
+        # A device, such as /dev/null, keeps nothing that could be mixed up.
+        is_kept = all(os.path.isfile(path) or not os.path.exists(path) for path in files.values())
+        if len(files) == 2 and is_kept and len({os.path.realpath(path) for path in files.values()}) == 1:
+            name = max(files, key=lambda name: self.given.get(name, ("", 0))[1])
+            self._report_of(name, f"{files[name]!r} is the file of the other log too; each needs its own")
+
+    def _check_redirects(self) -> None:
+        """Report each redirect that never arrives anywhere."""
+        redirects = Redirects(self.values["redirects"])
+        for source in self.values["redirects"]:
+            if chain := redirects.loop_from(source):
+                shown = " > ".join(map(encode_path, chain[:4])) + (" > ..." if len(chain) > 4 else "")
+                line = self._lines.get(("Redirect", source))
+                self._report_of("Redirect", f"{source} leads round in a circle or on for ever: {shown}", line)
+
+    def _report_of(self, name: str, text: str, line: int | None = None) -> None:
+        """Report what is wrong with a directive where it was given."""
+        file, first = self.given.get(name, (self.file, 0))
+        if file == PROGRAM:
+            label = BY_NAME[name.lower()].field
+        else:
+            is_flag = file == COMMAND_LINE
+            label = (
+                "DIR"
+                if is_flag and name == "DocumentRoot"
+                else BY_NAME[name.lower()].flag
+                if is_flag
+                else name
+            )
+        self.problems.append(Problem(file, first if line is None else line, f"{label}: {text}"))
+
+
+def split_words(line: bytes) -> list[str]:
+    """The words of one line without its comment; raises ``ValueError`` for a line without a clear reading."""
+    try:
+        text = line.decode().rstrip()
+    except UnicodeDecodeError:
+        raise ValueError("the line is not UTF-8; the file must be saved as UTF-8 text") from None
+    if re.search(_CONTROL, text):
+        raise ValueError("the line holds a control character; printable text is allowed")
+    words: list[str] = []
+    word = re.compile(_WORD)
+    position = 0
+    while position < len(text):
+        match = word.match(text, position)
+        if match is None:
+            raise ValueError('a double quote is not closed, or text follows it; "a value" is allowed')
+        comment, quoted, plain = match.groups()
+        if comment is not None:
+            break
+        words.append(plain if quoted is None else re.sub(r'\\(["\\])', r"\1", quoted))
+        position = match.end()
+    return words
+
+
+def parse(row: Directive, words: list[str], base: str, *, is_from_file: bool = True) -> Any:
+    """The value of ``row`` for ``words``; raises ``ValueError`` with a text for each thing that is wrong."""
+    if not words:
+        raise ValueError(f"the value is missing; allowed is {row.name} {row.syntax}")
+    if not row.least <= len(words) <= row.most:
+        hint = "; a value with spaces stands in double quotes" if len(words) > row.most else ""
+        count = "too many" if len(words) > row.most else "too few"
+        raise ValueError(f"{count} values; allowed is {row.name} {row.syntax}{hint}")
+    # Port 0 lets the kernel choose; in a file nobody would know where the server listens.
+    if not is_from_file and row.name == "ListenPort" and words == ["0"]:
+        return (0,)
+    return row.parse(words, base)
+
+
+def _find(name: str) -> Directive:
+    """The row of a directive's name in any case; raises ``ValueError`` that suggests one that is near."""
+    if row := BY_NAME.get(name.lower()):
+        return row
+    import difflib  # only a mistake pays for it
+
+    near = difflib.get_close_matches(name.lower(), BY_NAME, n=1, cutoff=0.6)
+    hint = f"the nearest known one is {BY_NAME[near[0]].name}" if near else "docs/configuration.md lists all"
+    raise ValueError(f"unknown directive {name!r}; {hint}")
+
+
+def _joined(before: Any, value: Any) -> Any:
+    """The values of a repeatable directive's lines together; raises ``ValueError`` where they clash."""
+    if isinstance(value, tuple):
+        if set(before) & set(value):
+            raise ValueError("the same value was given in a line before; once is allowed")
+        return before + value
+    for key, text in value.items():
+        if before.get(key, text) != text:
+            raise ValueError(f"{key} was given as {before[key]!r} in a line before; once is allowed")
+    return before | value
+
+
+def directory_problem(path: str, mode: int) -> str:
+    """What keeps ``path`` from being used as a directory, or ''."""
+    if not os.path.exists(path):
+        return f"{path!r} does not exist"
+    if not os.path.isdir(path):
+        return f"{path!r} is not a directory"
+    return "" if os.access(path, mode) else f"{path!r} may not be used: permission denied"
+
+
+def log_problem(path: str) -> str:
+    """What keeps ``path`` from being appended to, or ''."""
+    if os.path.isdir(path):
+        return f"{path!r} is a directory"
+    if os.path.exists(path):
+        return "" if os.access(path, os.W_OK) else f"{path!r} may not be written"
+    return directory_problem(os.path.dirname(path), os.W_OK | os.X_OK)
+
+
+def _lines_of(row: Directive, value: Any) -> list[list[str]]:
+    """The words of the lines that say ``value`` in a file; raises ``ValueError`` for what no file can say."""
+    lines: list[tuple[Any, ...]]
+    if isinstance(value, Mapping):
+        lines = [(key, *_several(item)) for key, item in value.items()]
+    elif row.repeatable and isinstance(value, tuple | list):
+        lines = [_several(item) for item in value]
+    else:
+        lines = [_several(value)]
+    found = [[_word_of(row, word) for word in line] for line in lines]
+    if row.name == "Listen":
+        return [[word if word.startswith("unix:") else f"unix:{word}" for word in line] for line in found]
+    return found
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _word_of(row: Directive, value: Any) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:.9f}".rstrip("0").rstrip(".")
+    if not isinstance(value, str | int):
+        raise ValueError(f"{value!r} is not a value; allowed is {row.name} {row.syntax}")
+    if re.search(_CONTROL, text := str(value)):
+        raise ValueError(f"{text!r} holds a control character; printable text is allowed")
+    return text

@@ -1,0 +1,166 @@
+"""``ws.conf`` and command line → one frozen ``Config``, or a ``ConfigError`` with everything found wrong.
+
+``Config`` is a named tuple: as frozen as a dataclass, without the 10 ms that importing ``dataclasses`` takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from ..http.errors import ConfigError, Problem
+from .directives import DIRECTIVES
+from .draft import COMMAND_LINE, PROGRAM, Draft
+from .surroundings import state_directory, state_problem
+
+_NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
+
+NO_ADDRESS = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
+
+
+class Config(NamedTuple):
+    """Every directive in force. docs/configuration.md says what each means; names carry the units."""
+
+    hosts: tuple[str, ...]
+    listen_ports: tuple[int, ...]
+    listen_unix: tuple[str, ...]
+    user: str | None
+    document_root: str
+    directory_index: tuple[str, ...]
+    content_types: Mapping[str, str]
+    default_type: str | None
+    directory_listing: bool
+    clean_urls: bool
+    fallback: str | None
+    error_pages: Mapping[int, str]
+    redirects: Mapping[str, tuple[str, int]]
+    basic_auth: tuple[tuple[str, str], ...]
+    request_methods: tuple[str, ...]
+    http_types: tuple[str, ...]
+    keepalive_time_s: float
+    server_header: str
+    headers: tuple[tuple[str, str, str], ...]
+    cache_control: tuple[tuple[str, str], ...]
+    compression: bool
+    worker_threads: int
+    cache_size_bytes: int
+    cache_max_file_bytes: int
+    max_connections: int
+    max_connections_per_address: int
+    max_body_bytes: int
+    request_timeout_s: float
+    min_rate_bytes_s: int
+    drain_timeout_s: float
+    access_log: str
+    access_log_format: str
+    error_log: str
+    log_level: str
+    status_path: str | None
+    status_allow: tuple[str, ...]
+    config_path: str | None
+    given: Mapping[str, tuple[str, int]]  # directive name → the file and line that first gave it
+    state_problem: str  # why the logs of the built-in defaults are in no file; '' where they are
+
+    def with_overrides(self, **fields: Any) -> Config:
+        """A copy with ``fields`` replaced, such as ``listen_ports=(0,)`` for a free port.
+
+        Each value is checked as in a file, and may be text as in a file (``"64M"``). Relative paths start from
+        the current directory. Raises ``ConfigError`` with every error, ``TypeError`` for a field that no directive
+        sets.
+        """
+        values = {row.field: getattr(self, row.field) for row in DIRECTIVES}
+        draft = Draft(PROGRAM, os.getcwd(), values, self.given)
+        draft.replace(fields)
+        if not draft.problems:
+            draft.check(fields)
+            ports, unix = draft.values["listen_ports"], draft.values["listen_unix"]
+            if not ports and not unix and not is_socket_activated():
+                draft.report(0, f"listen_ports: ListenPort is missing; {NO_ADDRESS}")
+        return Config(config_path=self.config_path, state_problem=self.state_problem, **draft.finish())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Directive name → value in force, in the order of the table; mappings are plain dictionaries."""
+        values = {row.name: getattr(self, row.field) for row in DIRECTIVES}
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+class Source(NamedTuple):
+    """Where a configuration comes from, so that a reload is one call of ``read``.
+
+    ``path`` is the file (None: built-in defaults), ``directory`` what is served instead of DocumentRoot,
+    ``overrides`` maps directive names to the text that the command line gave for them.
+    """
+
+    path: str | None = None
+    directory: str | None = None
+    overrides: Mapping[str, str] = _NO_OVERRIDES
+
+    def read(self, *, needs_address: bool = True) -> Config:
+        """Read the configuration anew; raises ``ConfigError``. ``needs_address`` is that of ``load``."""
+        if self.path is None:
+            return defaults(self.directory or ".", self.overrides)
+        return load(self.path, self.directory, self.overrides, needs_address=needs_address)
+
+
+def load(
+    path: str,
+    directory: str | None = None,
+    overrides: Mapping[str, str] = _NO_OVERRIDES,
+    *,
+    needs_address: bool = True,
+) -> Config:
+    """Read the file at ``path``; ``directory`` and ``overrides`` take precedence over it.
+
+    Without ``needs_address``, a configuration that listens nowhere is not an error by itself.
+    Raises ``ConfigError`` with a problem for each error in the file and on the command line.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        text = f"cannot be read: {error.strerror}; a text file with one directive a line is needed"
+        raise ConfigError((Problem(path, 1, text),)) from None
+    config_path = os.path.abspath(path)
+    draft = Draft(path, os.path.dirname(config_path))
+    lines = data.removeprefix(b"\xef\xbb\xbf").rstrip().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        draft.read_line(number, line)
+    draft.override(directory, overrides)
+    if not draft.has("DocumentRoot"):
+        draft.report(len(lines), "DocumentRoot is missing; the directory to serve is needed")
+    draft.fill_in()
+    draft.check()
+    lacks_address = not draft.has("ListenPort", "Listen") and not is_socket_activated()
+    if lacks_address and (needs_address or draft.problems):
+        draft.report(len(lines), f"ListenPort is missing; {NO_ADDRESS}")
+    return Config(config_path=config_path, state_problem="", **draft.finish())
+
+
+def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
+    """The configuration without a file: ``directory`` on 127.0.0.1:8080, logs in the user's state directory.
+
+    Each ``directory`` has its own state directory, which is not created here. If that is not writable, the error
+    log is standard error and there is no access log. Raises ``ConfigError`` if ``directory`` or an override is
+    wrong.
+    """
+    state = state_directory(os.path.abspath(directory))
+    draft = Draft(COMMAND_LINE, state)
+    draft.values["default_type"] = "application/octet-stream"
+    draft.override(directory, overrides)
+    problem = "" if draft.has("AccessLog") and draft.has("ErrorLog") else state_problem(state)
+    if problem:
+        draft.values = {"access_log": "off", "error_log": "-"} | draft.values
+    if not draft.has("ListenPort") and not is_socket_activated():
+        draft.values["listen_ports"] = (8080,)
+    draft.fill_in()
+    draft.check()
+    return Config(config_path=None, state_problem=problem, **draft.finish())
+
+
+def is_socket_activated() -> bool:
+    """Tell whether systemd (or the like) hands listening sockets to this process: sd_listen_fds(3)."""
+    own = str(os.getpid())
+    # A shell that tries --check sets no LISTEN_PID; one that belongs to another process means: not for us.
+    return os.environ.get("LISTEN_FDS", "0") not in ("", "0") and os.environ.get("LISTEN_PID", own) == own

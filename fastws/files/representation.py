@@ -1,0 +1,205 @@
+"""One form of a resource that could be sent: its validators, its fields, and its bytes, whole or in part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ..http import conditional, messages, ranges
+from ..http.httpdate import format_http_date
+from ..http.messages import Fields, FileSlice, Identity, Publication, Response
+from .root import Content, Contents, OpenFile, error_from_errno
+
+IDENTITY = "identity"
+VARY_CODINGS: Fields = (("Vary", "Accept-Encoding"),)
+
+READ_BYTES = 16384
+"""As much of a file is read, and sent in one piece with its head: cheaper than sending it from the file."""
+
+_SECOND_NS = 1_000_000_000
+_NOT_IN_304 = frozenset({"Content-Type", "Content-Encoding", "Content-Length", "Accept-Ranges"})
+
+
+class Representation:
+    """Bytes in memory (``body``, owned by ``content``) or in ``file``; ``identity`` is the file's they are of.
+
+    ``last_modified`` is in seconds since the epoch, None where it says nothing; ``coding`` is the content
+    coding, or ``identity``.
+    """
+
+    __slots__ = (
+        "body",
+        "coding",
+        "content",
+        "etag",
+        "file",
+        "identity",
+        "is_identity",
+        "last_modified",
+        "size",
+    )
+
+    def __init__(
+        self,
+        coding: str,
+        size: int,
+        etag: str,
+        identity: Identity,
+        last_modified: int | None,
+        *,
+        body: bytes | None = None,
+        content: object = None,
+        file: OpenFile | None = None,
+    ) -> None:
+        self.coding = coding
+        self.is_identity = coding == IDENTITY
+        """Whether no coding is applied; only then are ranges served."""
+        self.size = size
+        self.etag = etag
+        self.identity = identity
+        self.last_modified = last_modified
+        self.body = body
+        self.content = content
+        self.file = file
+
+    def held_in(self, file: OpenFile) -> Representation:
+        """Return the same with its bytes in ``file``."""
+        return Representation(self.coding, self.size, self.etag, self.identity, self.last_modified, file=file)
+
+    def without_bytes(self) -> Representation:
+        """Return the same without its bytes, to be remembered."""
+        return Representation(self.coding, self.size, self.etag, self.identity, self.last_modified)
+
+    def is_like(self, other: Representation) -> bool:
+        """Tell whether the two are described by the same fields."""
+        return self.etag == other.etag and self.last_modified == other.last_modified
+
+
+def of_file(
+    file: OpenFile, contents: Contents, *, in_memory: bool, now_ns: int, coding: str = IDENTITY
+) -> Representation:
+    """Return the representation that ``file`` holds; a small one may be read, to be sent from memory."""
+    if in_memory:
+        return of_content(contents.load(file), now_ns, coding)
+    etag, identity = contents.tag(file)
+    date = last_modified(identity, now_ns)
+    return Representation(coding, identity.size, coded_tag(etag, coding), identity, date, file=file)
+
+
+def of_content(content: Content, now_ns: int, coding: str = IDENTITY) -> Representation:
+    """Return the representation whose bytes are ``content``."""
+    date = last_modified(content.identity, now_ns)
+    tag = coded_tag(content.etag, coding)
+    return Representation(
+        coding, len(content.body), tag, content.identity, date, body=content.body, content=content
+    )
+
+
+def coded_tag(etag: str, coding: str) -> str:
+    """Return the entity tag of bytes tagged ``etag`` as one coding's, never equal to another's."""
+    return etag if coding == IDENTITY else f'{etag[:-1]}-{coding}"'
+
+
+def last_modified(identity: Identity, now_ns: int) -> int | None:
+    """Return the seconds to send as Last-Modified, None for a time that says nothing.
+
+    A time that is not yet past is held back (RFC 9110 section 8.8.2): the file may change again within the
+    same second, and the date would not show it.
+    """
+    if is_held_back(identity, now_ns):
+        return None
+    return conditional.plausible_last_modified(identity.mtime_ns // _SECOND_NS, now_ns // _SECOND_NS)
+
+
+def is_held_back(identity: Identity, now_ns: int) -> bool:
+    """Tell whether the file's time lies in the present second or beyond, so that it is not sent for now."""
+    return identity.mtime_ns // _SECOND_NS >= now_ns // _SECOND_NS
+
+
+def content_fields(kind: str, representation: Representation) -> Fields:
+    """Return the fields that describe ``representation``, whose media type is ``kind``."""
+    coding, date = representation.coding, representation.last_modified
+    fields = [("Content-Type", kind)]
+    if not representation.is_identity:
+        fields.append(("Content-Encoding", coding))
+    fields.append(("Content-Length", str(representation.size)))
+    if date is not None:
+        fields.append(("Last-Modified", format_http_date(date)))
+    fields.append(("ETag", representation.etag))
+    if representation.is_identity:
+        fields.append(("Accept-Ranges", "bytes"))
+    return tuple(fields)
+
+
+def not_modified_fields(fields: Fields) -> Fields:
+    """Return those ``fields`` of a 200 that its 304 repeats (RFC 9110 section 15.4.5)."""
+    return tuple([pair for pair in fields if pair[0] not in _NOT_IN_304])
+
+
+def whole(fields: Fields, chosen: Representation, publication: Publication | None = None) -> Response:
+    """Return the 200 with all of ``chosen``."""
+    piece = chosen.body if chosen.body is not None else _piece(chosen, ranges.ByteRange(0, chosen.size))
+    return Response(200, fields, (piece,), _file_of(piece), publication=publication)
+
+
+def partial(
+    request_fields: Mapping[str, str],
+    kind: str,
+    fields: Fields,
+    chosen: Representation,
+    publication: Publication | None = None,
+) -> Response | None:
+    """Return the answer to a Range field (RFC 9110 section 14.2), None where all is to be sent.
+
+    Raises ``HTTPError`` 416. ``fields`` and ``publication`` are those of the 200.
+    """
+    condition = request_fields.get("if-range")
+    if condition is not None and not conditional.if_range_holds(condition, chosen.etag, chosen.last_modified):
+        return None
+    parts = ranges.parse_ranges(request_fields["range"], chosen.size)
+    if parts is None:
+        return None
+    if len(parts) > 1:
+        return _multipart(kind, fields, chosen, parts)  # which nobody asks for twice
+    length = ("Content-Length", str(parts[0].length))
+    fields = (
+        *[length if pair[0] == "Content-Length" else pair for pair in fields],
+        ("Content-Range", ranges.content_range(parts[0], chosen.size)),
+    )
+    piece = _piece(chosen, parts[0])
+    return Response(206, fields, (piece,), _file_of(piece), publication=publication)
+
+
+def _multipart(
+    kind: str, fields: Fields, chosen: Representation, parts: tuple[ranges.ByteRange, ...]
+) -> Response:
+    boundary = ranges.new_boundary()
+    own = {
+        "Content-Length": str(ranges.multipart_length(boundary, kind, parts, chosen.size)),
+        "Content-Type": ranges.multipart_type(boundary),
+    }
+    pieces: list[bytes | FileSlice] = []
+    for part in parts:
+        pieces.append(ranges.part_head(boundary, kind, part, chosen.size))
+        pieces.append(_piece(chosen, part))
+    pieces.append(ranges.closing_delimiter(boundary))
+    fields = tuple([(name, own.get(name, value)) for name, value in fields])
+    return Response(206, fields, tuple(pieces), chosen.file)
+
+
+def _piece(chosen: Representation, part: ranges.ByteRange) -> bytes | FileSlice:
+    if chosen.body is not None:
+        return chosen.body[part.first : part.first + part.length]
+    assert chosen.file is not None
+    if part.length <= READ_BYTES:
+        try:
+            data = os.pread(chosen.file.fd, part.length, part.first)
+        except OSError as error:
+            raise error_from_errno(error, "read") from None
+        if len(data) == part.length:
+            return data
+    return FileSlice(chosen.file, part.first, part.length)
+
+
+def _file_of(piece: bytes | FileSlice) -> messages.OpenFile | None:
+    return piece.file if isinstance(piece, FileSlice) else None

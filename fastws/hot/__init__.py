@@ -1,0 +1,1 @@
+"""The compiled loop: receive, judge, send, record, without the GIL."""

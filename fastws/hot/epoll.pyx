@@ -1,0 +1,183 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The epoll set: the descriptors that one reactor watches, a record of each, and the connections that it keeps.
+
+A connection is kept from its being accepted until it needs Python: most of those that end after one answer never
+do. Kept ones stand in a list by age. One reactor's own.
+"""
+
+from cpython.object cimport PyObject
+from libc.errno cimport EBADF, ENOMEM, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+from posix.unistd cimport close
+
+from ..native.accept cimport FASTWS_PEER_BYTES
+
+cdef extern from "sys/epoll.h" nogil:
+    enum:
+        EPOLL_CLOEXEC
+        EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD
+        EPOLLIN, EPOLLOUT, EPOLLEXCLUSIVE
+    int epoll_create1(int flags)
+    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
+
+
+cdef class EpollSet:
+    """``epoll.pxd`` lists what the reactor calls; what returns an int returns 0, or the error."""
+
+    def __cinit__(self):
+        self.oldest = self._newest = -1
+        self.fd = epoll_create1(EPOLL_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(errno, "epoll_create1 failed")
+
+    def __dealloc__(self):
+        self.close()
+        free(self.records)
+
+    cdef void close(self) noexcept:
+        """Close the set, and the connections that nobody else owns."""
+        cdef int fd
+        for fd in range(self._room):
+            if self.keeps(fd):
+                self.drop(fd)
+        if self.fd >= 0:
+            close(self.fd)
+        self.fd = -1
+
+    cdef int watch(self, int fd, PyObject *owner, int role, double now) noexcept nogil:
+        cdef Watched *watched
+        cdef epoll_event event
+        if fd < 0:
+            return EBADF
+        if not self._make_room(fd):
+            return ENOMEM
+        watched = &self.records[fd]
+        watched.owner, watched.role, watched.interest = owner, role, IDLE
+        watched.generation += 1
+        watched.active = now
+        watched.file.left = watched.file_sent = 0
+        # One worker is woken for a new connection, not all of them.
+        event.events = EPOLLIN | EPOLLEXCLUSIVE if role == ROLE_LISTENER else EPOLLIN
+        event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd
+        if epoll_ctl(self.fd, EPOLL_CTL_ADD, fd, &event) < 0:
+            watched.role = ROLE_NONE
+            return errno
+        return 0
+
+    cdef bint _make_room(self, int fd) noexcept nogil:
+        """Have a record for ``fd``; False if there is no memory for it."""
+        cdef int room
+        cdef Watched *grown
+        if fd >= self._room:
+            room = max(64, 2 * self._room, fd + 1)
+            grown = <Watched *>realloc(self.records, room * sizeof(Watched))
+            if grown == NULL:
+                return False
+            memset(&grown[self._room], 0, (room - self._room) * sizeof(Watched))
+            self.records, self._room = grown, room
+        return True
+
+    cdef Watched *find(self, int fd, int role) except NULL:
+        """Return the record of ``fd``, which has that role; ``KeyError`` otherwise."""
+        if not 0 <= fd < self._room or self.records[fd].role != role:
+            raise KeyError(fd)
+        return &self.records[fd]
+
+    cdef void unwatch(self, int fd) noexcept nogil:
+        """Have no events of ``fd`` reported. To close it would not do, where a forked process has it too."""
+        cdef Watched *watched = &self.records[fd]
+        epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL)
+        if self.keeps(fd):
+            self.let_go(fd)
+            self.kept_count -= 1
+        watched.role, watched.owner = ROLE_NONE, NULL
+        watched.generation += 1  # events on their way have an old one
+
+    cdef int set_interest(self, Watched *watched, int fd, int interest) noexcept nogil:
+        cdef epoll_event event
+        cdef uint32_t before = _events(watched.interest)
+        watched.interest = interest
+        event.events = _events(interest)
+        if event.events == before:
+            return 0
+        event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd
+        return errno if epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, &event) < 0 else 0
+
+    cdef void name(self, int fd, const char *peer, size_t size) noexcept nogil:
+        cdef Watched *watched = &self.records[fd]
+        watched.peer_len = <uint32_t>min(size, <size_t>FASTWS_PEER_BYTES)
+        memcpy(watched.peer, peer, watched.peer_len)
+
+    cdef str peer_of(self, int fd):
+        return self.records[fd].peer[: self.records[fd].peer_len].decode("ascii")
+
+    # Connections that are kept
+
+    cdef bint keeps(self, int fd) noexcept nogil:
+        return 0 <= fd < self._room and (
+            self.records[fd].role == ROLE_CONNECTION and self.records[fd].owner == NULL
+        )
+
+    cdef bint keep(self, int fd, const char *peer, size_t size, double now) noexcept nogil:
+        """Watch a new connection that has no owner; False if it cannot be watched."""
+        cdef Watched *watched
+        if self.watch(fd, NULL, ROLE_CONNECTION, now):
+            return False
+        self.name(fd, peer, size)
+        watched = &self.records[fd]
+        watched.kept_since = now
+        watched.older, watched.newer = self._newest, -1
+        if self._newest >= 0:
+            self.records[self._newest].newer = fd
+        else:
+            self.oldest = fd
+        self._newest = fd
+        self.kept_count += 1
+        return True
+
+    cdef void own(self, int fd, PyObject *owner) noexcept nogil:
+        """Keep a connection no longer: from now on it is the owner's."""
+        self.let_go(fd)
+        self.kept_count -= 1
+        self.records[fd].owner = owner
+
+    cdef void let_go(self, int fd) noexcept nogil:
+        """Take a connection out of the list of those that are kept, if it is there."""
+        cdef Watched *watched = &self.records[fd]
+        if not watched.kept_since:
+            return
+        watched.kept_since = 0
+        if watched.older >= 0:
+            self.records[watched.older].newer = watched.newer
+        else:
+            self.oldest = watched.newer
+        if watched.newer >= 0:
+            self.records[watched.newer].older = watched.older
+        else:
+            self._newest = watched.older
+
+    cdef bint drop(self, int fd) noexcept nogil:
+        """Close a connection that is kept; False if it is another's to close."""
+        if not self.keeps(fd):
+            return False
+        self.unwatch(fd)
+        close(fd)
+        return True
+
+    cdef list list_kept(self):
+        """Return the (descriptor, peer) of those in the list."""
+        cdef list kept = []
+        cdef int fd = self.oldest
+        while fd >= 0:
+            kept.append((fd, self.peer_of(fd)))
+            fd = self.records[fd].newer
+        return kept
+
+
+cdef uint32_t _events(int interest) noexcept nogil:
+    """Return what epoll is to report; a broken connection it reports in any case."""
+    if interest == OUTPUT:
+        return EPOLLOUT
+    return 0 if interest == NOTHING else EPOLLIN

@@ -1,0 +1,19 @@
+# The buffer of access lines, for the reactor.
+
+from ..native.access_line cimport fastws_text
+from ..native.moment cimport fastws_moment
+
+
+cdef class Lines:
+    cdef readonly bint is_json
+    cdef bint _is_off
+    cdef char *_data
+    cdef size_t _used, _room
+
+    cdef void configure(self, str log_format)
+    cdef bint is_full(self) noexcept nogil
+    cdef void put(self, fastws_moment *moment, fastws_text peer, fastws_text line, int status, size_t size,
+                  fastws_text referer, fastws_text agent) noexcept nogil
+    cdef void append(self, bytes line)
+    cdef bytes take(self)
+    cdef bint _reserve(self, size_t size) noexcept nogil

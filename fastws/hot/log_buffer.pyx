@@ -1,0 +1,73 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The access log's buffer: lines of replayed answers, written without the GIL, between those that Python writes.
+
+One reactor's own. Whoever cannot have memory for a line loses the line, not the answer.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+from ..native.access_line cimport FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_put_combined, fastws_put_json
+
+cdef enum:
+    FULL_BYTES = 65536         # the buffer is handed over at this size; nginx: buffer=64k
+    KEPT_BYTES = 2097152       # a larger one has grown by one unusual turn, and is not kept
+
+
+cdef class Lines:
+    """See ``backend.Reactor.log``; ``log_buffer.pxd`` lists what the reactor calls."""
+
+    def __dealloc__(self):
+        free(self._data)
+
+    cdef void configure(self, str log_format):
+        """Take ``off``, ``combined`` or ``json``."""
+        self._is_off, self.is_json = log_format == "off", log_format == "json"
+
+    cdef bint is_full(self) noexcept nogil:
+        return self._used >= FULL_BYTES
+
+    cdef void put(self, fastws_moment *moment, fastws_text peer, fastws_text line, int status, size_t size,
+                  fastws_text referer, fastws_text agent) noexcept nogil:
+        """Write the line of one answer of ``size`` body bytes."""
+        cdef fastws_text user, time
+        cdef char *out
+        if self._is_off or not self._reserve(
+            FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * (line.size + referer.size + agent.size)
+        ):
+            return
+        user.data, user.size = b"", 0
+        time.data, time.size = moment.log_time, moment.log_time_len
+        out = self._data + self._used
+        if self.is_json:
+            out = fastws_put_json(out, peer, user, time, line, status, size, referer, agent)
+        else:
+            out = fastws_put_combined(out, peer, user, time, line, status, size, referer, agent)
+        self._used = out - self._data
+
+    cdef void append(self, bytes line):
+        """Take a line that Python has written."""
+        if not self._is_off and self._reserve(len(line)):
+            memcpy(self._data + self._used, <const char *>line, len(line))
+            self._used += len(line)
+
+    cdef bytes take(self):
+        """Return all lines, and begin anew."""
+        lines = PyBytes_FromStringAndSize(self._data, self._used)
+        self._used = 0
+        if self._room > KEPT_BYTES:
+            free(self._data)
+            self._data, self._room = NULL, 0
+        return lines
+
+    cdef bint _reserve(self, size_t size) noexcept nogil:
+        cdef size_t room
+        cdef char *grown
+        if self._room - self._used < size:
+            room = 2 * self._room + size + FULL_BYTES
+            grown = <char *>realloc(self._data, room)
+            if grown == NULL:
+                return False
+            self._data, self._room = grown, room
+        return True

@@ -1,0 +1,53 @@
+# Answers from the response table on their way to one connection, for the reactor.
+
+from libc.stdint cimport uint32_t
+
+from .table cimport Entry
+
+cdef extern from "sys/uio.h" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef enum:
+    QUEUE_MAX = 64             # answers in one sendmsg
+    PIECES_MAX = 7             # of one answer
+    JOIN_BYTES = 4096          # answers up to this size are copied together
+    PART_LINES_BYTES = 160     # for numbers of 20 digits
+
+# One answer gathered for the next sendmsg, or what should be published for it.
+cdef struct Queued:
+    Entry *entry
+    const char *path           # of the target
+    uint32_t path_len
+    int codings                # the number of the accepted-codings set
+    const char *request        # the request head
+    const char *referer
+    const char *agent
+    const char *line           # the request line
+    uint32_t request_len, referer_len, agent_len, line_len
+    int status
+    bint closes
+    const char *head           # of the response; not used with 206, whose head is made from the entry's
+    const char *tail           # Date, Connection and the empty line
+    uint32_t head_len, tail_len
+    size_t body_offset         # the first byte that is sent
+    size_t body_len            # 0 for HEAD and 304
+    uint32_t length_line_len, range_line_len
+    char part_lines[PART_LINES_BYTES]  # with 206: Content-Length and Content-Range
+
+cdef void choose_part(Queued *answer, size_t first, size_t length) noexcept nogil
+cdef bytes head_of(Queued *answer)
+
+
+cdef class Gathered:
+    cdef Queued queue[QUEUE_MAX]
+    cdef int count
+    cdef iovec _pieces[PIECES_MAX * QUEUE_MAX]
+    cdef int _piece_count
+    cdef size_t _bytes
+    cdef char _joined[JOIN_BYTES]
+
+    cdef void clear(self) noexcept nogil
+    cdef void add(self) noexcept nogil
+    cdef ssize_t send(self, int fd, int flags) noexcept nogil

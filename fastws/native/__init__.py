@@ -1,0 +1,1 @@
+"""C without Python: headers that the twins include and ``fuzz/`` compiles alone."""

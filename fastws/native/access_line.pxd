@@ -1,0 +1,18 @@
+# Declarations of access_line.h: access lines, for the parser and the reactor.
+
+cdef extern from "access_line.h" nogil:
+    enum:
+        FASTWS_LINE_ESCAPED    # room for one byte of text
+        FASTWS_LINE_FIXED      # room for everything else in a line
+
+    ctypedef struct fastws_text:
+        const char *data
+        size_t size
+
+    # Both return the end of the line that they wrote at out.
+    char *fastws_put_combined(char *out, fastws_text peer, fastws_text user, fastws_text time,
+                              fastws_text request, int status, unsigned long long size,
+                              fastws_text referer, fastws_text agent)
+    char *fastws_put_json(char *out, fastws_text peer, fastws_text user, fastws_text time,
+                          fastws_text request, int status, unsigned long long size,
+                          fastws_text referer, fastws_text agent)

@@ -1,0 +1,18 @@
+# Declarations of moment.h: the clocks, and the texts of the current second.
+
+cdef extern from "moment.h" nogil:
+    enum:
+        FASTWS_TAIL_PERSISTENT     # nothing said of Connection: HTTP/1.1, kept
+        FASTWS_TAIL_KEEP_ALIVE
+        FASTWS_TAIL_CLOSE
+
+    ctypedef struct fastws_moment:
+        double now                 # monotonic seconds
+        long second                # since the epoch; -1 makes the next tick spell the texts
+        unsigned tail_len[3]
+        unsigned log_time_len
+        char tail[3][128]          # Date, Connection, and the empty line
+        char log_time[64]
+
+    void fastws_look_at_clock(fastws_moment *moment)  # the monotonic one alone
+    void fastws_tick(fastws_moment *moment, int json)

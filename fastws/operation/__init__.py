@@ -1,0 +1,1 @@
+"""One server as a process: command line, start, reload, drain, signals, privileges, service manager."""

@@ -1,0 +1,150 @@
+"""The command line: arguments → ``Source`` → the running server.
+
+Exit status 0: stopped on request, or ``--check`` found nothing wrong; 1: the server could not run, such as a
+port in use; 2: the configuration or the command line is wrong, and no socket was opened.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..config.directives import DIRECTIVES
+from ..config.settings import Config, Source
+from ..http.errors import ConfigError, ListenError
+
+if TYPE_CHECKING:
+    import argparse
+
+CONFIG_FILE = "ws.conf"
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what ``argv`` asks and return the exit status; None stands for the process's own arguments."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        return _serve(find_source())  # without argparse, a tenth of the time to the first answer
+    arguments = build_parser().parse_args(words)
+    if arguments.version:
+        return _print_version()
+    source = find_source(arguments)
+    try:
+        # Who checks has no sockets that a service manager will hand over.
+        config = source.read(needs_address=not arguments.check)
+        if arguments.check:
+            _check_passwords(config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    if arguments.check:
+        _print_doubts(config)
+        _print_directives(config)
+        return EXIT_OK
+    return _serve(source)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options, those that override a directive taken from the table."""
+    import argparse  # 10 ms that the library does not need
+
+    parser = argparse.ArgumentParser(
+        prog="fastws",
+        description="Serve files over HTTP/1.1.",
+        epilog=f"Without DIR and --config the server reads ./{CONFIG_FILE}; where there is none, it serves"
+        " the current directory on 127.0.0.1:8080. --port 0 takes a free port; the line at the start names it.",
+    )
+    parser.add_argument("directory", nargs="?", metavar="DIR", help="directory to serve")
+    parser.add_argument("--config", metavar="FILE", help="configuration file, one directive a line")
+    for row in DIRECTIVES:
+        if row.flag:
+            names = [*row.aliases, row.flag]
+            meaning = row.help.partition(". ")[0].rstrip(".").replace("`", "")
+            if meaning[1].islower():
+                meaning = meaning[0].lower() + meaning[1:]
+            text = f"{meaning} (in place of {row.name} in the file)"
+            if row.syntax == "on|off":
+                parser.add_argument(*names, dest=row.name, action="store_const", const="on", help=text)
+            else:
+                metavar = row.syntax if "|" in row.syntax else row.flag.removeprefix("--").upper()
+                parser.add_argument(*names, dest=row.name, metavar=metavar, help=text)
+    parser.add_argument("--check", action="store_true", help="print every directive in force and exit")
+    parser.add_argument(
+        "--version", action="store_true", help="print the version and which side runs, and exit"
+    )
+    return parser
+
+
+def find_source(arguments: argparse.Namespace | None = None) -> Source:
+    """Where the configuration is: ``--config``, or ./ws.conf unless a directory is named, or defaults."""
+    given = {} if arguments is None else vars(arguments)
+    path, directory = given.get("config"), given.get("directory")
+    if path is None and directory is None and os.path.exists(CONFIG_FILE):
+        path = CONFIG_FILE
+    flags = [row.name for row in DIRECTIVES if row.flag]
+    overrides = {name: given[name] for name in flags if given.get(name) is not None}
+    return Source(path, directory, overrides)
+
+
+def _print_version() -> int:
+    from .. import backend  # loads the compiled modules, which --check has no use for
+    from ..version import __version__
+
+    try:
+        print(f"fastws {__version__} ({backend.describe()})")
+    except ImportError as error:
+        print(f"fastws: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _print_doubts(config: Config) -> None:
+    from .doubts import doubts_of  # a server tells its own
+
+    for doubt in doubts_of(config):
+        print(f"fastws: warning: {doubt}", file=sys.stderr)
+
+
+def _check_passwords(config: Config) -> None:
+    """Find what would keep the server from asking for passwords; raises ``ConfigError``."""
+    import logging
+
+    from ..site.auth import Auth  # a server makes its own
+
+    Auth(config, logging.getLogger("fastws"))
+
+
+def _print_directives(config: Config) -> None:
+    """Print the dictionary of every directive in force, as Python would read it."""
+    import pprint  # for this one listing
+
+    try:
+        pprint.pp(config.as_dict(), width=100)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as `| head` does; what Python still holds for it goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _serve(source: Source) -> int:
+    from .process import run  # --check needs none of it
+
+    try:
+        return run(source)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    except (ListenError, ImportError) as error:
+        print(f"fastws: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"fastws: {_explain(error, source)}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _explain(error: OSError, source: Source) -> str:
+    """Return what to do about a log that cannot be opened, the one file that a start writes."""
+    if error.filename is None:
+        return str(error)
+    means = "AccessLog and ErrorLog" if source.path else "XDG_STATE_HOME, or --access-log and --error-log,"
+    return f"cannot write logs at {error.filename}: {error.strerror}; {means} name another place"

@@ -1,0 +1,399 @@
+"""Build the parts; start, reload, drain, stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+from .. import backend as backends
+from ..config.settings import Config
+from ..engine.worker import ACCEPT_BATCH, Worker
+from ..http.errors import ConfigError, ListenError
+from ..record.logfile import OFF, STANDARD_ERROR, ErrorLog, LogFile
+from ..record.tally import WorkerStatus
+from ..site.hidden import OwnFiles
+from ..site.site import Site
+from ..transport.listener import (
+    ACTIVATED,
+    BACKLOG,
+    Address,
+    address_of,
+    addresses_in,
+    open_listeners,
+    reachable,
+    turn_away,
+)
+from ..version import __version__
+from ..work.fair_queue import Checks
+from .doubts import doubts_of
+from .privileges import LogKeeper, drop_to
+from .systemd import activated_listeners
+
+GRACE_S = 0.5
+"""How long an idle connection may still send a last request after the signal to stop."""
+
+CLOSING_S = 0.2
+"""How long the connections that were idle may take to be closed after it: a deadline is met 0.1 s late."""
+
+ANSWER_S = 5.0
+"""How long a worker may take to do a task; what takes longer is stuck, in a file system that hangs perhaps."""
+
+REPLACE_S = 0.1
+"""How long to wait before a failed worker's replacement is tried again, as accepting rests without descriptors."""
+
+_FIXED_AT_START = {"WorkerThreads": "worker_threads", "User": "user"}
+"""The directives that a reload leaves as they were, and their fields."""
+
+
+class Server:
+    """A server of one configuration. A context manager that serves in threads of its own::
+
+        with Server(config) as server:
+            urllib.request.urlopen(server.url)
+
+    Raises ``ListenError`` if a port is not available, ``OSError`` if a log file cannot be opened, ``ConfigError``
+    if it cannot change to ``User`` or lacks what BasicAuth needs, ``ImportError`` if the compiled modules are
+    required and missing. It starts only once.
+    """
+
+    def __init__(self, config: Config, *, backend: backends.Backend | None = None) -> None:
+        if not isinstance(config, Config):
+            raise TypeError(
+                f"{config!r} is no Config, such as fastws.defaults('public') or fastws.load('ws.conf') returns"
+            )
+        self.config = self._config_at_start = config
+        self._backend = backend or backends.load()
+        self.worker_count = config.worker_threads or self._backend.default_worker_count()
+        self._workers: list[Worker] = []
+        self._listeners: dict[Address, socket.socket] = {}
+        self._is_started = self._is_stopping = False
+        # Start, reload and the replacement of a worker exclude each other; after the start of the end there is
+        # neither of them.
+        self._lock = threading.Lock()
+        keeper = LogKeeper(config.user)
+        for path in {config.access_log, config.error_log} - {STANDARD_ERROR, OFF}:
+            keeper.make_directory(os.path.dirname(path))
+        with ExitStack() as opened:
+            self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
+            opened.callback(self.error_log.close)
+            self.logger: logging.Logger = self.error_log.logger
+            self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
+            opened.callback(self.access_log.close)
+            self.checks = Checks(self.logger)
+            self._site = self._make_site(config)
+            opened.pop_all()
+
+    def _make_site(self, config: Config) -> Site:
+        replays = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
+        return Site(
+            config,
+            self.logger,
+            replays=replays,
+            opener=self._backend.opener,
+            hidden=OwnFiles(config, self.access_log, self.error_log.file),
+            status=self,
+        )
+
+    # Start
+
+    def start(self) -> None:
+        """Bind, listen and serve; returns at once. If that fails, everything is released."""
+        with self._lock:
+            if self._is_started or self._is_stopping:
+                raise RuntimeError("a Server starts once; make another one of the same Config to start again")
+            self._is_started = True
+        try:
+            with self._lock:
+                handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
+                self._listeners = open_listeners(addresses_in(self.config), handed_over)
+                if self.config.user is not None:
+                    drop_to(self.config.user)
+                for index in range(self.worker_count):
+                    self._workers.append(Worker(self, index, self._backend, self._site))
+                for worker in self._workers:
+                    worker.start(list(self._listeners.values()))
+        except BaseException:
+            self._undo_start()
+            raise
+        self._log_start()
+
+    def _undo_start(self) -> None:
+        with self._lock:
+            self._is_stopping = True
+            workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.abandon()
+        for worker in workers:
+            worker.join(ANSWER_S)
+        self._close_listeners(self._listeners)
+        self._close()
+
+    def _log_start(self) -> None:
+        config, count = self.config, self.worker_count
+        self.logger.info("fastws %s starts: %s", __version__, self._backend.describe())
+        self.logger.info("listening on %s", ", ".join(self.addresses))
+        self.logger.info(
+            "serving %s with %s worker thread%s, KeepaliveTime %g s, RequestTimeout %g s",
+            config.document_root,
+            count,
+            "" if count == 1 else "s",
+            config.keepalive_time_s,
+            config.request_timeout_s,
+        )
+        self._log_doubts()
+
+    def _log_doubts(self) -> None:
+        self.doubts = doubts_of(self.config)
+        for doubt in self.doubts:
+            self.logger.warning("%s", doubt)
+
+    # What users ask
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the server listens: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/path``. Empty unless it runs."""
+        return [address_of(listener) for listener in self._listeners.values()]
+
+    @property
+    def port(self) -> int:
+        """The first TCP port, the one assigned if 0 was requested; ``RuntimeError`` if there is none."""
+        for listener in self._listeners.values():
+            if listener.family != socket.AF_UNIX:
+                return int(listener.getsockname()[1])
+        raise RuntimeError("the server has a port only while it runs, and listens on TCP")
+
+    @property
+    def url(self) -> str:
+        """The URL of the first address; ``RuntimeError`` if the server does not run."""
+        if not self._listeners:
+            raise RuntimeError("the server has a URL only while it runs: inside its block, or after start()")
+        address = self.addresses[0]
+        return address if address.startswith("unix:") else f"http://{reachable(address)}/"
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines can connect, because it listens on a non-loopback address."""
+        hosts = [sock.getsockname()[0] for sock in self._listeners.values() if sock.family != socket.AF_UNIX]
+        return not all(host == "::1" or host.startswith("127.") for host in hosts)
+
+    def connection_count(self) -> int:
+        """Return the number of open connections."""
+        return sum([worker.load for worker in self._workers])
+
+    def connections_from(self, peer: str) -> int:
+        """Return the number of open connections of the client address ``peer``; 0 if there is no limit."""
+        return sum([worker.connections_from(peer) for worker in self._workers])
+
+    # For the status pages
+
+    def build_info(self) -> dict[str, str]:
+        """Return the version, and the sides of the parser and the reactor."""
+        parser, reactor = self._backend.parser.side, self._backend.reactor.side
+        return {"version": __version__, "parser": parser, "reactor": reactor}
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server is stopping."""
+        return self._is_stopping
+
+    def worker_status(self) -> list[WorkerStatus]:
+        """Return the counts of each worker."""
+        return [worker.status() for worker in self._workers]
+
+    # For workers
+
+    def least_loaded(self, preferred: Worker) -> Worker:
+        """Return the worker with the fewest connections, ``preferred`` in a tie."""
+        best, least = preferred, preferred.load
+        for worker in self._workers:
+            if worker.load < least and not worker.has_ended:
+                best, least = worker, worker.load
+        return best
+
+    def replace(self, worker: Worker) -> None:
+        """Start a worker in place of one that failed, as soon as possible.
+
+        Called by the failing worker's thread, which lives until then.
+        """
+        is_said = False
+        while not self._try_to_replace(worker, is_said):
+            is_said = True
+            time.sleep(REPLACE_S)
+
+    def _try_to_replace(self, worker: Worker, is_said: bool) -> bool:
+        with self._lock:
+            if self._is_stopping:
+                return True
+            index = self._workers.index(worker)
+            fresh = None
+            try:
+                fresh = Worker(self, index, self._backend, self._site)
+                fresh.start(list(self._listeners.values()))
+            except Exception as error:  # no descriptors, no threads
+                if fresh is not None:
+                    fresh.abandon()
+                if not is_said:
+                    self.logger.error(
+                        "no worker could be started in its place, which is tried until it succeeds: %s", error
+                    )
+                return False
+            self._workers[index] = fresh
+            return True
+
+    # Reload and stop
+
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Change to the configuration that ``read`` returns, without losing a request; reopen the logs.
+
+        Requests sent after this returns always see the new configuration. If that has errors, they are logged
+        and the old one stays.
+        """
+        with self._lock:
+            if self._is_stopping:
+                return
+            self._open_logs_anew(self.config)
+            try:
+                config = read()
+                site = self._make_site(config)
+                listeners = open_listeners(addresses_in(config), self._listeners)
+            except (ConfigError, ListenError) as error:
+                self.logger.error("the configuration was not reloaded; what is wrong with it:")
+                for line in str(error).splitlines():
+                    self.logger.error("%s", line)
+            except Exception:
+                self.logger.exception("the configuration was not reloaded")
+            else:
+                self._adopt(config, site, listeners)
+
+    def _adopt(self, config: Config, site: Site, listeners: dict[Address, socket.socket]) -> None:
+        dropped = {address: sock for address, sock in self._listeners.items() if address not in listeners}
+        previous_config, self.config = self.config, config
+        previous_site, self._site = self._site, site
+        self._listeners = listeners
+        if (config.access_log, config.error_log) != (previous_config.access_log, previous_config.error_log):
+            self._open_logs_anew(config)
+        self.error_log.set_level(config.log_level)
+        sockets = list(listeners.values())
+        self._tell_all(lambda worker: worker.adopt(config, site, sockets), ANSWER_S)
+        self._close_listeners(dropped)
+        previous_site.close()
+        for name, field in _FIXED_AT_START.items():
+            if getattr(config, field) != getattr(self._config_at_start, field):
+                self.logger.warning("%s was changed; that takes effect at the next start", name)
+        self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
+        self._log_doubts()
+
+    def _open_logs_anew(self, config: Config) -> None:
+        for file, path in ((self.access_log, config.access_log), (self.error_log.file, config.error_log)):
+            file.reopen(path)
+
+    def reopen_logs(self) -> None:
+        """Close the logs and open them again, after a rotation has moved them."""
+        with self._lock:
+            if not self._is_stopping:
+                self._open_logs_anew(self.config)
+                self.logger.info("logs reopened")
+
+    def stop(
+        self,
+        timeout_s: float | None = None,
+        *,
+        grace_s: float | None = None,
+        on_wait: Callable[[int], None] | None = None,
+    ) -> None:
+        """Drain: stop accepting, finish the requests in flight, and end within ``timeout_s`` (None: DrainTimeout).
+
+        An idle connection has ``grace_s`` for a last request (None: ``GRACE_S``). If connections are still busy
+        then, ``on_wait`` is called with their number.
+        """
+        with self._lock:
+            if self._is_stopping:
+                return
+            self._is_stopping = True
+        timeout_s = self.config.drain_timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + timeout_s
+        grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
+        self._tell_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
+        listeners, self._listeners = self._listeners, {}
+        self._close_listeners(listeners)
+        for worker in self._workers:
+            worker.tell(Worker.finish)
+        if on_wait is not None and not self._join(min(time.monotonic() + grace_s + CLOSING_S, deadline)):
+            on_wait(self.connection_count())
+        if not self._join(deadline):
+            self.logger.warning("connections still open after DrainTimeout are cut off")
+            self.abort()
+        if not self._join(time.monotonic() + ANSWER_S):
+            self.logger.error("a worker is stuck and was left behind")
+        self.logger.info("fastws stopped")
+        self._close()
+
+    def _join(self, deadline: float) -> bool:
+        """Wait for all workers to end, and tell whether they have by ``deadline``."""
+        return all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self._workers)
+
+    def abort(self) -> None:
+        """Make a ``stop`` in progress end now, cutting off connections. For any thread and signal handler."""
+        for worker in self._workers:
+            worker.tell(Worker.stop)
+
+    def _tell_all(self, task: Callable[[Worker], None], timeout_s: float) -> None:
+        """Have every worker do ``task``, and wait until all have."""
+        deadline = time.monotonic() + timeout_s
+        done = [threading.Event() for _ in self._workers]
+
+        def acknowledged(event: threading.Event) -> Callable[[Worker], None]:
+            def do(worker: Worker) -> None:
+                try:
+                    task(worker)
+                finally:
+                    event.set()
+
+            return do
+
+        for worker, event in zip(self._workers, done, strict=True):
+            worker.tell(acknowledged(event))
+        for worker, event in zip(self._workers, done, strict=True):
+            # A worker that has failed does nothing more.
+            while not event.wait(0.05) and not worker.has_ended and time.monotonic() < deadline:
+                pass
+
+    def _close_listeners(self, listeners: Mapping[Address, socket.socket]) -> None:
+        """Hand over what still waits in the listeners' queues, then close them."""
+        for address, listener in listeners.items():
+            if address[0] != ACTIVATED:  # with those the service manager may go on
+                turn_away(listener)
+            first = next((worker for worker in self._workers if not worker.has_ended), None)
+            if first is not None:
+                self._accept_rest(listener, first)
+            listener.close()
+
+    def _accept_rest(self, listener: socket.socket, first: Worker) -> None:
+        """Hand over what waits, and no more than a queue holds: a socket that others keep open fills up again."""
+        left = BACKLOG
+        try:
+            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH)):
+                left -= len(accepted)
+                for each in accepted:
+                    self.least_loaded(first).hand_over(each)
+        except OSError as error:
+            self.logger.error("connections that waited could not be accepted: %s", error.strerror)
+
+    def _close(self) -> None:
+        self._site.close()
+        self.checks.close()
+        self.access_log.close()
+        self.error_log.close()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # What was asked inside the block is answered; nobody is expected to ask after it.
+        self.stop(grace_s=0.0)

@@ -1,0 +1,1 @@
+"""What one configuration answers: ``respond(request) -> Response``, and the same rules for replayed answers."""

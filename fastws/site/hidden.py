@@ -1,0 +1,36 @@
+"""What is never served: dotfiles, and the server's own logs, configuration and passwords, wherever they lie."""
+
+from __future__ import annotations
+
+import os
+
+from ..config.settings import Config
+from ..record.logfile import LogFile
+
+
+class OwnFiles:
+    """Finds those of one configuration."""
+
+    def __init__(self, config: Config, *logs: LogFile) -> None:
+        self._logs = logs
+        paths = [config.config_path, *(path for _, path in config.basic_auth)]
+        self._paths = [path for path in paths if path]
+
+    def __call__(self) -> list[tuple[int, int] | None]:
+        """Return their (device, inode) pairs as of now; None stands for a log that is no file."""
+        numbers = [log.number for log in self._logs]
+        for path in self._paths:
+            try:
+                info = os.stat(path)
+            except OSError:
+                continue
+            numbers.append((info.st_dev, info.st_ino))
+        return numbers
+
+
+def is_hidden(path: str) -> bool:
+    """Tell whether a segment of ``path`` is a dotfile; ``/.well-known/`` (RFC 8615) is none."""
+    if "/." not in path:
+        return False
+    visible = path.removeprefix("/.well-known/")
+    return "/." in visible or (visible != path and visible.startswith("."))

@@ -1,0 +1,69 @@
+"""What the configuration says about paths, made ready for quick answers: fields.
+
+A pattern matches an answer by its paths: the decoded path of the URL and, where that led to a file under another
+name (an index, a clean URL, the fallback, the page of an error), the path of the file that is sent. One match is
+enough.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..config.settings import Config
+from ..http.messages import Fields
+
+_NOSNIFF: Fields = (("X-Content-Type-Options", "nosniff"),)
+
+
+class Policy:
+    """The rules of one configuration that depend on paths alone. Any thread may ask."""
+
+    def __init__(self, config: Config) -> None:
+        self._headers = [((name, value), glob_pattern(glob)) for name, value, glob in config.headers]
+        self._cache_control: list[tuple[re.Pattern[str], Fields]] = [
+            (glob_pattern(glob), (("Cache-Control", value),) if value else ())
+            for glob, value in config.cache_control
+        ]
+        globs = [*(glob for _, _, glob in config.headers), *(glob for glob, _ in config.cache_control)]
+        self._everywhere = self._fields(("",)) if all(glob == "*" for glob in globs) else None
+
+    def fields(self, *paths: str) -> Fields:
+        """Return Cache-Control and the configured fields for an answer with these ``paths``."""
+        return self._fields(paths) if self._everywhere is None else self._everywhere
+
+    def _fields(self, paths: tuple[str, ...]) -> Fields:
+        return (*self._cache_fields(paths), *self.header_fields(*paths))
+
+    def _cache_fields(self, paths: tuple[str, ...]) -> Fields:
+        for pattern, fields in self._cache_control:
+            if _matches(pattern, paths):
+                return fields
+        return ()
+
+    def header_fields(self, *paths: str) -> Fields:
+        """Return the configured fields without Cache-Control, for answers that set their own.
+
+        A path that is not known is ''. Browsers are told not to guess types unless a line says otherwise.
+        """
+        if not self._headers:
+            return _NOSNIFF
+        fields = tuple([field for field, pattern in self._headers if _matches(pattern, paths)])
+        is_set = any(name.lower() == "x-content-type-options" for name, _ in fields)
+        return fields if is_set else (*_NOSNIFF, *fields)
+
+
+def _matches(pattern: re.Pattern[str], paths: tuple[str, ...]) -> bool:
+    return any(map(pattern.fullmatch, paths))
+
+
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """Return the pattern of whole decoded paths that ``glob`` stands for.
+
+    ``*`` is all that is special, and matches a slash too. Every part between two of them matches at its first
+    place for good, so that no path makes the search long.
+    """
+    first, *others = map(re.escape, re.split(r"\*+", glob))
+    if not others:
+        return re.compile(first)
+    middle = "".join([f"(?>.*?{part})" for part in others[:-1]])
+    return re.compile(f"{first}{middle}.*{others[-1]}", re.DOTALL)

@@ -1,0 +1,92 @@
+"""What may be replayed, and for how long: the reactor gets each response with its dependencies."""
+
+from __future__ import annotations
+
+import os
+
+from ..backend import Parser, Reactor
+from ..files.locate import Located
+from ..files.representation import not_modified_fields
+from ..files.root import identity_of, is_settled
+from ..files.variants import Choice
+from ..http.httpdate import format_http_date
+from ..http.messages import Fields, Publication, Response
+from ..http.target import Target
+from ..http.urlpath import encode_path
+from .filling import Filling
+
+MAX_DEPENDS = 4
+"""Paths that the reactor looks at for one published answer."""
+
+
+def build(
+    document_root: str, target: Target, located: Located, choice: Choice, fields: Fields, now_ns: int
+) -> Publication | None:
+    """Return what a 200 with ``fields``, or a part of it, depended on, None if that may change unseen.
+
+    The answer must be one to GET that depended on method, version, path, Accept-Encoding and Range alone, and the
+    file of the chosen form be settled. ``now_ns`` is when the request began: what changed since then may have been
+    looked at before it changed.
+    """
+    chosen = choice.chosen
+    if not choice.is_final or not target.is_canonical or located.by_names_anywhere:
+        return None
+    depends = [(f"{document_root}/{path}", identity) for path, identity in choice.depends]
+    if located.by_names or choice.by_names:
+        directory = os.path.join(document_root, located.directory)
+        try:
+            depends.append((directory, identity_of(os.stat(directory))))
+        except OSError:
+            return None  # gone since then
+    others = [identity for _, identity in depends if identity is not chosen.identity]
+    if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for identity in others):
+        return None
+    date = chosen.last_modified
+    is_plain = located.relative == target.path[1:] and chosen.is_identity and chosen.body is not None
+    return Publication(
+        path=encode_path(target.path),
+        codings=choice.codings,
+        accept_encoding=choice.accept_encoding,
+        depends=tuple(depends),
+        fields=fields,
+        not_modified=not_modified_fields(fields),
+        etag=chosen.etag,
+        last_modified="" if date is None else format_http_date(date),
+        body=chosen.body or b"",
+        content=chosen.content,
+        body_file=-1 if chosen.body is not None else [known for _, known in depends].index(chosen.identity),
+        ranges=chosen.is_identity,
+        is_typical=is_plain and len(depends) == 1 and date is not None,
+    )
+
+
+def publish(response: Response, reactor: Reactor, parser: Parser, filling: Filling) -> bool:
+    """Publish ``response`` for replay, and let ``filling`` learn from it.
+
+    False if it must not be replayed, or has an invalid field.
+    """
+    published = response.publication
+    if published is None:
+        return False
+    try:
+        head = parser.build_head(200, published.fields)
+        not_modified_head = parser.build_head(304, published.not_modified)
+    except ValueError:
+        return False
+    if published.accept_encoding is not None:
+        reactor.learn_codings(published.accept_encoding, published.codings)
+    filling.learn(published, head, not_modified_head)
+    reactor.publish(
+        path=published.path,
+        codings=published.codings,
+        head=head,
+        not_modified_head=not_modified_head,
+        body=published.body,
+        etag=published.etag,
+        last_modified=published.last_modified,
+        depends=published.depends,
+        content=published.content,
+        body_file=published.body_file,
+        ranges=published.ranges,
+    )
+    return True

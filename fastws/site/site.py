@@ -1,0 +1,360 @@
+"""The application: ``respond(request) -> Response``. Everything about a response is decided here, once.
+
+A site belongs to one configuration and knows no socket. All workers share it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from .. import _openat_py
+from ..backend import Opener
+from ..config.redirects import Redirects
+from ..config.settings import Config
+from ..files import directory
+from ..files import representation as rep
+from ..files.locate import Located, Locator
+from ..files.root import Contents, Root, is_settled, not_found
+from ..files.variants import SIDECARS, Choice, Variants
+from ..http import conditional, forms
+from ..http.authority import check_host
+from ..http.errors import HTTPError, UndecidedError
+from ..http.mediatypes import content_type
+from ..http.messages import Fields, FileSlice, Request, Response
+from ..http.target import Target, parse_target
+from ..http.urlpath import encode_path
+from ..http.vocabulary import READ_METHODS
+from ..pages import listing
+from . import errorhandlers, publication
+from .auth import Auth
+from .filling import Filling
+from .hidden import is_hidden
+from .policy import Policy
+from .status import Status, StatusSource
+
+MEMO_SIZE = 4096
+"""Forms of files that are remembered; about 4 MB."""
+
+
+class _Exchange:
+    """A request that is being answered.
+
+    ``paths`` are those that patterns are compared with: the URL's, and the file's where it is another. ``user`` is
+    who asks, '' where anybody may; ``now_ns`` when the request began.
+    """
+
+    __slots__ = ("body", "now_ns", "paths", "request", "target", "user")
+
+    def __init__(
+        self, request: Request, target: Target, paths: tuple[str, ...], body: bytes, user: str, now_ns: int
+    ) -> None:
+        self.request = request
+        self.target = target
+        self.paths = paths
+        self.body = body
+        self.user = user
+        self.now_ns = now_ns
+
+
+class _Known(NamedTuple):
+    """What was found out about one form of a file.
+
+    ``form`` is without its bytes; ``fields`` are those of a 200. ``is_stable`` tells that all of it is true as
+    long as the file's identity is the same, ``is_only`` that the file has no other form.
+    """
+
+    kind: str
+    fields: Fields
+    form: rep.Representation
+    is_stable: bool
+    is_only: bool
+
+
+class Site:
+    """Answers requests by one configuration.
+
+    ``replays`` tells that published answers are replayed, so that small files are worth being read into memory;
+    ``opener`` opens them;
+    ``hidden`` returns the (device, inode) pairs of files that are never served; ``status`` knows what
+    StatusPath shows. Raises ``ConfigError`` if BasicAuth cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        logger: logging.Logger,
+        *,
+        replays: bool,
+        opener: Opener = _openat_py,
+        hidden: Callable[[], Collection[tuple[int, int] | None]],
+        status: StatusSource | None = None,
+    ) -> None:
+        self.config = config
+        self._log = logger
+        self._replays = replays
+        self._opener = opener
+        self._hidden = hidden
+        self._auth = Auth(config, logger)
+        self._policy = Policy(config)
+        self._redirects = Redirects(config.redirects) if config.redirects else None
+        self._contents = Contents(config.cache_max_file_bytes, opener)
+        self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
+        self._locator = Locator(config, self._variants, hidden)
+        self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
+        self._status = None if config.status_path is None else Status(config, status, self._variants)
+        self.fill = Filling(
+            config,
+            logger,
+            opener,
+            self._contents,
+            self._variants.memory_bytes,
+            auth=self._auth,
+            policy=self._policy,
+            redirects=self._redirects,
+            status=self._status,
+            locator=self._locator,
+            error=self.error,
+            hidden=hidden,
+        )
+        self._common: Fields = ()
+        if config.server_header != "off":
+            self._common = (("Server", config.server_header),)
+
+    def close(self) -> None:
+        """End the background work; the site still answers."""
+        self._variants.close()
+
+    def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Response:
+        """Return the response to ``request``; raises only ``UndecidedError``.
+
+        1. the version, the Host field and the method are acceptable (400, 501)
+        2. the target is a path inside the root (400)
+        3. it is not one of the server's own pages below StatusPath (200, 503)
+        4. the configuration does not send it elsewhere (3xx)
+        5. the path is not hidden (404), and the client may see it (401)
+        6. the path leads to a file (301 to a directory's slash; 403, 404, 500) or to a listing (200)
+        7. the file has a content type (501) and the method suits it (405); a form is filled in
+        8. it is there in a form that the client accepts (406)
+        9. the preconditions hold (304, 412)
+        10. the range, if any, is satisfiable (206, 416)
+        11. all of the file (200)
+        """
+        now_ns = time.time_ns()
+        path = ""
+        try:
+            self._check(request)
+            target = parse_target(request.target)
+            path = target.path
+            response = None if self._status is None else self._status.respond(request, path, peer)
+            if response is not None:
+                configured = self._policy.header_fields(path)
+                response = response._replace(fields=(*self._common, *response.fields, *configured))
+            else:
+                response = self._redirect(target) or self._serve(request, target, body, now_ns)
+        except HTTPError as error:
+            response = self.error(error, path)
+        except UndecidedError:
+            raise
+        except Exception:
+            self._log.exception("unexpected exception while answering %s %s", request.method, request.target)
+            response = self.error(HTTPError(500, "unexpected exception"), path)
+        return response._replace(body=()) if request.method == "HEAD" else response
+
+    def _check(self, request: Request) -> None:
+        if request.version not in self.config.http_types:
+            raise HTTPError(400, f"{request.version} is not spoken here.", close=True)
+        check_host(request)
+        if request.method not in self.config.request_methods:
+            raise HTTPError(501, f"The method {request.method} is not implemented.")
+
+    # Errors and redirects
+
+    def error(self, error: HTTPError, *paths: str) -> Response:
+        """Return the response for ``error``, as configured for the decoded ``paths`` as far as they are known."""
+        response = errorhandlers.respond_to(error)
+        page = self.config.error_pages.get(response.status)
+        if page is not None:
+            try:
+                response = errorhandlers.with_page(response, page, self.config, self._contents)
+                paths = (*paths, page)
+            except HTTPError as failure:
+                self._log.error(
+                    "the page %s for %s cannot be sent: %s", page, response.status, failure.detail
+                )
+        configured = self._policy.header_fields(*(paths or ("",)))
+        fields = (*self._common, *response.fields, *configured)
+        return Response(response.status, fields, response.body, close=response.close, detail=response.detail)
+
+    def _redirect(self, target: Target) -> Response | None:
+        if self._redirects is None:
+            return None
+        found = self._redirects.find(target.path, target.query)
+        return None if found is None else self._moved(*found, self._policy.header_fields(target.path))
+
+    def _moved(self, location: str, status: int, configured: Fields) -> Response:
+        body = listing.redirect_page(status, location)
+        fields = (
+            *self._common,
+            ("Location", location),
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            *configured,
+        )
+        return Response(status, fields, (body,))
+
+    # Files
+
+    def _serve(self, request: Request, target: Target, body: bytes, now_ns: int) -> Response:
+        path = target.path
+        if is_hidden(path):
+            raise not_found()
+        user = self._authorize(request, path)
+        with Root(self.config.document_root, self._opener) as root:
+            located = self._locator.locate(root, path)
+            if located is None:
+                location = encode_path(path + "/")
+                query = "" if target.query is None else f"?{target.query}"
+                return self._moved(location + query, 301, self._policy.fields(path))
+            paths: tuple[str, ...] = (path,)
+            if located.relative != path[1:]:
+                # Under another name (an index, a clean URL) the file is no less protected.
+                paths = (path, "/" + located.relative)
+                user = self._authorize(request, paths[1]) or user
+            exchange = _Exchange(request, target, paths, body, user, now_ns)
+            try:
+                if located.is_directory:
+                    response = self._list(exchange, root, located)
+                else:
+                    response = self._answer(exchange, root, located)
+            except HTTPError as error:
+                response = self.error(error, *paths)
+            if response.file is not None:
+                root.keep(response.file)
+        return response._replace(user=user) if user else response
+
+    def _authorize(self, request: Request, path: str) -> str:
+        """Return who asks, '' where anybody may; a sidecar is as protected as the file it stands for."""
+        if not self._auth.is_on:
+            return ""
+        credentials = request.fields.get("authorization")
+        user = self._auth.authorize(path, credentials)
+        stem, suffix = os.path.splitext(path)
+        if suffix in SIDECARS.values():
+            user = self._auth.authorize(stem, credentials) or user
+        return user
+
+    def _list(self, exchange: _Exchange, root: Root, located: Located) -> Response:
+        request, target = exchange.request, exchange.target
+        if request.method not in READ_METHODS:
+            raise self._method_not_allowed("A directory takes no form.")
+        assert located.file is not None
+        entries = directory.list_directory(root, located.relative, located.file, self._hidden())
+        fields, page = listing.render(request, target.path, target.query, entries)
+        return Response(200, (*self._common, *fields, *self._policy.fields(*exchange.paths)), (page,))
+
+    def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Response:
+        request, file = exchange.request, located.file
+        known = self._known.get((exchange.target.path, located.relative, rep.IDENTITY))
+        if (
+            known is not None
+            and known.is_only
+            and file is not None
+            and known.form.identity == file.identity
+            and request.method in READ_METHODS
+            and not self._variants.wants_body(file)
+        ):
+            choice = Choice(known.form.held_in(file), ((located.relative, file.identity),))
+            return self._send(exchange, known, choice, located)
+        return self._find_out(exchange, root, located)
+
+    def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Response:
+        kind = content_type(located.relative, self.config.content_types, self.config.default_type)
+        if kind is None:
+            extension = os.path.splitext(located.relative)[1]
+            raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
+        if exchange.request.method not in READ_METHODS:
+            return self._submit(exchange, kind, located)
+        vary = rep.VARY_CODINGS if self._variants.are_negotiable(kind) else ()
+        try:
+            choice = self._variants.choose(
+                root, located.relative, located.file, kind, exchange.request, exchange.now_ns
+            )
+            known = self._describe(exchange, located, kind, vary, choice.chosen)
+            return self._send(exchange, known, choice, located)
+        except HTTPError as error:
+            error.fields = (*error.fields, *vary)
+            raise
+
+    def _describe(
+        self, exchange: _Exchange, located: Located, kind: str, vary: Fields, chosen: rep.Representation
+    ) -> _Known:
+        """Return what is to be known of ``chosen``, found out once for each state of its file."""
+        path, now_ns = exchange.target.path, exchange.now_ns
+        key = path, located.relative, chosen.coding
+        known = self._known.get(key)
+        if known is not None and known.form.is_like(chosen):
+            return known
+        is_stable = is_settled(chosen.identity, now_ns) and not rep.is_held_back(chosen.identity, now_ns)
+        fields = (
+            *self._common,
+            *rep.content_fields(kind, chosen),
+            *vary,
+            *self._policy.fields(*exchange.paths),
+        )
+        known = _Known(kind, fields, chosen.without_bytes(), is_stable, is_only=not vary)
+        if is_stable:
+            if len(self._known) >= MEMO_SIZE:
+                self._known.clear()  # one step, whatever other threads are doing
+            self._known[key] = known
+        return known
+
+    def _send(self, exchange: _Exchange, known: _Known, choice: Choice, located: Located) -> Response:
+        """Return what of the chosen form the request asks for."""
+        request, chosen, fields = exchange.request, choice.chosen, known.fields
+        status = conditional.evaluate(
+            request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
+        )
+        if status == 304:
+            return Response(304, rep.not_modified_fields(fields))
+        if status == 412:
+            raise HTTPError(412, "The file is not in the state that the request asks for.")
+        published = None
+        if known.is_stable and self._may_be_published(exchange):
+            published = publication.build(
+                self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
+            )
+        response = None
+        if request.method == "GET" and "range" in request.fields and chosen.is_identity:
+            response = rep.partial(request.fields, known.kind, fields, chosen, published)
+        return response or rep.whole(fields, chosen, published)
+
+    def _may_be_published(self, exchange: _Exchange) -> bool:
+        """Tell whether the answer is the same for everybody, and somebody will replay it."""
+        if exchange.request.method != "GET" or not self._replays or exchange.user:
+            return False
+        return self._status is None or not self._status.covers(exchange.target.path)
+
+    # Forms
+
+    def _submit(self, exchange: _Exchange, kind: str, located: Located) -> Response:
+        """Answer a POST: the page with the submitted fields in it."""
+        request, body, file = exchange.request, exchange.body, located.file
+        if request.method != "POST" or not kind.startswith("text/html") or file is None:
+            raise self._method_not_allowed("Only HTML pages take a form.")
+        configured = self._policy.header_fields(*exchange.paths)
+        fields: Fields = (*self._common, ("Content-Type", kind), *configured)
+        if not self._contents.is_small(file):
+            piece = FileSlice(file, 0, file.identity.size)
+            return Response(200, (*fields, ("Content-Length", str(piece.length))), (piece,), file)
+        submitted = forms.parse_form(request.fields.get("content-type", ""), body) if body else []
+        page = forms.fill_pre(self._contents.load(file).body, submitted)
+        fields = (*fields, ("Content-Length", str(len(page))), ("Cache-Control", "no-store"))
+        return Response(200, fields, (page,))
+
+    def _method_not_allowed(self, detail: str) -> HTTPError:
+        allowed = [name for name in READ_METHODS if name in self.config.request_methods]
+        return HTTPError(405, detail, fields=(("Allow", ", ".join(allowed)),))

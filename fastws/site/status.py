@@ -1,0 +1,185 @@
+"""StatusPath: ``healthz``, ``readyz``, ``metrics`` (Prometheus text format 0.0.4), and a page that draws them.
+
+For this machine and the addresses of StatusAllow alone; to everybody else there is nothing. What a proxy
+forwards comes from this machine only in name and is refused too, unless the proxy's address is allowed. It
+is known by its fields: Forwarded, Via, X-Real-IP, and all that begin with X-Forwarded-.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+from ..config.settings import Config
+from ..files.variants import Variants
+from ..http.errors import HTTPError
+from ..http.messages import Fields, Request, Response
+from ..http.vocabulary import READ_METHODS
+from ..pages.status import STATUS_PAGE
+from ..record.process_samples import process_samples
+from ..record.tally import STATUS_CLASSES, WorkerStatus
+from ..seam import DURATION_BOUNDS_S
+
+_FORWARDED = ("forwarded", "via", "x-real-ip")
+_FORWARDED_PREFIX = "x-forwarded-"
+
+
+class StatusSource(Protocol):
+    """Who knows how the server does."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server is about to end and should get no more work."""
+
+    def build_info(self) -> Mapping[str, str]:
+        """Return the version and which sides run, by label."""
+
+    def worker_status(self) -> Sequence[WorkerStatus]:
+        """Return the present counts of every worker thread, in their order. Called by any of them."""
+
+
+class Status:
+    """Answers requests below StatusPath."""
+
+    def __init__(self, config: Config, source: StatusSource | None, variants: Variants) -> None:
+        assert config.status_path is not None
+        self._path = config.status_path
+        self._allowed = config.status_allow
+        self._source = source
+        self._variants = variants
+        self._pages = {
+            "": self._live_page,
+            "healthz": self._healthz,
+            "readyz": self._readyz,
+            "metrics": self._metrics,
+        }
+
+    def covers(self, path: str) -> bool:
+        """Tell whether what the decoded ``path`` shows may depend on who asks."""
+        return path.startswith(self._path)
+
+    def respond(self, request: Request, path: str, peer: str) -> Response | None:
+        """Return the answer where the decoded ``path`` is one of these pages and ``peer`` may see them.
+
+        None elsewhere. Raises ``HTTPError`` 405.
+        """
+        if not self.covers(path):
+            return None
+        page = self._pages.get(path[len(self._path) :])
+        if page is None or not self._is_allowed(request, peer):
+            return None
+        if request.method not in READ_METHODS:
+            raise HTTPError(
+                405, "This page is only to be read.", fields=(("Allow", ", ".join(READ_METHODS)),)
+            )
+        return page()
+
+    def _is_allowed(self, request: Request, peer: str) -> bool:
+        import ipaddress  # only requests for this page need it
+
+        is_forwarded = any(
+            name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) for name in request.fields
+        )
+        if not peer or peer.startswith("unix:"):
+            return bool(peer) and not is_forwarded
+        address = ipaddress.ip_address(peer.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address):
+            address = address.ipv4_mapped or address
+        if any(address in ipaddress.ip_network(network) for network in self._allowed):
+            return True
+        return address.is_loopback and not is_forwarded
+
+    def _healthz(self) -> Response:
+        return _text(200, "ok\n")
+
+    def _readyz(self) -> Response:
+        if self._source is not None and self._source.is_draining:
+            return _text(503, "draining\n")
+        return _text(200, "ready\n")
+
+    def _live_page(self) -> Response:
+        return _response(200, "text/html; charset=utf-8", STATUS_PAGE.encode())
+
+    def _metrics(self) -> Response:
+        workers = () if self._source is None else self._source.worker_status()
+        is_draining = self._source is not None and self._source.is_draining
+        store, compressor = self._variants.store, self._variants.compressor
+        text = "".join(
+            [
+                *self._build_family(),
+                *_family("fastws_draining", "gauge", "1 while the server is about to end.", [("", is_draining)]),
+                *_family("fastws_compressed_bytes", "gauge",
+                    "Memory taken by files that were compressed in the background.",
+                    [("", store.used_bytes)]),
+                *_family("fastws_compression_pending", "gauge", "Files that wait to be compressed.",
+                    [("", compressor.pending)]),
+                *_worker_families(workers),
+                *_process_families(),
+            ]
+        )  # fmt: skip
+        return _response(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
+
+    def _build_family(self) -> Iterator[str]:
+        if self._source is not None:
+            labels = ",".join([f'{name}="{value}"' for name, value in self._source.build_info().items()])
+            meaning = "The version, and which sides run."
+            yield from _family("fastws_build_info", "gauge", meaning, [(f"{{{labels}}}", 1)])
+
+
+_SIMPLE = (
+    ("fastws_connections", "gauge", "Open connections.", "connections"),
+    ("fastws_sent_body_bytes_total", "counter", "Bytes of response bodies that were sent.", "body_bytes"),
+    ("fastws_cache_hits_total", "counter", "Requests answered by replaying an answer.", "cache_hits"),
+    ("fastws_cache_misses_total", "counter", "Requests answered anew.", "cache_misses"),
+    ("fastws_cache_bytes", "gauge", "Memory taken by the answers that are replayed.", "cache_bytes"),
+)
+
+
+def _worker_families(workers: Sequence[WorkerStatus]) -> Iterator[str]:
+    for name, kind, meaning, field in _SIMPLE:
+        samples = [(f'{{worker="{i}"}}', getattr(worker, field)) for i, worker in enumerate(workers)]
+        yield from _family(name, kind, meaning, samples)
+    by_class = [
+        (f'{{worker="{i}",class="{name}"}}', count)
+        for i, worker in enumerate(workers)
+        for name, count in zip(STATUS_CLASSES, worker.requests, strict=True)
+    ]
+    yield from _family("fastws_requests_total", "counter", "Requests by class of the status.", by_class)
+    yield from _histogram(workers)
+
+
+def _process_families() -> Iterator[str]:
+    for name, kind, meaning, value in process_samples():
+        yield from _family(name, kind, meaning, [("", value)])
+
+
+def _histogram(workers: Sequence[WorkerStatus]) -> Iterator[str]:
+    name = "fastws_request_duration_seconds"
+    yield f"# HELP {name} Time from a complete request head to the last byte sent.\n# TYPE {name} histogram\n"
+    bounds = [*map(str, DURATION_BOUNDS_S), "+Inf"]
+    for i, worker in enumerate(workers):
+        counts = list(accumulate(worker.durations))
+        for bound, count in zip(bounds, counts, strict=True):
+            yield f'{name}_bucket{{worker="{i}",le="{bound}"}} {count}\n'
+        yield f'{name}_sum{{worker="{i}"}} {worker.duration_s:.9g}\n'
+        yield f'{name}_count{{worker="{i}"}} {counts[-1]}\n'
+
+
+def _family(name: str, kind: str, meaning: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
+    yield f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n"
+    for labels, value in samples:
+        yield f"{name}{labels} {value if isinstance(value, float) else int(value)}\n"
+
+
+def _text(status: int, text: str) -> Response:
+    return _response(status, "text/plain; charset=utf-8", text.encode())
+
+
+def _response(status: int, kind: str, body: bytes) -> Response:
+    fields: Fields = (
+        ("Content-Type", kind),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+    )
+    return Response(status, fields, (body,))

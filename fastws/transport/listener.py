@@ -1,0 +1,212 @@
+"""Bind and listen, and end that without losing a client."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from ..config.settings import Config
+from ..http.errors import ListenError
+
+BACKLOG = 4096  # what Linux cuts to net.core.somaxconn, whose default is this
+
+Address = tuple[str, int]
+"""(host, port); ("unix:/path", 0); ("activated", n) for the n-th that the service manager handed over."""
+
+ACTIVATED = "activated"
+
+_REASONS = {
+    errno.EADDRINUSE: "the port is in use by another program",
+    errno.EADDRNOTAVAIL: "this machine does not have the address",
+    errno.EACCES: "binding to it is not permitted",
+    errno.EAFNOSUPPORT: "this machine does not speak that kind of address",
+}
+
+
+class UnixListener(socket.socket):
+    """A listening Unix-domain socket that knows the file it made."""
+
+    path = ""
+    _file_number = (0, 0)
+
+    def bind_to(self, path: str) -> None:
+        """Make the socket file. Anybody may connect who may enter its directory, as with nginx."""
+        # The file is made with its mode: by its name, another one could be met that was put in its place.
+        umask = os.umask(0o111)
+        try:
+            self.bind(path)
+        finally:
+            os.umask(umask)
+        self.path, self._file_number = path, _file_number(path)
+
+    def remove_file(self) -> None:
+        """Remove the socket file, unless another program has put its own in its place."""
+        try:
+            if _file_number(self.path) == self._file_number:
+                os.unlink(self.path)
+        except OSError:
+            pass  # it is gone, or belongs to whoever took away the right to remove it
+
+
+def _file_number(path: str) -> tuple[int, int]:
+    info = os.lstat(path)
+    return info.st_dev, info.st_ino
+
+
+def open_listeners(
+    wanted: Iterable[Address], kept: Mapping[Address, socket.socket]
+) -> dict[Address, socket.socket]:
+    """Return the listening socket of each address, those of ``kept`` as they are, and all activated ones.
+
+    Raises ``ListenError`` if one cannot be had; then none is opened.
+    """
+    listeners = {address: sock for address, sock in kept.items() if address[0] == ACTIVATED}
+    opened: list[socket.socket] = []
+    for address in wanted:
+        listener = kept.get(address)
+        if listener is None:
+            try:
+                listener = _listen(address)
+            except ListenError:
+                for other in opened:
+                    turn_away(other)
+                    other.close()
+                raise
+            opened.append(listener)
+        listeners[address] = listener
+    return listeners
+
+
+def _listen(address: Address) -> socket.socket:
+    host, port = address
+    return listen_unix(host.removeprefix("unix:")) if host.startswith("unix:") else listen_tcp(host, port)
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """Return a non-blocking socket that listens on ``host`` (IPv4 or IPv6) and ``port`` (0: a free one).
+
+    Raises ``ListenError``.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = None
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # :: is every IPv6 address and no more, whatever the system's default; 0.0.0.0 can stand beside it.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Accepted sockets inherit it: an answer never waits for the acknowledgement of the one before.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        shown = f"[{host}]" if ":" in host else host
+        raise ListenError(f"cannot listen on {shown}:{port}: {_reason(error)}") from None
+    return listener
+
+
+def listen_unix(path: str) -> UnixListener:
+    """Return a non-blocking socket that listens on the Unix-domain socket ``path``.
+
+    A socket file that nobody listens on any more is replaced. Raises ``ListenError``.
+    """
+    listener = UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_stale(path):
+            os.unlink(path)
+        listener.bind_to(path)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"cannot listen on unix:{path}: {_reason(error).replace('port', 'path')}") from None
+    return listener
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0) or error.strerror or str(error)
+
+
+def _is_stale(path: str) -> bool:
+    try:
+        # Connecting to a file that is no socket is refused just the same.
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)  # where a full queue would make it wait
+            probe.connect(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def turn_away(listener: socket.socket) -> None:
+    """Let no new client in, while those that wait can still be accepted. Not for sockets of others.
+
+    Closing a listener resets whatever waits in its queue, and between the last accept and the close another
+    client may have joined it. A Unix-domain socket without its file can be reached no more. For TCP, Linux
+    is told to drop what opens a connection and to let pass what completes one; who is dropped tries
+    again after a second and finds the port closed.
+    """
+    if isinstance(listener, UnixListener):
+        listener.remove_file()
+    elif sys.platform == "linux" and listener.family != socket.AF_UNIX:
+        try:
+            import ctypes  # once in a server's life
+        except ImportError:  # a Python without it: the gap stays, small as it is
+            return
+        program = ctypes.create_string_buffer(_DROP_SYN)
+        count = len(_DROP_SYN) // 8
+        pointer = struct.pack("HP", count, ctypes.addressof(program))
+        with suppress(OSError):  # a kernel without socket filters
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+
+
+_SO_ATTACH_FILTER = 26  # socket(7); the socket module does not have it
+
+# Classic BPF over a TCP header: drop segments with SYN and without ACK.
+_DROP_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the byte of flags
+        (0x54, 0, 0, 0x12),  # of which SYN and ACK
+        (0x15, 0, 1, 0x02),  # if SYN alone
+        (0x06, 0, 0, 0),  # take nothing of it
+        (0x06, 0, 0, 0xFFFFFFFF),  # else all
+    )
+)
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where ``listener`` listens, as in a URL: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/path``."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def addresses_in(config: Config) -> list[Address]:
+    """Return where ``config`` says that the server listens."""
+    return [(host, port) for host in config.hosts for port in config.listen_ports] + [
+        (f"unix:{path}", 0) for path in config.listen_unix
+    ]
+
+
+def reachable(address: str) -> str:
+    """Return ``address`` as a browser on this machine can use it."""
+    for anywhere, here in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
+        if address.startswith(anywhere):
+            return here + address[len(anywhere) :]
+    return address

@@ -1,0 +1,93 @@
+"""Passwords checked in the background, from a bounded queue that no client address can fill for others."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..http.errors import UndecidedError
+from .background import Background
+
+QUEUE_JOBS = 64
+"""Checks that wait beside the one in progress; at the 0.3 s of a costly hash that is 20 s."""
+
+
+class _Job(NamedTuple):
+    """A check, and who is told; the callables are a set in the order of their coming."""
+
+    compute: Callable[[], None]
+    tells: dict[Callable[[], None], None]
+
+
+class Checks(Background):
+    """Computes what an ``UndecidedError`` asks for. Any thread may call.
+
+    Addresses take turns, so a client that asks once does not wait for one that asks a thousand times.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__("passwords")
+        self._log = logger
+        self._jobs: dict[bytes, _Job] = {}  # by key: those that wait and the one in progress
+        self._waiting: dict[str, collections.deque[bytes]] = {}  # keys by address; the next address first
+
+    @property
+    def pending(self) -> int:
+        """How many checks are waiting or in progress."""
+        return len(self._jobs)
+
+    def submit(self, undecided: UndecidedError, peer: str, tell: Callable[[], None]) -> bool:
+        """Have ``tell`` called, by any thread, when it is time to ask again; False if there is no room.
+
+        It is time when the computation is over, and when it had to make room for that of another address.
+        """
+        with self._changed:
+            if self._is_closed:
+                return False
+            job = self._jobs.get(undecided.key)
+            if job is None:
+                if len(self._jobs) > QUEUE_JOBS and not self._make_room(peer):
+                    return False
+                job = self._jobs[undecided.key] = _Job(undecided.compute, {})
+                self._waiting.setdefault(peer, collections.deque()).append(undecided.key)
+                self._announce()
+            job.tells[tell] = None
+            return True
+
+    def _make_room(self, peer: str) -> bool:
+        """Drop the last check of the address that has most of them, unless ``peer`` has about as many."""
+        greedy = max(self._waiting, key=lambda each: len(self._waiting[each]))
+        keys = self._waiting[greedy]
+        if len(keys) <= len(self._waiting.get(peer, ())) + 1:
+            return False
+        for tell in self._jobs.pop(keys.pop()).tells:
+            tell()
+        return True
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting)
+
+    def _work(self) -> None:
+        with self._changed:
+            if self._is_closed:
+                return
+            peer = next(iter(self._waiting))
+            keys = self._waiting.pop(peer)
+            key = keys.popleft()
+            if keys:
+                self._waiting[peer] = keys  # behind all others
+            job = self._jobs[key]
+        try:
+            job.compute()
+        except BaseException:  # a panic in bcrypt's Rust is no Exception
+            self._log.exception("a password could not be checked")
+        with self._changed:
+            self._jobs.pop(key, None)
+        for tell in job.tells:  # nobody finds the job any more
+            tell()
+
+    def _drop_all(self) -> None:
+        self._jobs.clear()
+        self._waiting.clear()

@@ -1,0 +1,225 @@
+"""The documents and what they are about: the modules, the limits, the examples of configuration."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import launch
+import others
+import pytest
+from rawhttp import get, put, wait_until
+
+from fastws import _reactor_py, load
+from fastws.config.settings import defaults
+from fastws.engine import accepting, states, timers
+from fastws.files.directory import LISTED_MAX
+from fastws.files.variants import MEMORY_BYTES
+from fastws.h1.framing import CHUNK_LINE_BYTES, ChunkedDecoder
+from fastws.http import forms
+from fastws.http.messages import Limits
+from fastws.http.ranges import MAX_RANGES
+from fastws.pages.listing import error_page, listing_page, redirect_page
+from fastws.pages.status import STATUS_PAGE
+from fastws.transport.transmission import TURN_BYTES
+from fastws.work import fair_queue as checks
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = REPOSITORY / "fastws"
+DESIGN = (REPOSITORY / "docs" / "design.md").read_text()
+DEPLOYMENT = (REPOSITORY / "docs" / "deployment.md").read_text()
+
+
+def test_limits_are_as_the_page_says() -> None:
+    limits, by_default = Limits(), defaults()
+    kib, mib = 1 << 10, 1 << 20
+    # Chunks take no more than the data may, or than a head may, if that is more.
+    least_overhead = ChunkedDecoder(0, limits)._overhead_left
+    assert ChunkedDecoder(mib, limits)._overhead_left == mib
+    table = DESIGN.split("## Limits\n\n")[1].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    bounds = {what: bound for what, bound, _ in rows}
+    assert bounds == {
+        "request line": f"{limits.request_line_bytes // kib} KiB",
+        "request head": f"{limits.head_bytes // kib} KiB, {limits.field_count} fields",
+        "time for a head": f"`RequestTimeout` ({by_default.request_timeout_s:g} s)",
+        "request body": f"`MaxBodySize` ({by_default.max_body_bytes // mib} MiB)",
+        "line of a chunked body": f"{CHUNK_LINE_BYTES} bytes",
+        "chunk sizes and extensions of a body": f"as `MaxBodySize`, at least {least_overhead // kib} KiB",
+        "speed of a body, and of a client that reads": (
+            f"`MinRate` ({by_default.min_rate_bytes_s} bytes a second) after a start"
+        ),
+        "idle connection": f"`KeepaliveTime` ({by_default.keepalive_time_s:g} s)",
+        "open connections": f"`MaxConnections` ({by_default.max_connections:,})",
+        "connections of one address": (
+            f"`MaxConnectionsPerAddress` ({by_default.max_connections_per_address or 'none'})"
+        ),
+        "fields of a form, parameters of one of them": f"{forms.MAX_FIELDS:,}, {forms.MAX_PARAMETERS}",
+        "ranges in a request": f"{MAX_RANGES}",
+        "names in a listing": f"{LISTED_MAX:,}",
+        "published answers": (
+            f"`CacheSize` ({by_default.cache_size_bytes // mib} MiB), shared out to the workers"
+        ),
+        "passwords that wait to be checked": (
+            f"{checks.QUEUE_JOBS}; addresses take turns, and the one with most makes room"
+        ),
+        "time for that": f"{states.WAITING_S:g} s",
+        "descriptors": "the process's limit",
+    }
+    assert f"accepting rests for {accepting.PAUSE_S} s;" in table[-1]
+
+
+def test_sizes_and_times_in_the_prose_are_those_of_the_code() -> None:
+    page = " ".join(DESIGN.split())
+    reactor = "".join((PACKAGE / name).read_text() for name in ("_reactor.pyx", "hot/outgoing.pxd"))
+    compiled = {
+        name: int(value) for name, value in re.findall(r"^    (\w+) = (\d+)\b", reactor, re.MULTILINE)
+    }
+    [full] = re.findall(
+        r"^    FULL_BYTES = (\d+)\b", (PACKAGE / "hot" / "log_buffer.pyx").read_text(), re.MULTILINE
+    )
+    kib, mib = 1 << 10, 1 << 20
+    assert int(full) == _reactor_py.LOG_BYTES
+    assert compiled["FILE_BYTES"] == mib // 2
+    said = [
+        f"Bodies of up to {MEMORY_BYTES // kib} KiB (and `CacheMaxFile`)",
+        f"at most {TURN_BYTES // mib} MiB a turn",
+        f"({compiled['RECEIVE_BYTES'] // kib} KiB each, {compiled['ARENA_BYTES'] // mib} MiB in all)",
+        f"up to {compiled['QUEUE_MAX']} in one `sendmsg`",
+        "half a MiB a turn (`Reactor.transfer`)",
+        f"when {_reactor_py.LOG_BYTES // kib} KiB are full",
+        f"At most {states.TURN_REQUESTS} requests of one connection",
+        f"at most {states.LINGER_S:g} s or {states.LINGER_BYTES // mib} MiB",
+        f"at most {timers.TICK_S} s late",
+    ]
+    assert [text for text in said if text not in page] == []
+
+
+def deployment_example(*parts: str) -> str:
+    """The one example of deployment.md that holds ``parts``."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", DEPLOYMENT, re.MULTILINE | re.DOTALL)
+    (example,) = [block for block in blocks if all(part in block for part in parts)]
+    return str(example)
+
+
+def test_deployment_example_is_a_right_configuration(tmp_path: Path) -> None:
+    example = deployment_example("ListenPort", "/var/log/fastws")
+    for directory in ("/srv/www", "/var/log/fastws"):
+        (tmp_path / directory[1:]).mkdir(parents=True)
+        example = example.replace(directory, f"{tmp_path}{directory}")
+    (tmp_path / "ws.conf").write_text(example)
+    assert load(str(tmp_path / "ws.conf")).listen_ports == (8080,)
+
+
+def test_container_is_healthy_while_it_serves(
+    tmp_path: Path, free_ports: Callable[..., tuple[int, ...]]
+) -> None:
+    put(tmp_path / "www", {"index.html": b"index"})
+    configuration = deployment_example("ListenPort", "StatusPath").replace("/srv/www", f"{tmp_path}/www")
+    (port,) = free_ports(1)
+    (tmp_path / "ws.conf").write_text(configuration.replace("8080", str(port)))
+    dockerfile = deployment_example("HEALTHCHECK")
+
+    def command(instruction: str) -> list[str]:
+        (words,) = re.findall(rf"^{instruction} (\[.*\])$", dockerfile, re.MULTILINE)
+        here = {"/opt/fastws/bin/python": sys.executable, "/etc/fastws/ws.conf": str(tmp_path / "ws.conf")}
+        return [here.get(word, word).replace("8080", str(port)) for word in json.loads(words)]
+
+    first, *rest = command("CMD")
+    assert first == "/opt/fastws/bin/fastws"
+    environment = launch.environment("pure", tmp_path / "state")
+    health = command("HEALTHCHECK CMD")
+    assert subprocess.run(health, env=environment, stderr=subprocess.DEVNULL).returncode != 0
+    with subprocess.Popen(
+        [*launch.command(), *rest], env=environment, cwd="/", stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        said = ""
+        while "Ctrl-C stops" not in said:
+            line = server.stderr.readline()
+            assert line, f"it ended: {said}"
+            said += line
+        assert f"http://127.0.0.1:{port}/, open to other machines (access log: standard error" in said
+        assert subprocess.run(health, env=environment).returncode == 0
+        server.send_signal(signal.SIGTERM)
+        said = server.stderr.read()
+    assert server.returncode == 0
+    assert '"GET /-/healthz HTTP/1.1" 200' in said
+    assert "fastws stopped" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ws.conf", "www"]
+
+
+def test_hashes_for_a_content_security_policy_are_those_of_the_pages() -> None:
+    listing = listing_page("/", [], "", "", show_parent=False).decode()
+    rows = re.findall(r"^\| (.*) \| `(.*)-src` \| `'sha256-(.*)'` \|$", DEPLOYMENT, re.MULTILINE)
+    assert rows == [
+        ("errors and redirects", "style", sha256_of("style", error_page(404, "").decode())),
+        ("directory listings", "style", sha256_of("style", listing)),
+        ("`StatusPath`", "style", sha256_of("style", STATUS_PAGE)),
+        ("`StatusPath`", "script", sha256_of("script", STATUS_PAGE)),
+    ]
+    assert rows[0][2] == sha256_of("style", redirect_page(301, "/").decode())
+    assert rows[1][2] in deployment_example("Content-Security-Policy", "Header")
+    for page in (listing, STATUS_PAGE, error_page(404, "").decode()):
+        assert " style=" not in page  # to which no hash applies
+        assert not re.search(r" on[a-z]+=", page)
+
+
+def sha256_of(element: str, page: str) -> str:
+    """Return the hash of the page's one element of that name, as CSP Level 3 has it."""
+    (text,) = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["nginx", "Caddy"])
+def test_server_in_front_keeps_status_pages_from_its_clients(
+    tmp_path: Path, name: str, free_ports: Callable[..., tuple[int, ...]]
+) -> None:
+    if others.missing(name):
+        pytest.skip(others.missing(name))
+    put(tmp_path / "root", {"index.html": b"index"})
+    (tmp_path / "ws.conf").write_text("ListenPort 8080\nDocumentRoot root\nStatusPath /-/\n")
+    (port,) = free_ports(1)
+    with launch.running(tmp_path) as server:
+        if name == "nginx":
+            command = nginx_in_front(tmp_path, server.port, port)
+        else:
+            text = deployment_example("reverse_proxy").replace("8080", str(server.port))
+            text = text.replace("www.example.org {", f"http://:{port} {{\n\tbind 127.0.0.1")
+            (tmp_path / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}")
+            command = ["caddy", "run", "--config", f"{tmp_path}/Caddyfile", "--adapter", "caddyfile"]
+        environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+        program = others.which(command[0])
+        with subprocess.Popen(
+            command, executable=program, env=environment, stderr=subprocess.DEVNULL
+        ) as front:
+            try:
+                wait_until(lambda: launch.answers(port))
+                assert get(port, "/").body == b"index"
+                assert get(port, "/-/metrics").status == 404
+                assert get(server.port, "/-/metrics").status == 200
+            finally:
+                front.terminate()
+
+
+def nginx_in_front(own: Path, port: int, own_port: int) -> list[str]:
+    """The command that starts nginx by the example, without TLS."""
+    text = deployment_example("proxy_pass").replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    text = re.sub(r"^ +ssl_.*\n", "", text, flags=re.MULTILINE)
+    text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{own_port}")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {own}/{kind};" for kind in kinds)
+    (own / "nginx.conf").write_text(
+        f"daemon off; pid {own}/pid; error_log {own}/error.log; events {{}}\n"
+        f"http {{ access_log off; {paths}\n{text} }}"
+    )
+    return ["nginx", "-c", f"{own}/nginx.conf"]

@@ -1,0 +1,153 @@
+"""The figures of README.md and benchmarks/README.md are those of the newest results in benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+README = (REPOSITORY / "README.md").read_text().split("## Benchmarks")[1].split("\n## ")[0]
+FIGURES = (REPOSITORY / "benchmarks" / "README.md").read_text().split("## Figures")[1].split("\n## ")[0]
+BEST = "nginx + ofc + buffered log"
+CASES = {"nginx, cache and buffered log": BEST}
+KEYS = {
+    "1 KiB": "1k",
+    "10 KiB": "10k",
+    "100 KiB": "100k",
+    "1 MiB": "1m",
+    "100 MiB": "100m",
+    "16 pipelined": "pipeline",
+    "new connection each": "close",
+    "404": "404",
+    "range": "range",
+    "first touch": "first",
+}
+
+
+def newest_rows() -> dict[str, dict[str, Any]]:
+    """Every row by its key, from the newest run that measured it. Results that are kept are named by their day."""
+    runs = [json.loads(path.read_text()) for path in RESULTS.glob("20*.json")]
+    runs.sort(key=lambda run: str(run["begun"]))
+    return {row["key"]: row for run in runs for row in run["rows"]}
+
+
+ROWS = newest_rows()
+
+
+def median(key: str, case: str = "fastws") -> float:
+    return float(ROWS[key]["cases"][case]["median"])
+
+
+def ratio(key: str, case: str, base: str) -> float:
+    """The median of the ratios within each round, as the benchmark shows it."""
+    ours, theirs = (ROWS[key]["cases"][name]["samples"] for name in (case, base))
+    return statistics.median(float(a["cost"]) / float(b["cost"]) for a, b in zip(ours, theirs, strict=True))
+
+
+def numbers(text: str) -> list[str]:
+    return re.findall(r"\d[\d,]*(?:\.\d+)?", text)
+
+
+def says(figure: str, value: float) -> bool:
+    """Whether ``figure`` is ``value``, rounded to as many places as are written, perhaps from a rounded one."""
+    places = len(figure.partition(".")[2])
+    return abs(float(figure.replace(",", "")) - value) < 0.55 / 10.0**places
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """The cells of each table, its head first."""
+    found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        for table in found
+    ]
+
+
+def test_readme_says_what_was_measured() -> None:
+    text = " ".join(README.split())
+    floor = [ratio("1k", case, "floor") for case in ("fastws", BEST, "nginx")]
+    said = [
+        (r"costs ([\d.]+) times a C loop .*? nginx takes ([\d.]+) \(best mode\) to ([\d.]+) times", floor),
+        (
+            r"1 MiB costs ([\d.]+) and 100 MiB ([\d.]+) times what nginx's best mode takes, "
+            r"a new connection for each request ([\d.]+) times, and a range ([\d.]+) times",
+            [ratio(key, "fastws", BEST) for key in ("1m", "100m", "close", "range")],
+        ),
+        (
+            r"first request costs ([\d.]+) times as much as with nginx, "
+            r"a 404 ([\d.]+) times, and what needs all of Python's rules, .*? ([\d.]+) times",
+            [median(key) / median(key, BEST) for key in ("first", "404", "rules")],
+        ),
+    ]
+    for sentence, values in said:
+        found = re.search(sentence, text)
+        assert found is not None, sentence
+        for figure, value in zip(found.groups(), values, strict=True):
+            assert says(figure, value), (figure, value)
+
+
+def test_readme_plots_what_was_measured() -> None:
+    plot = (REPOSITORY / "docs" / "benchmark.svg").read_text()
+    assert f"{median('1k'):.1f}" in plot
+
+
+@pytest.mark.parametrize("line", tables(FIGURES)[0][2:], ids=lambda line: str(line[0]))
+def test_table_says_what_was_measured(line: list[str]) -> None:
+    head = tables(FIGURES)[0][0]
+    key = KEYS[line[0]]
+    for name, cell in list(zip(head, line, strict=True))[1:-1]:
+        case = CASES.get(name, name)
+        assert bool(cell) == (case in ROWS[key]["cases"]), name
+        if cell:
+            assert says(cell, median(key, case)), name
+    [goal] = [goal for goal in ROWS[key]["goals"] if goal["goal"].startswith("fastws <= ")]
+    value, limit = numbers(line[-1])[:2]
+    assert says(value, goal["value"])
+    assert says(limit, goal["limit"])
+    assert line[-1].startswith("**") != goal["ok"], "what was missed is bold"
+
+
+def test_table_has_every_row_in_order() -> None:
+    assert [line[0] for line in tables(FIGURES)[0][2:]] == list(KEYS)
+
+
+def test_second_table_says_what_was_measured() -> None:
+    goals = {row["key"]: {goal["goal"]: goal["value"] for goal in row["goals"]} for row in ROWS.values()}
+    idle = goals["idle"]
+    expected = {
+        "browser's request head, 1 KiB": [median("browser"), ratio("browser", "fastws", "floor")],
+        "10,000 idle connections": [
+            next(value for goal, value in idle.items() if goal.endswith("bytes each")),
+            next(value for goal, value in idle.items() if goal.endswith("x fastws")),
+        ],
+        "100,000 files": [median("many", "fastws, many files"), *goals["many"].values()],
+        "2 workers on 2 cores": [median("workers", "fastws, 2 workers"), *goals["workers"].values()],
+        "10 KiB by a rule of Python's": [median("rules"), median("rules") / median("rules", BEST)],
+        "parser's core, 703 bytes": [median("parser")],
+        "start to first answer": [median("start")],
+        "pure side, 1 KiB": [
+            median("1k", "fastws pure"),
+            next(value for goal, value in goals["1k"].items() if goal.startswith("fastws pure")),
+            median("1k", "waitress + whitenoise"),
+        ],
+    }
+    lines = {line[0]: line[1] for line in tables(FIGURES)[1][2:]}
+    assert set(lines) == set(expected)
+    for name, values in expected.items():
+        found = numbers(lines[name])
+        assert len(found) == len(values), name
+        for figure, value in zip(found, values, strict=True):
+            assert says(figure, value), (name, figure, value)
+
+
+def test_day_of_the_figures_is_that_of_the_runs() -> None:
+    [day] = set(re.findall(r"Taken on (\d{4}-\d\d-\d\d)", FIGURES))
+    assert f"results/{day}-*.json" in FIGURES
+    newest = max(json.loads(path.read_text())["begun"] for path in RESULTS.glob("20*.json"))
+    assert newest.startswith(day)

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import ast
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastws
+from fastws import Server, backend, defaults, load
+from fastws.operation.cli import build_parser, find_source, main
+from fastws.operation.process import _print_banner, _warn
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def environment(state: Path) -> dict[str, str]:
+    """The environment of a run that finds this package from anywhere and leaves the user's files alone."""
+    kept = {name: value for name, value in os.environ.items() if name != "LISTEN_FDS"}
+    return kept | {"PYTHONPATH": str(REPOSITORY), "XDG_STATE_HOME": str(state)}
+
+
+def run(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m fastws`` in ``directory`` to its end."""
+    command = [sys.executable, "-m", "fastws", *arguments]
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=environment(directory / "state") | variables,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A directory with a ws.conf and the root that it names."""
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "index.html").write_text("<p>hello</p>")
+    (tmp_path / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\n")
+    return tmp_path
+
+
+def test_check_prints_the_dictionary_in_force(site: Path) -> None:
+    done = run(site, "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = ast.literal_eval(done.stdout)
+    assert shown["DocumentRoot"] == str(site / "www")
+    assert shown["KeepaliveTime"] == 15.0
+
+
+def test_check_for_a_reader_that_has_gone_is_quiet(site: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fastws", "--check"]
+    done = subprocess.run(
+        command, cwd=site, env=environment(site), stdout=writer, stderr=subprocess.PIPE, timeout=30
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_flags_go_before_the_file(site: Path) -> None:
+    done = run(site, "--check", "--host", "::1", "--port", "0", "--workers", "3")
+    shown = ast.literal_eval(done.stdout)
+    assert (shown["Host"], shown["ListenPort"], shown["WorkerThreads"]) == (("::1",), (0,), 3)
+
+
+def test_directory_is_served_by_the_defaults(site: Path) -> None:
+    shown = ast.literal_eval(run(site, "www", "--check").stdout)
+    assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "www"), "application/octet-stream")
+    log = Path(shown["AccessLog"])
+    assert (log.name, log.parent.parent) == ("log_webserver.txt", site / "state" / "fastws")
+
+
+def test_directory_goes_before_the_root_of_a_named_file(site: Path) -> None:
+    (site / "other").mkdir()
+    shown = ast.literal_eval(run(site, "other", "--config", "ws.conf", "--check").stdout)
+    assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "other"), None)
+
+
+def test_nothing_named_and_no_file_serves_the_current_directory(tmp_path: Path) -> None:
+    shown = ast.literal_eval(run(tmp_path, "--check").stdout)
+    assert (shown["DocumentRoot"], shown["Host"], shown["ListenPort"]) == (
+        str(tmp_path),
+        ("127.0.0.1",),
+        (8080,),
+    )
+
+
+def test_every_error_goes_to_standard_error_and_exits_2(site: Path) -> None:
+    (site / "ws.conf").write_text("ListenPort 80\nDocumentRoot www\nKepaliveTime 5\n")
+    for arguments in ([], ["--check"]):
+        done = run(site, *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        first, second = done.stderr.splitlines()
+        assert first.startswith("ws.conf:1: ListenPort: port 80 is below 1024")
+        assert second == "ws.conf:3: unknown directive 'KepaliveTime'; the nearest known one is KeepaliveTime"
+
+
+def test_configuration_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
+    done = run(tmp_path, "--config", "no.conf")
+    assert done.returncode == 2
+    assert done.stderr.startswith("no.conf:1: cannot be read: No such file or directory; a text file")
+
+
+def test_wrong_flag_exits_2(site: Path) -> None:
+    done = run(site, "--port", "http")
+    assert done.returncode == 2
+    assert done.stderr.startswith("command line: --port: 'http' is not a number")
+
+
+def test_unknown_flag_exits_2(site: Path) -> None:
+    assert run(site, "--nonsense").returncode == 2
+
+
+def test_version_names_both_sides(tmp_path: Path) -> None:
+    done = run(tmp_path, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"fastws {fastws.__version__} ({backend.describe()})\n"
+
+
+def test_help_says_what_each_flag_means(site: Path) -> None:
+    shown = " ".join(run(site, "--help").stdout.split())
+    # Before Python 3.13 each name of a flag has its value behind it.
+    shown = shown.replace("-b HOST, --bind HOST,", "-b, --bind,").replace("-p PORT,", "-p,")
+    assert "-b, --bind, --host HOST IPv4 and IPv6 addresses to listen on," in shown
+    assert "-p, --port PORT TCP ports" in shown
+    assert "--list list a directory that has no index" in shown
+    assert "--access-log FILE|-|off A line a request" in shown
+    assert "--workers WORKERS threads that serve; 0 chooses" in shown
+    assert "(in place of ListenPort in the file)" in shown
+
+
+def test_banner_names_logs_that_are_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = defaults(str(tmp_path)).with_overrides(listen_ports=(0,), access_log="-", error_log="off")
+    with Server(config) as server:
+        _print_banner(server)
+    assert "(access log: standard error, error log: off; Ctrl-C stops)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("hosts", "is_open"),
+    [(("127.0.0.1", "::1"), False), (("0.0.0.0",), True), (("::",), True), (("127.0.0.1", "::"), True)],
+)
+def test_banner_says_who_can_reach_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hosts: tuple[str, ...], is_open: bool
+) -> None:
+    config = defaults(str(tmp_path)).with_overrides(
+        hosts=hosts, listen_ports=(0,), access_log="off", error_log="off"
+    )
+    with Server(config) as server:
+        _print_banner(server)
+    assert (", open to other machines (access log" in capsys.readouterr().err) == is_open
+
+
+def test_familiar_names_of_flags(site: Path) -> None:
+    for arguments in (["-b", "::1,0.0.0.0", "-p", "9000"], ["--bind", "::1,0.0.0.0", "--port", "9000"]):
+        shown = ast.literal_eval(run(site, "--check", *arguments).stdout)
+        assert (shown["Host"], shown["ListenPort"]) == (("::1", "0.0.0.0"), (9000,))
+
+
+def test_list_and_logs_on_the_command_line(site: Path) -> None:
+    shown = ast.literal_eval(
+        run(site, "--check", "--list", "--access-log", "-", "--error-log", "e.txt").stdout
+    )
+    assert (shown["DirectoryListing"], shown["AccessLog"]) == (True, "-")
+    assert shown["ErrorLog"] == str(site / "e.txt")
+    assert ast.literal_eval(run(site, "--check").stdout)["DirectoryListing"] is False
+
+
+def test_source_can_be_read_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(site)
+    source = find_source(build_parser().parse_args(["--workers", "2"]))
+    assert source.read() == source.read()
+    assert source.read().worker_threads == 2
+
+
+def test_port_in_use_exits_1_and_says_so(site: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(site, "--port", str(port))
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_log_that_cannot_be_opened_exits_1_and_says_what_helps(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: str, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(site / "state"))
+    monkeypatch.setattr("os.makedirs", refuse)
+    assert main([str(site / "www"), "--port", "0"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"fastws: cannot write logs at {site}/state/fastws/")
+    assert said.endswith(
+        ": No space left on device; XDG_STATE_HOME, or --access-log and --error-log, name another place\n"
+    )
+
+
+def test_check_without_a_port_warns_and_the_start_fails(site: Path) -> None:
+    (site / "ws.conf").write_text("DocumentRoot www\n")
+    sentence = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation\n"
+    done = run(site, "--check")
+    assert (done.returncode, ast.literal_eval(done.stdout)["ListenPort"]) == (0, ())
+    assert done.stderr == f"fastws: warning: {site}/ws.conf: ListenPort is missing; to start, {sentence}"
+    done = run(site)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"ws.conf:1: ListenPort is missing; {sentence}"
+
+
+def test_check_of_a_file_with_errors_names_the_missing_port_too(site: Path) -> None:
+    (site / "ws.conf").write_text("DocumentRoot www\nHost nowhere\n")
+    done = run(site, "--check")
+    assert done.returncode == 2
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["ws.conf:2", "ws.conf:2"]
+    assert "ListenPort is missing" in done.stderr
+
+
+DOUBTFUL = "ErrorPage 404 /404.html\nErrorPage 500 /index.html\nErrorPage 403 /folder\nFallback /app.html\n"
+
+
+def doubts(site: Path) -> list[str]:
+    """What is said of the lines above, once the root holds a directory and no such files."""
+    (site / "www" / "folder").mkdir(exist_ok=True)
+    start = f"{site}/ws.conf: "
+    return [
+        f"{start}ErrorPage: '{site}/www/404.html' for 404 cannot be sent: There is no such file.",
+        f"{start}ErrorPage: '{site}/www/folder' for 403 cannot be sent: There is no such file.",
+        f"{start}Fallback: '{site}/www/app.html' cannot be sent: There is no such file.",
+    ]
+
+
+def test_check_warns_of_pages_that_are_not_there(site: Path) -> None:
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\n" + DOUBTFUL)
+    expected = doubts(site)
+    done = run(site, "--check")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [f"fastws: warning: {text}" for text in expected]
+    (site / "www" / "404.html").write_text("404")
+    (site / "www" / "index.html").write_bytes(b"x" * (1 << 20) + b"x")
+    assert (
+        "index.html' for 500 cannot be sent: It is larger than CacheMaxFile.\n" in run(site, "--check").stderr
+    )
+    (site / "www" / "index.html").write_text("500")
+    (site / "www" / "app.html.gz").write_text("a sidecar stands for it")
+    (site / "www" / "folder").rmdir()
+    (site / "www" / "folder").write_text("403")
+    assert run(site, "--check").stderr == ""
+
+
+def test_start_and_reload_warn_of_pages_that_are_not_there(
+    site: Path, side: backend.Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\nErrorLog error.txt\n" + DOUBTFUL)
+    expected = doubts(site)
+    config = load(str(site / "ws.conf")).with_overrides(listen_ports=(0,))
+    with Server(config, backend=side) as server:
+        _warn(server, config.max_connections)
+        lines = (site / "error.txt").read_text().splitlines()
+        server.reload(lambda: config)
+        again = (site / "error.txt").read_text().splitlines()[len(lines) :]
+    printed = capsys.readouterr().err
+    for text in expected:
+        assert f"fastws: warning: {text}\n" in printed
+        assert sum(line.endswith(text) and "WARNING" in line.upper() for line in lines) == 1
+        assert sum(line.endswith(text) for line in again) == 1
+
+
+def test_extensions_both_required_and_refused_is_one_line(site: Path) -> None:
+    both = {"FASTWS_REQUIRE_EXTENSIONS": "1", "FASTWS_NO_EXTENSIONS": "1"}
+    for arguments in (["--version"], ["--port", "0"]):
+        done = run(site, *arguments, **both)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert (
+            done.stderr
+            == "fastws: FASTWS_REQUIRE_EXTENSIONS=1 and FASTWS_NO_EXTENSIONS=1 exclude each other\n"
+        )
+
+
+def test_extensions_required_and_missing_is_one_line(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FASTWS_REQUIRE_EXTENSIONS", "1")
+    monkeypatch.setenv("FASTWS_NO_EXTENSIONS", "0")
+    monkeypatch.setitem(sys.modules, "fastws._parser", None)
+    monkeypatch.chdir(site)
+    for arguments in (["--version"], ["--port", "0"]):
+        assert main(arguments) == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith(
+            "fastws: FASTWS_REQUIRE_EXTENSIONS=1, and the compiled module fastws._parser "
+        )
+        assert printed.count("\n") == 1
+
+
+def test_server_names_its_port_answers_and_stops_with_0(site: Path) -> None:
+    command = [sys.executable, "-u", "-m", "fastws", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=site, env=environment(site), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            banner = next(line for line in server.stdout if "http://127.0.0.1:" in line)
+            port = int(banner.split("http://127.0.0.1:")[1].split("/")[0])
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                answer = client.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"<p>hello</p>")
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(timeout=20) == 0
+        finally:
+            server.kill()

@@ -1,0 +1,95 @@
+"""The server as a process of its own: for signals, exit statuses, terminals and other users."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+END_S = 60.0
+"""No server takes that long to end."""
+
+GRACE_S = 3.0
+"""How long a connection may be idle while a patient server stops: longer than a busy machine keeps a client."""
+
+PATIENT = f"""
+import sys
+from fastws.operation import cli, server
+server.GRACE_S = {GRACE_S}
+sys.exit(cli.main())
+"""
+"""The server as ``python -m fastws`` runs it, but patient."""
+
+
+class Process:
+    """A running ``python -m fastws``; ``banner`` is the line that names the URL."""
+
+    def __init__(self, popen: subprocess.Popen[str], banner: str) -> None:
+        self.popen = popen
+        self.banner = banner
+        found = re.search(r"http://[^ ]*?:([0-9]+)/", banner)
+        self.port = int(found[1]) if found else 0
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def wait(self) -> int:
+        """Return the exit status once the process has ended."""
+        return self.popen.wait(END_S)
+
+    def output(self) -> str:
+        """Return what else was printed, once the process has ended."""
+        assert self.popen.stderr is not None
+        return self.popen.stderr.read()
+
+
+def environment(side: str, state: Path) -> dict[str, str]:
+    """The environment of a process on ``side`` that finds this package and leaves the user's files alone."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LISTEN_", "FASTWS_"))}
+    own = {"PYTHONPATH": str(REPOSITORY), "XDG_STATE_HOME": str(state)}
+    return kept | own | {"FASTWS_NO_EXTENSIONS": "1" if side == "pure" else "0"}
+
+
+def command(*arguments: str, patient: bool = False) -> list[str]:
+    """``python -m fastws`` with ``arguments``."""
+    return [sys.executable, *(("-c", PATIENT) if patient else ("-m", "fastws")), *arguments]
+
+
+def answers(port: int) -> bool:
+    """Tell whether somebody listens on ``port`` of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def running(
+    directory: Path,
+    *arguments: str,
+    side: str = "pure",
+    prefix: Sequence[str] = (),
+    patient: bool = False,
+) -> Iterator[Process]:
+    """Run the server in ``directory`` on a free port until the block ends."""
+    popen = subprocess.Popen(
+        [*prefix, *command("--port", "0", *arguments, patient=patient)],
+        cwd=directory,
+        env=environment(side, directory / "state"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert popen.stderr is not None
+    try:
+        banner = next((line for line in popen.stderr if "://" in line or "unix:" in line), "")
+        yield Process(popen, banner)
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+        popen.wait(END_S)
+        popen.stderr.close()
