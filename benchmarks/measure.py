@@ -11,7 +11,7 @@ from load import IdleConnections, LoadError, run_wrk, verify, warm_many
 from peers import PEERS
 from rows import Case, Row
 from samples import BIG_BYTES, BIG_PATH, SIZES, body, many_body
-from servers import Server, StartError, cpu_ns
+from servers import Server, StartError, Variables, cpu_ns
 
 TICK_NS = 10_000_000  # the resolution of /proc/stat
 WARM_S = 1
@@ -78,7 +78,7 @@ class Contestant:
         case = self.case
         server = Server(
             PEERS[case.peer], self._root, self._directory, cores=case.server_cores,
-            body=SIZES.get(case.load.path, 0), mode=case.floor_mode, cache=case.cache,
+            variables=Variables(SIZES.get(case.load.path, 0), case.floor_mode, case.cache),
         )  # fmt: skip
         self._server = server.__enter__()
         verify(server.port, case.load, case.load.status, _expected_body(case))

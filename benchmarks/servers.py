@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 from types import TracebackType
+from typing import NamedTuple
 
 from peers import FLOOR, HERE, Peer
 
@@ -32,6 +33,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Variables(NamedTuple):
+    """What a peer's command and configuration may name beside its port and folders."""
+
+    body: int = 0  # bytes of the floor's one response
+    mode: str = ""  # the floor's
+    cache: str = "64M"
+
+
+BY_DEFAULT = Variables()
+
+
 class Server:
     """A running server, pinned to ``cores``; a context manager that starts and stops it.
 
@@ -46,9 +58,7 @@ class Server:
         directory: Path,
         *,
         cores: Iterable[int] = (0,),
-        body: int = 0,
-        mode: str = "",
-        cache: str = "64M",
+        variables: Variables = BY_DEFAULT,
         python: Path | None = None,
     ) -> None:
         self.peer = peer
@@ -58,8 +68,8 @@ class Server:
         self._python_path = f"{HERE.parent}{os.pathsep}{HERE}" if python is None else ""
         self._values = {
             "port": str(self.port), "root": str(root), "dir": str(directory),
-            "python": str(python or sys.executable), "floor": str(FLOOR), "apps": str(HERE), "body": str(body),
-            "mode": mode, "cache": cache,
+            "python": str(python or sys.executable), "floor": str(FLOOR), "apps": str(HERE),
+            **{name: str(value) for name, value in variables._asdict().items()},
         }  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -112,36 +112,57 @@ def imports_of(path: Path, package: Path = PACKAGE) -> list[Import]:
     """Return every import in a file, wherever it stands."""
     if path.suffix != ".py":
         return cython_imports_of(path, package)
-    found: list[Import] = []
+    collector = _Collector(path, package)
+    collector.visit(ast.parse(path.read_text(encoding="utf-8")))
+    return collector.found
 
-    def add(node: ast.Import | ast.ImportFrom, is_lazy: bool, is_for_types: bool) -> None:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                top = alias.name.partition(".")[0]
-                own = find_module(package.parent, alias.name) if top == package.name else None
-                found.append(Import(own, top, is_lazy, is_for_types))
-        elif node.level or (node.module or "").partition(".")[0] == package.name:
-            names = [alias.name for alias in node.names]
-            for target in resolve(path, node.level, node.module or "", names, package):
-                found.append(Import(target, target.stem, is_lazy, is_for_types))
-        else:
-            found.append(Import(None, (node.module or "").partition(".")[0], is_lazy, is_for_types))
 
-    def visit(node: ast.AST, is_lazy: bool, is_for_types: bool) -> None:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            add(node, is_lazy, is_for_types)
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            for child in node.body:
-                visit(child, is_lazy, True)
-            for child in node.orelse:
-                visit(child, is_lazy, is_for_types)
+class _Collector(ast.NodeVisitor):
+    """Gathers the imports of one Python file, and where they stand."""
+
+    def __init__(self, path: Path, package: Path) -> None:
+        self.found: list[Import] = []
+        self._path = path
+        self._package = package
+        self._functions = 0  # how many enclose what is visited
+        self._is_for_types = False
+
+    def _add(self, target: Path | None, module: str) -> None:
+        self.found.append(Import(target, module, self._functions > 0, self._is_for_types))
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            top = alias.name.partition(".")[0]
+            is_own = top == self._package.name
+            self._add(find_module(self._package.parent, alias.name) if is_own else None, top)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        module = node.module or ""
+        top = module.partition(".")[0]
+        if not node.level and top != self._package.name:
+            self._add(None, top)
             return
-        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for child in ast.iter_child_nodes(node):
-            visit(child, is_lazy or is_function, is_for_types)
+        for target in resolve(
+            self._path, node.level, module, [each.name for each in node.names], self._package
+        ):
+            self._add(target, target.stem)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")), False, False)
-    return found
+    def visit_If(self, node: ast.If) -> None:
+        outside = self._is_for_types
+        self._is_for_types |= ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        for child in node.body:
+            self.visit(child)
+        self._is_for_types = outside
+        for child in node.orelse:
+            self.visit(child)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
+        self._functions += 1
+        self.generic_visit(node)
+        self._functions -= 1
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+    visit_Lambda = visit_FunctionDef
 
 
 def cython_imports_of(path: Path, package: Path = PACKAGE) -> list[Import]:
