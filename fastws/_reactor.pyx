@@ -20,7 +20,7 @@ from posix.unistd cimport close, read, write
 
 from .native.accept cimport FASTWS_PEER_BYTES, fastws_accept
 from .hot.epoll cimport (
-    IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched, epoll_event, epoll_wait,
+    IDLE, INPUT, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched, epoll_event, epoll_wait,
 )
 from .hot.outgoing cimport QUEUE_MAX, Gathered, Queued, head_of
 from .hot.hit cimport HIT, LACK, MISS, HitPredicate, Outcome
@@ -32,6 +32,7 @@ from .native.send_file cimport fastws_file, fastws_send_file
 from .hot.table cimport Entry, Table, lay_out
 
 from .seam import DURATION_BOUNDS_S, PartialSend, ReplayCounters
+from .transported import Transported
 
 cdef enum:
     # events.py names these; a test compares them.
@@ -72,6 +73,9 @@ cdef class Reactor:
     replays = True
 
     cdef EpollSet _set
+    cdef object _transported
+    cdef set _held_back        # of _transported
+    cdef set _due              # of those, what is read in this turn
     cdef int _wake
     cdef epoll_event _ready[READY_MAX]
     cdef Input _inputs[READY_MAX]
@@ -110,6 +114,8 @@ cdef class Reactor:
             raise MemoryError
         self._set, self._lines, self._table, self._hit = EpollSet(), Lines(), Table(), HitPredicate()
         self._gathered = Gathered()
+        self._transported = Transported()
+        self._held_back, self._due = self._transported.held_back, set()
         self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._wake < 0:
             raise OSError(errno, "eventfd failed")
@@ -124,6 +130,7 @@ cdef class Reactor:
     def close(self):
         """See ``backend.Reactor.close``."""
         self._set.close()
+        self._transported.clear()
         if self._wake >= 0:
             close(self._wake)
         self._wake = -1
@@ -168,19 +175,23 @@ cdef class Reactor:
             accepted.append((fd, peer.decode("ascii")))
         return accepted
 
-    def add(self, int fd, owner, str peer):
+    def add(self, int fd, owner, str peer, transport=None):
         """See ``backend.Reactor.add``."""
         cdef Py_ssize_t size
         cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
         if self._set.keeps(fd):
             self._set.own(fd, <PyObject *>owner)
-            return
-        _check(self._set.watch(fd, <PyObject *>owner, ROLE_CONNECTION, self._moment.now))
-        self._set.name(fd, text, size)
+        else:
+            _check(self._set.watch(fd, <PyObject *>owner, ROLE_CONNECTION, self._moment.now))
+            self._set.name(fd, text, size)
+        if transport is not None:
+            self._transported.add(fd, transport)
+            self._set.records[fd].has_transport = True
 
     def remove(self, int fd):
         """See ``backend.Reactor.remove``."""
-        self._set.find(fd, ROLE_CONNECTION)
+        if self._set.find(fd, ROLE_CONNECTION).has_transport:
+            self._transported.remove(fd)
         self._set.unwatch(fd)
 
     def keep(self, int fd, str peer):
@@ -206,7 +217,8 @@ cdef class Reactor:
         """See ``backend.Reactor.transfer``."""
         cdef Watched *watched = self._set.find(fd, ROLE_CONNECTION)
         _check(self._set.set_interest(watched, fd, OUTPUT))
-        watched.file.fd, watched.file.offset, watched.file.left = file, offset, length
+        watched.file.fd, watched.file.offset = file, offset
+        watched.file.left = 0 if watched.has_transport else length
         watched.file_sent = 0
 
     def transferred(self, int fd):
@@ -234,16 +246,36 @@ cdef class Reactor:
 
     def wait(self, double deadline, int room=0):
         """See ``backend.Reactor.wait``."""
+        if self._held_back:
+            self._list_due()
         self._room = room
         self._table.bury()
         with nogil:
-            self._run(deadline)
+            self._run(0 if self._due else deadline)
         events = self._report()
         if self._lack_count:
             self._answer_lacks(events)
             self._hand_over_old()
             events += self._report()
+        while self._due:
+            self._read_through(self._due.pop(), events)
         return events
+
+    # Connections with a transport
+
+    cdef int _list_due(self) except -1:
+        """Find those that wait for bytes which their transports may hold, and which no event announces."""
+        for fd in self._held_back:
+            if self._set.records[<int>fd].interest in (IDLE, INPUT):
+                self._due.add(fd)
+
+    cdef int _read_through(self, int fd, list events) except -1:
+        cdef Watched *watched = &self._set.records[fd]
+        self._due.discard(fd)
+        came = self._transported.read(fd, RECEIVE_BYTES if watched.interest == IDLE else BODY_BYTES)
+        if came is not None:
+            watched.active = self._moment.now
+            events.append((<object>watched.owner, came[0], came[1]))
 
     cdef void _run(self, double deadline) noexcept nogil:
         cdef int count
@@ -348,6 +380,9 @@ cdef class Reactor:
         cdef char *data = self._arena + self._arena_used
         cdef size_t room = RECEIVE_BYTES if watched.interest == IDLE else BODY_BYTES
         cdef ssize_t size
+        if watched.has_transport:
+            self._find(fd, READ, NULL, 0)
+            return 0
         if ARENA_BYTES - self._arena_used < room:
             return 0  # it is still ready at the next turn
         size = recv(fd, data, room, MSG_DONTWAIT)
@@ -388,7 +423,8 @@ cdef class Reactor:
         cdef uint64_t hits = self._hits
         cdef double begun
         input.fd, input.data, input.size = fd, PyBytes_AS_STRING(data), len(data)
-        self._set.find(fd, ROLE_CONNECTION)
+        if self._set.find(fd, ROLE_CONNECTION).has_transport:
+            return READ, data
         self._turn += 1  # a look at the files for these bytes, which were read after the last one
         self._found_count = 0
         with nogil:
@@ -409,7 +445,10 @@ cdef class Reactor:
         try:
             for i in range(self._found_count):
                 found = &self._found[i]
-                events.append(self._event(found))
+                if found.kind == READ and self._set.records[found.fd].has_transport:
+                    self._read_through(found.fd, events)
+                else:
+                    events.append(self._event(found))
         except BaseException:
             for i in range(self._found_count):  # the files that nobody will hear of
                 if self._found[i].file >= 0:

@@ -13,7 +13,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .http.messages import Identity, Limits, Prepared
-from .seam import ACCEPT, IDLE, INPUT, NOTHING, OUTPUT, READ, RESET, WRITE, Accepted, Event, ReplayCounters
+from .seam import (
+    ACCEPT,
+    IDLE,
+    INPUT,
+    NOTHING,
+    OUTPUT,
+    READ,
+    RESET,
+    WRITE,
+    Accepted,
+    Event,
+    ReplayCounters,
+    Transport,
+)
+from .transported import Transported
 
 RECEIVE_BYTES = 65536
 LOG_BYTES = 65536  # the buffer is handed over at this size; nginx: buffer=64k
@@ -48,6 +62,7 @@ class Reactor:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, _Watched] = {}
+        self._transported = Transported()
         self._logs = False
         self._lines: list[bytes] = []
         self._line_bytes = 0
@@ -116,15 +131,18 @@ class Reactor:
         """Nothing is kept on this side."""
         return ()
 
-    def add(self, fd: int, owner: object, peer: str) -> None:
+    def add(self, fd: int, owner: object, peer: str, transport: Transport | None = None) -> None:
         """See ``backend.Reactor.add``."""
         watched = self._watched[fd] = _Watched(fd, owner)
         self._selector.register(fd, selectors.EVENT_READ, watched)
+        if transport is not None:
+            self._transported.add(fd, transport)
 
     def remove(self, fd: int) -> None:
         """See ``backend.Reactor.remove``."""
         if _MASKS[self._watched.pop(fd).interest]:
             self._selector.unregister(fd)
+        self._transported.remove(fd)
 
     def set_interest(self, fd: int, interest: int) -> None:
         """See ``backend.Reactor.set_interest``."""
@@ -157,25 +175,33 @@ class Reactor:
 
     def wait(self, deadline: float, room: int = 0) -> Sequence[Event]:
         """See ``backend.Reactor.wait``."""
+        held_back = {fd for fd in self._transported.held_back if self._watched[fd].interest in (IDLE, INPUT)}
         now = time.monotonic()
-        ready = self._selector.select(max(0.0, deadline - now))
+        ready = self._selector.select(0.0 if held_back else max(0.0, deadline - now))
         now = time.monotonic()
         events: list[Event] = []
+        for fd in held_back:
+            self._read(self._watched[fd], now, events)
         for key, _ in ready:
             watched = key.data
             if isinstance(watched, _Watched):
                 if watched.interest == OUTPUT:
                     events.append((watched.owner, WRITE, None))
-                else:
-                    watched.active = now
-                    self._read(watched, events)
+                elif watched.fd not in held_back:
+                    self._read(watched, now, events)
             elif watched is None:
                 self._drain_wakes()
             else:
                 events.append((watched[0], ACCEPT, None))
         return events
 
-    def _read(self, watched: _Watched, events: list[Event]) -> None:
+    def _read(self, watched: _Watched, now: float, events: list[Event]) -> None:
+        if watched.fd in self._transported:
+            if came := self._transported.read(watched.fd, RECEIVE_BYTES):
+                watched.active = now
+                events.append((watched.owner, *came))
+            return
+        watched.active = now
         try:
             events.append((watched.owner, READ, os.read(watched.fd, RECEIVE_BYTES)))
         except BlockingIOError:
@@ -243,5 +269,6 @@ class Reactor:
     def close(self) -> None:
         """See ``backend.Reactor.close``."""
         self._selector.close()
+        self._transported.clear()
         self._wake_receiver.close()
         self._wake_sender.close()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from .http.messages import Fields, Identity, Limits, Prepared, Request
-from .seam import Accepted, Event, ReplayCounters
+from .seam import Accepted, Event, ReplayCounters, Transport
 
 PURE, REQUIRED = "FASTWS_NO_EXTENSIONS", "FASTWS_REQUIRE_EXTENSIONS"
 
@@ -126,9 +126,12 @@ class Reactor(Protocol):
     def take_kept(self) -> Sequence[Accepted]:
         """Return the connections that it keeps; the caller must add them."""
 
-    def add(self, fd: int, owner: object, peer: str) -> None:
+    def add(self, fd: int, owner: object, peer: str, transport: Transport | None = None) -> None:
         """Watch the connection ``fd``, new or kept so far, with interest ``IDLE``; ``peer`` is for access lines.
 
+        None: its bytes are plain, and the reactor reads them itself. Otherwise it reads them by
+        ``transport.receive``, until ``BlockingIOError`` or as much as a turn allows; ``READ`` has the plain bytes.
+        It never writes to such a connection: nothing is replayed to it and no file is sent without Python.
         Raises ``OSError`` if it cannot be watched.
         """
 

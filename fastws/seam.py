@@ -1,8 +1,46 @@
-"""What a reactor reports, and what a connection may wait for: the words between reactor and worker."""
+"""What crosses between the Python layer and its twins: events, interests, counts, and how bytes come and go."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Transport(Protocol):
+    """One connection's bytes: plain on this side, whatever they are on the wire.
+
+    Only the thread whose reactor watches the connection calls it. Nothing blocks: what cannot go on now raises
+    ``BlockingIOError``. Every other ``OSError`` says that the connection is broken.
+    """
+
+    def receive(self, most: int) -> bytes:
+        """Return up to ``most`` plain bytes, b"" at the end of the stream.
+
+        Raises ``BlockingIOError`` only when nothing is left on this side of the socket either: until then, the
+        transport may hold bytes of which the socket shows no sign.
+        """
+
+    def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
+        """Send the pieces in their order; return how many plain bytes were taken.
+
+        ``more`` tells that other bytes follow at once, which should leave in the same segment.
+        """
+
+    def send_file(self, file: int, offset: int, count: int) -> int:
+        """Send ``count`` bytes of the descriptor ``file`` from ``offset`` on; return how many were taken.
+
+        0 says that the file has no bytes there.
+        """
+
+    def unacknowledged(self) -> int:
+        """Return how many bytes the other side has not acknowledged; 0 where the platform does not tell."""
+
+    def shut(self) -> None:
+        """End the sending direction; the other side may go on. Raises ``OSError``."""
+
+    def close(self) -> None:
+        """Close the connection and its descriptor; a second call does nothing."""
+
 
 ACCEPT = 0
 """Event: a listener has connections waiting; data is None."""

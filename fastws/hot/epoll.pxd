@@ -32,6 +32,7 @@ cdef struct Watched:
     int role
     int interest
     uint32_t peer_len
+    bint has_transport         # it is read with the GIL, and never written to from here
     fastws_file file           # being sent without Python's help; nothing is left of it otherwise
     size_t file_sent           # bytes of it so far
     char peer[FASTWS_PEER_BYTES]

@@ -58,6 +58,7 @@ cdef class EpollSet:
         watched.generation += 1
         watched.active = now
         watched.file.left = watched.file_sent = 0
+        watched.has_transport = False
         # One worker is woken for a new connection, not all of them.
         event.events = EPOLLIN | EPOLLEXCLUSIVE if role == ROLE_LISTENER else EPOLLIN
         event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd

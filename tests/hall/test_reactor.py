@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -343,6 +343,168 @@ def test_log_that_is_off_takes_nothing(rig: Start) -> None:
     reactor = rig(log_format="off").reactor
     reactor.log(b"one\n")
     assert reactor.take_log() == b""
+
+
+# Both sides: connections with a transport
+
+
+class Hoarding:
+    """A transport that turns letters round, and takes all that the socket has at the first ``receive``."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._held = b""
+        self._is_over = False
+        self.asked: list[int] = []
+        self.error: OSError | None = None
+
+    def receive(self, most: int) -> bytes:
+        self.asked.append(most)
+        if self.error:
+            raise self.error
+        while not self._is_over:
+            try:
+                came = self._sock.recv(1 << 20)
+            except BlockingIOError:
+                break
+            self._held += came.swapcase()
+            self._is_over = not came
+        if not self._held and not self._is_over:
+            raise BlockingIOError
+        taken, self._held = self._held[:most], self._held[most:]
+        return taken
+
+    def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
+        return self._sock.send(b"".join(pieces).swapcase())
+
+    def send_file(self, file: int, offset: int, count: int) -> int:
+        return self._sock.send(os.pread(file, count, offset).swapcase())
+
+    def unacknowledged(self) -> int:
+        return 0
+
+    def shut(self) -> None:
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture
+def through(rig: Start) -> Callable[..., tuple[Rig, Hoarding]]:
+    """Return a function that makes a rig whose connection has a transport, and that transport."""
+
+    def start(**settings: Any) -> tuple[Rig, Hoarding]:
+        made = rig(**settings)
+        made.reactor.remove(made.fd)
+        transport = Hoarding(made.ours)
+        made.reactor.add(made.fd, made.owner, "192.0.2.7", transport)
+        return made, transport
+
+    return start
+
+
+Through = Callable[..., tuple[Rig, Hoarding]]
+
+
+def test_bytes_are_read_through_the_transport(through: Through) -> None:
+    r, _ = through()
+    for interest in (IDLE, INPUT):
+        r.reactor.set_interest(r.fd, interest)
+        assert r.ask(b"sOME") == [(r.owner, READ, b"Some")]
+        assert r.turn() == []
+    r.client.close()
+    assert r.turn() == [(r.owner, READ, b"")]
+
+
+def test_what_a_transport_holds_back_is_read_in_the_turns_that_follow(through: Through) -> None:
+    r, _ = through()
+    sent = bytes(range(65, 91)) * 10_000
+    r.client.setblocking(True)
+    sender = threading.Thread(target=lambda: (r.client.sendall(sent), r.client.close()))
+    sender.start()
+    received, longest, kinds = b"", 0, set()
+    while len(received) < len(sent):
+        for _, kind, data in r.next_events():
+            kinds.add(kind)
+            longest = max(longest, len(data))
+            received += data
+    sender.join()
+    # The socket is at its end, and says so from now on; before that nothing but the transport had these bytes.
+    assert received == sent.swapcase()
+    assert kinds == {READ}
+    assert longest <= 65536
+    assert r.next_events() == [(r.owner, READ, b"")]
+
+
+def test_what_is_held_back_waits_for_interest_and_for_nobody_else(through: Through) -> None:
+    r, _ = through()
+    [(_, _, data)] = r.ask(b"a" * 100_000)
+    assert 0 < len(data) < 100_000
+    for interest, events in ((NOTHING, []), (OUTPUT, [(r.owner, WRITE, None)])):
+        r.reactor.set_interest(r.fd, interest)
+        assert r.turn() == events
+    other, theirs = socket.socketpair()
+    with other, theirs:
+        other.setblocking(False)
+        r.reactor.add(other.fileno(), other, "192.0.2.8")
+        theirs.sendall(b"plain")
+        r.reactor.set_interest(r.fd, INPUT)
+        events = r.next_events()  # at once, though no socket of a transport is ready
+        assert {(owner, kind) for owner, kind, _ in events} == {(r.owner, READ), (other, READ)}
+        r.reactor.remove(other.fileno())
+
+
+def test_one_turn_reads_a_connection_once_though_it_is_ready_and_holds_back(through: Through) -> None:
+    r, _ = through()
+    r.ask(b"a" * 100_000)
+    assert [kind for _, kind, _ in r.ask(b"b")] == [READ]
+
+
+def test_bytes_that_say_nothing_plain_are_no_event_and_no_activity(through: Through) -> None:
+    r, transport = through()
+    transport.error = BlockingIOError()
+    before = r.reactor.last_activity(r.fd)
+    assert r.ask(b"a handshake") == []
+    assert transport.asked
+    assert r.reactor.last_activity(r.fd) == before
+    transport.error = None
+    assert r.turn() == [(r.owner, READ, b"A HANDSHAKE")]
+    assert r.reactor.last_activity(r.fd) > before
+
+
+def test_error_of_a_transport_is_a_reset(through: Through) -> None:
+    r, transport = through()
+    transport.error = OSError("bad record")
+    assert r.ask(b"a") == [(r.owner, RESET, None)]
+
+
+def test_transport_belongs_to_one_connection_and_not_to_its_number(through: Through) -> None:
+    r, _ = through()
+    r.ask(b"a" * 100_000)  # some of it is held back
+    r.reactor.remove(r.fd)
+    r.reactor.add(r.fd, r.owner, "192.0.2.7")
+    assert r.turn() == []
+    assert r.ask(b"plain") == [(r.owner, READ, b"plain")]
+
+
+def test_nothing_is_replayed_to_a_connection_with_a_transport(through: Through) -> None:
+    r, _ = through()
+    r.publish()
+    asked = request("/page.txt")
+    assert r.ask(asked.swapcase()) == [(r.owner, READ, asked)]
+    assert r.reactor.replay(r.fd, asked) == (READ, asked)
+    assert r.received() == b""
+
+
+def test_no_file_is_sent_past_a_transport(through: Through, tmp_path: Path) -> None:
+    r, _ = through()
+    (tmp_path / "file").write_bytes(BODY)
+    with (tmp_path / "file").open("rb") as file:
+        r.reactor.transfer(r.fd, file.fileno(), 0, len(BODY))
+        assert r.turn() == [(r.owner, WRITE, None)]
+        assert r.reactor.end_transfer(r.fd) == 0
+    assert r.received() == b""
 
 
 # What may decide an answer

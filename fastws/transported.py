@@ -1,0 +1,52 @@
+"""Connections that are read through a transport: what both reactors do about them, with the GIL."""
+
+from __future__ import annotations
+
+from .seam import READ, RESET, Transport
+
+
+class Transported:
+    """The transports of one reactor's connections, by descriptor.
+
+    ``held_back`` are the descriptors of those that may have bytes which no readiness of the socket announces.
+    """
+
+    def __init__(self) -> None:
+        self._transports: dict[int, Transport] = {}
+        self.held_back: set[int] = set()
+
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._transports
+
+    def add(self, fd: int, transport: Transport) -> None:
+        """Read the connection ``fd`` through ``transport`` from now on."""
+        self._transports[fd] = transport
+
+    def remove(self, fd: int) -> None:
+        """Forget the connection; one without a transport is none of this."""
+        self._transports.pop(fd, None)
+        self.held_back.discard(fd)
+
+    def clear(self) -> None:
+        """Forget all connections."""
+        self._transports.clear()
+        self.held_back.clear()
+
+    def read(self, fd: int, most: int) -> tuple[int, bytes | None] | None:
+        """Read up to ``most`` bytes; return (kind, data) as in an event, None if no plain bytes are there yet."""
+        transport = self._transports[fd]
+        pieces: list[bytes] = []
+        self.held_back.discard(fd)
+        try:
+            while most > 0 and (piece := transport.receive(most)):
+                pieces.append(piece)
+                most -= len(piece)
+        except BlockingIOError:
+            if not pieces:
+                return None
+        except OSError:
+            return RESET, None
+        else:
+            if pieces:  # more of them, or the end of the stream, comes with the next turn
+                self.held_back.add(fd)
+        return READ, b"".join(pieces)
