@@ -63,11 +63,22 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "File names to try, in this order, for a directory.", most=ANY),
         Directive("ContentType", "content_types", ".EXT TYPE/SUBTYPE", v.parse_content_type, "",
             "Content type of an extension. Text without a charset is sent as UTF-8. Without any ContentType line"
-            " a built-in table applies; the first line replaces it entirely.",
+            " a built-in table applies, which also knows names such as LICENSE; the first line replaces it"
+            " entirely.",
             least=2, most=ANY, repeatable=True, unset=mediatypes.BUILT_IN),
-        Directive("DefaultType", "default_type", "TYPE/SUBTYPE", v.optional(v.parse_media_type), "off",
-            "Content type of files with an unknown extension; `off` answers 501. Without a file it is"
-            " `application/octet-stream`.", most=ANY),
+        Directive("AddType", "added_types", ".EXT|GLOB TYPE/SUBTYPE", v.parse_added_type, "",
+            "Content type added to the table, be it the built-in one or that of the ContentType lines: of an"
+            " extension, or of files whose path below DocumentRoot matches. Patterns go before extensions, the"
+            " first that matches before the others.",
+            least=2, most=ANY, repeatable=True, unset={}),
+        Directive("AddEncoding", "content_codings", ".EXT|GLOB CODING", v.parse_coding, "",
+            "Content coding (`br`, `gzip`, `zstd`; `off` for none) in which files are stored, of an extension or"
+            " of matching paths. They are sent as they are, with that Content-Encoding; the type of `game.wasm.br`"
+            " is that of `game.wasm`. Otherwise only `.svgz` is known, as `gzip`.",
+            least=2, most=2, repeatable=True, unset={}),
+        Directive("DefaultType", "default_type", "TYPE/SUBTYPE", v.optional(v.parse_media_type), "",
+            "Content type of files for which none is known; `off` answers 501. Where there is no line for it, it"
+            " is `off` if there are ContentType lines, else `application/octet-stream`.", most=ANY),
         Directive("DirectoryListing", "directory_listing", "on|off", v.parse_switch, "off",
             "List a directory that has no index, up to 10,000 names; otherwise it is 404.", flag="--list"),
         Directive("CleanUrls", "clean_urls", "on|off", v.parse_switch, "off",
@@ -189,6 +200,7 @@ def reference() -> str:
         for row in rows:
             syntax = row.syntax.replace("|", "\\|")
             default = f"`{row.default}`" if row.default else "built-in table" if row.unset else "none"
+            default = "see right" if row.name == "DefaultType" else default
             flag = f" Overridden by `{row.flag}`." if row.flag else ""
             mark = " *" if row.repeatable else ""
             parts.append(f"| `{row.name} {syntax}`{mark} | {default} | {row.help}{flag} |\n")

@@ -11,8 +11,10 @@ from typing import Any
 from ..http.errors import ConfigError, Problem
 from ..http.urlpath import encode_path
 from .directives import BY_NAME, DIRECTIVES, Directive
+from .frozen import FrozenDict
 from .redirects import Redirects
 
+OCTETS = "application/octet-stream"
 COMMAND_LINE = "command line"
 PROGRAM = "with_overrides"
 """What a problem names in the place of a file where a program gave the value."""
@@ -94,6 +96,7 @@ class Draft:
     def replace(self, fields: Mapping[str, Any]) -> None:
         """Let a program replace ``fields`` of ``Config``; raises ``TypeError`` for one that no directive has."""
         rows = {row.field: row for row in DIRECTIVES}
+        before = self.values["content_types"]
         for field, value in fields.items():
             if field not in rows:
                 raise TypeError(f"{field!r} is not a field of Config that a directive sets")
@@ -104,6 +107,8 @@ class Draft:
             except ValueError as error:
                 for wrong in error.args:
                     self.report(0, f"{field}: {wrong}")
+        if self.values["content_types"] != before:
+            self._choose_default_type()
 
     def _value(self, row: Directive, value: Any) -> Any:
         """``value`` as the file's words for it would give it."""
@@ -130,6 +135,12 @@ class Draft:
                 self.values[row.field] = (
                     parse(row, row.default.split(), self.base) if row.default else row.unset
                 )
+        self._choose_default_type()
+
+    def _choose_default_type(self) -> None:
+        """Whoever lists types lists all that may be sent; without a list, nothing is refused for its type."""
+        if not self.has("DefaultType"):
+            self.values["default_type"] = None if self.has("ContentType") else OCTETS
 
     def check(self, changed: Collection[str] | None = None) -> None:
         """Report values that are wrong together, or because of what is on the disk.
@@ -150,8 +161,8 @@ class Draft:
             raise ConfigError(
                 tuple(sorted(self.problems, key=lambda problem: (not problem.line, problem.line)))
             )
-        frozen = {k: MappingProxyType(x) if isinstance(x, dict) else x for k, x in self.values.items()}
-        return frozen | {"given": MappingProxyType(self.given)}
+        frozen = {k: FrozenDict(x) if isinstance(x, Mapping) else x for k, x in self.values.items()}
+        return frozen | {"given": FrozenDict(self.given)}
 
     def _check_root(self) -> None:
         """Report a root that cannot be served."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..http.errors import ConfigError, Problem
+from ..http.mediatypes import MediaTypes
 from .directives import DIRECTIVES
 from .draft import COMMAND_LINE, PROGRAM, Draft
 from .surroundings import state_directory, state_problem
@@ -30,6 +32,8 @@ class Config(NamedTuple):
     document_root: str
     directory_index: tuple[str, ...]
     content_types: Mapping[str, str]
+    added_types: Mapping[str, str]
+    content_codings: Mapping[str, str]
     default_type: str | None
     directory_listing: bool
     clean_urls: bool
@@ -80,10 +84,25 @@ class Config(NamedTuple):
                 draft.report(0, f"listen_ports: ListenPort is missing; {NO_ADDRESS}")
         return Config(config_path=self.config_path, state_problem=self.state_problem, **draft.finish())
 
+    @property
+    def media_types(self) -> MediaTypes:
+        """What the directives say together of the content of files."""
+        with_names = "ContentType" not in self.given
+        return _media_types(
+            self.content_types,
+            self.added_types,
+            self.content_codings,
+            self.default_type,
+            with_names=with_names,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Directive name → value in force, in the order of the table; mappings are plain dictionaries."""
         values = {row.name: getattr(self, row.field) for row in DIRECTIVES}
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+_media_types = lru_cache(maxsize=8)(MediaTypes.of)
 
 
 class Source(NamedTuple):
@@ -147,7 +166,6 @@ def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES)
     """
     state = state_directory(os.path.abspath(directory))
     draft = Draft(COMMAND_LINE, state)
-    draft.values["default_type"] = "application/octet-stream"
     draft.override(directory, overrides)
     problem = "" if draft.has("AccessLog") and draft.has("ErrorLog") else state_problem(state)
     if problem:

@@ -17,6 +17,7 @@ from ..http.vocabulary import TOKEN
 
 Parse = Callable[[Sequence[str], str], object]
 
+CODINGS = ("br", "gzip", "zstd")
 LOWEST_PORT = 1024
 HIGHEST_PORT = 65535
 LONGEST_S = 86400.0  # a day: longer is a slip of the pen, not a timeout
@@ -186,6 +187,20 @@ def parse_content_type(words: Sequence[str], base: str) -> dict[str, str]:
         lambda: parse_media_type(words[1:], base),
     )
     return {extension: kind}
+
+
+def parse_added_type(words: Sequence[str], base: str) -> dict[str, str]:
+    """``.ext|glob type/subtype``: one lower-case extension or pattern → value of Content-Type."""
+    key, kind = all_of(lambda: _extension_or_glob(words[0]), lambda: parse_media_type(words[1:], base))
+    return {key: kind}
+
+
+def parse_coding(words: Sequence[str], base: str) -> dict[str, str]:
+    """``.ext|glob br|gzip|zstd|off``: one lower-case extension or pattern → content coding, or ``off``."""
+    key, coding = all_of(
+        lambda: _extension_or_glob(words[0]), lambda: one_of(words[1].lower(), (*CODINGS, "off"))
+    )
+    return {key: coding}
 
 
 def parse_media_type(words: Sequence[str], base: str) -> str:
@@ -370,6 +385,17 @@ def _absolute(path: str, base: str) -> str:
 def _glob(text: str) -> str:
     if not text.startswith(("/", "*")):
         raise ValueError(f"{text!r} is not a pattern of paths such as *.css or /assets/*: '/' or '*' first")
+    return text
+
+
+def _extension_or_glob(text: str) -> str:
+    if text.startswith("."):
+        return matching(_EXTENSION, text, "not one extension with its dot, such as .html").lower()
+    if not text.startswith(("/", "*")):
+        raise ValueError(
+            f"{text!r} is neither an extension with its dot, such as .html, nor a pattern of paths such as"
+            " */LICENSE or /assets/*"
+        )
     return text
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Collection
 
 from ..config.settings import Config
-from ..http.mediatypes import content_type
 from .root import OpenFile, Root, not_found
 from .variants import Variants
 
@@ -44,6 +43,7 @@ class Locator:
         self, config: Config, variants: Variants, hidden: Callable[[], Collection[tuple[int, int] | None]]
     ) -> None:
         self._config = config
+        self._types = config.media_types
         self._variants = variants
         self._hidden = hidden
 
@@ -76,7 +76,9 @@ class Locator:
     def _has_sidecar(self, root: Root, relative: str) -> bool:
         if not self._config.compression:
             return False
-        kind = content_type(relative, self._config.content_types, None)
+        if self._types.coding(relative):
+            return False
+        kind = self._types.known(relative)
         return self._variants.are_negotiable(kind) and self._variants.has_sidecar(root, relative)
 
     def _index(self, root: Root, relative: str) -> Located | None:

@@ -111,8 +111,7 @@ class Variants:
         """
         if not self.are_negotiable(kind):
             assert plain is not None
-            chosen = self._of_file(plain, IDENTITY, now_ns)
-            return Choice(chosen, ((relative, chosen.identity),))
+            return self.as_stored(relative, plain, IDENTITY, now_ns)
         accept_encoding = request.fields.get("accept-encoding")
         preference = preferred_codings(accept_encoding)
         trail = _Trail()
@@ -139,6 +138,11 @@ class Variants:
             accept_encoding=accept_encoding,
             is_final=trail.is_final,
         )
+
+    def as_stored(self, relative: str, file: OpenFile, coding: str, now_ns: int) -> Choice:
+        """Return the one form of a file that is stored in ``coding``."""
+        chosen = self._of_file(file, coding, now_ns)
+        return Choice(chosen, ((relative, chosen.identity),))
 
     def close(self) -> None:
         """End the background thread."""

@@ -8,8 +8,12 @@ document itself declares (RFC 7303 section 3.2), while a document without a decl
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import NamedTuple
+
+from .urlpath import glob_pattern
 
 _UTF8_OUTSIDE_TEXT = frozenset(
     {"application/javascript", "application/x-javascript", "application/ecmascript"}
@@ -33,9 +37,87 @@ def content_type(path: str, table: Mapping[str, str], default: str | None) -> st
     ``table`` maps a lower-case extension with its dot to the value of Content-Type. ``default`` is returned
     for a name without an extension (a leading dot begins none) and for an extension not in the table.
     """
+    return table.get(extension_of(path), default)
+
+
+def extension_of(path: str) -> str:
+    """The last extension of the file at ``path``, with its dot and in lower case; '' where there is none."""
     name = path[path.rfind("/") + 1 :]
     dot = name.rfind(".")
-    return table.get(name[dot:].lower(), default) if dot > 0 else default
+    return name[dot:].lower() if dot > 0 else ""
+
+
+class MediaTypes(NamedTuple):
+    """What a configuration says of the content of files; ``of`` makes one.
+
+    ``types`` and ``codings`` are by lower-case extension, ``names`` are the types of whole lower-case names
+    without one. Patterns are of whole paths: they go before extensions, the first that matches before the others.
+    """
+
+    types: Mapping[str, str]
+    names: Mapping[str, str]
+    default: str | None
+    codings: Mapping[str, str]
+    type_patterns: tuple[tuple[re.Pattern[str], str], ...] = ()
+    coding_patterns: tuple[tuple[re.Pattern[str], str], ...] = ()
+
+    @staticmethod
+    def of(
+        table: Mapping[str, str],
+        added: Mapping[str, str],
+        codings: Mapping[str, str],
+        default: str | None,
+        *,
+        with_names: bool,
+    ) -> MediaTypes:
+        """Make one of ``table`` and of the types and content codings that extensions and globs add to it.
+
+        A coding ``off`` takes one away. ``with_names`` adds the names without an extension that everybody
+        knows, such as LICENSE.
+        """
+        codings = {key: "" if coding == "off" else coding for key, coding in codings.items()}
+        return MediaTypes(
+            {**table, **_of_extensions(added)},
+            _NAMES if with_names else {},
+            default,
+            {**_CODINGS, **_of_extensions(codings)},
+            _of_globs(added),
+            _of_globs(codings),
+        )
+
+    def find(self, path: str) -> str | None:
+        """The type of the file at ``path`` below the root, None where nothing is known and there is no default."""
+        return self.known(path) or self.default
+
+    def known(self, path: str) -> str | None:
+        """The same without the default. The type of a file in a content coding is that of what it unpacks to."""
+        if self.type_patterns and (kind := _first_match(self.type_patterns, path)) is not None:
+            return kind
+        extension = extension_of(path)
+        if not extension:
+            return self.names.get(path[path.rfind("/") + 1 :].lower())
+        if extension in _CODED_SUFFIXES and self.coding(path):
+            return self.known(path[: -len(extension)])
+        return self.types.get(extension)
+
+    def coding(self, path: str) -> str:
+        """The content coding that the file at ``path`` is stored in and sent with, '' for none."""
+        if self.coding_patterns and (coding := _first_match(self.coding_patterns, path)) is not None:
+            return coding
+        return self.codings.get(extension_of(path), "")
+
+
+def _of_extensions(given: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in given.items() if key.startswith(".")}
+
+
+def _of_globs(given: Mapping[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple([(glob_pattern(key), value) for key, value in given.items() if not key.startswith(".")])
+
+
+def _first_match(patterns: tuple[tuple[re.Pattern[str], str], ...], path: str) -> str | None:
+    whole = path if path.startswith("/") else "/" + path
+    return next((value for pattern, value in patterns if pattern.fullmatch(whole)), None)
 
 
 _COMPRESSIBLE = frozenset(
@@ -106,7 +188,7 @@ _EXTENSIONS_BY_TYPE = {
     "image/avif": ".avif",
     "image/jxl": ".jxl",
     "image/heic": ".heic",
-    "image/svg+xml": ".svg",
+    "image/svg+xml": ".svg .svgz",
     "image/vnd.microsoft.icon": ".ico",
     "image/bmp": ".bmp",
     "image/tiff": ".tif .tiff",
@@ -174,3 +256,20 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     }
 )
 """Lower-case extension with its dot → Content-Type, for a configuration without ContentType lines."""
+
+_NAMES: Mapping[str, str] = dict.fromkeys(
+    (
+        "authors", "changelog", "changes", "contributing", "contributors", "copying", "copyright", "credits",
+        "dockerfile", "gemfile", "history", "install", "licence", "license", "maintainers", "makefile", "news",
+        "notice", "procfile", "rakefile", "readme", "security", "thanks", "todo", "unlicense", "vagrantfile",
+        "version",
+    ),
+    with_charset("text/plain"),
+)  # fmt: skip
+"""Lower-case names without an extension that hold text everywhere."""
+
+_CODINGS = {".svgz": "gzip"}
+"""Extensions of files that are always in a coding: browsers show an SVG picture that says so, and no other."""
+
+_CODED_SUFFIXES = frozenset({".br", ".gz", ".zst"})
+"""Extensions that say only how the rest of the name is packed."""

@@ -62,3 +62,16 @@ def _remove_dot_segments(path: str) -> list[str]:
         elif segment not in ("", "."):
             kept.append(segment)
     return kept
+
+
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """Return the pattern of whole decoded paths that ``glob`` stands for.
+
+    ``*`` is all that is special, and matches a slash too. Every part between two of them matches at its first
+    place for good, so that no path makes the search long.
+    """
+    first, *others = map(re.escape, re.split(r"\*+", glob))
+    if not others:
+        return re.compile(first)
+    middle = "".join([f"(?>.*?{part})" for part in others[:-1]])
+    return re.compile(f"{first}{middle}.*{others[-1]}", re.DOTALL)

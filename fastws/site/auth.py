@@ -18,7 +18,7 @@ from ..files.hashes import blake2b
 from ..files.root import identity_of, is_settled
 from ..http.errors import ConfigError, HTTPError, Problem, UndecidedError
 from ..http.messages import Identity
-from .policy import glob_pattern
+from ..http.urlpath import glob_pattern
 
 MEMO_SIZE = 1024
 """Names and passwords remembered as right, and as many as wrong."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from ..config.settings import Config
 from ..files.root import Contents, Root, not_found
 from ..http.errors import HTTPError
-from ..http.mediatypes import content_type
 from ..http.messages import Fields, Response
 from ..pages.listing import error_page
 
@@ -76,7 +75,7 @@ def with_page(response: Response, path: str, config: Config, contents: Contents)
     Raises ``HTTPError`` if that cannot be had.
     """
     body = page_body(path, config, contents)
-    kind = content_type(path, config.content_types, None) or "text/html; charset=utf-8"
+    kind = config.media_types.known(path) or "text/html; charset=utf-8"
     own = {"Content-Type": kind, "Content-Length": str(len(body))}
     fields = tuple([(name, own.get(name, value)) for name, value in response.fields])
     return response._replace(fields=fields, body=(body,))

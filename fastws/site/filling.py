@@ -1,4 +1,4 @@
-"""Files that are asked for the first time: published by what was decided about another with the same extension.
+"""Files that are asked for the first time: published by what was decided about another of the same type.
 
 When Python has decided about ``/a.png``, all that ``/b.png`` needs is to be opened and read, as long as nothing in
 the configuration tells the two paths apart. The reactor asks for that before it reports the request. Where there
@@ -34,7 +34,7 @@ MAX_VAIN = 1024
 
 
 class _Template(NamedTuple):
-    """What the answers for all files with one extension have in common.
+    """What the answers for all files of one type have in common.
 
     The heads lack length, date and entity tag, the second one the length anyway, and take them by ``%``.
     """
@@ -68,6 +68,7 @@ class Filling:
         hidden: Callable[[], Collection[tuple[int, int] | None]],
     ) -> None:
         self._log = logger
+        self._types = config.media_types
         self._root = config.document_root
         self._root_bytes = os.fsencode(config.document_root)
         self._opener = opener
@@ -80,7 +81,7 @@ class Filling:
         self._locator = locator
         self._error = error
         self._hidden = hidden
-        # By extension, what the configuration adds to its files, and accepted codings.
+        # By type, what the configuration adds to its files, and accepted codings.
         self._templates: dict[tuple[str, Fields, int], _Template] = {}
         # Paths for which nothing was published since something was learned: were they missing?
         self._vain: dict[str, bool] = {}
@@ -93,7 +94,7 @@ class Filling:
             return  # the rules for a path are those for its decoded form, which only a plain one is
         if len(self._templates) >= MAX_TEMPLATES:
             return
-        key = _extension(path), self._policy.fields(path), publication.codings
+        key = self._types.find(path) or "", self._policy.fields(path), publication.codings
         if key in self._templates:
             return
         length = b"Content-Length: %d\r\n" % publication.depends[0][1].size
@@ -124,10 +125,12 @@ class Filling:
             return False
 
     def _publish(self, reactor: Reactor, path: str, codings: int) -> bool:
-        extension, configured = _extension(path), self._policy.fields(path)
-        template = self._templates.get((extension, configured, codings))
+        if self._types.coding(path):
+            return False
+        kind, configured = self._types.find(path) or "", self._policy.fields(path)
+        template = self._templates.get((kind, configured, codings))
         if template is None:
-            template = self._templates.get((extension, configured, ANY_CODINGS))
+            template = self._templates.get((kind, configured, ANY_CODINGS))
         if template is None or not PLAIN.fullmatch(path) or self._is_answered_otherwise(path):
             return False
         now_ns = time.time_ns()
@@ -185,13 +188,6 @@ class Filling:
         if self._status is not None and self._status.covers(path):
             return True
         return self._redirects is not None and self._redirects.find(path) is not None
-
-
-def _extension(path: str) -> str:
-    """Return the name extension with its dot, as ``mediatypes.content_type`` finds it; '' if there is none."""
-    name = path[path.rfind("/") + 1 :]
-    dot = name.rfind(".")
-    return name[dot:] if dot > 0 else ""
 
 
 def _generalise(head: bytes, *lines: bytes) -> bytes | None:

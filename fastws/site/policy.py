@@ -11,6 +11,7 @@ import re
 
 from ..config.settings import Config
 from ..http.messages import Fields
+from ..http.urlpath import glob_pattern
 
 _NOSNIFF: Fields = (("X-Content-Type-Options", "nosniff"),)
 
@@ -54,16 +55,3 @@ class Policy:
 
 def _matches(pattern: re.Pattern[str], paths: tuple[str, ...]) -> bool:
     return any(map(pattern.fullmatch, paths))
-
-
-def glob_pattern(glob: str) -> re.Pattern[str]:
-    """Return the pattern of whole decoded paths that ``glob`` stands for.
-
-    ``*`` is all that is special, and matches a slash too. Every part between two of them matches at its first
-    place for good, so that no path makes the search long.
-    """
-    first, *others = map(re.escape, re.split(r"\*+", glob))
-    if not others:
-        return re.compile(first)
-    middle = "".join([f"(?>.*?{part})" for part in others[:-1]])
-    return re.compile(f"{first}{middle}.*{others[-1]}", re.DOTALL)

@@ -23,7 +23,7 @@ from ..files.variants import SIDECARS, Choice, Variants
 from ..http import conditional, forms
 from ..http.authority import check_host
 from ..http.errors import HTTPError, UndecidedError
-from ..http.mediatypes import content_type
+from ..http.mediatypes import extension_of
 from ..http.messages import Fields, FileSlice, Request, Response
 from ..http.target import Target, parse_target
 from ..http.urlpath import encode_path
@@ -100,6 +100,7 @@ class Site:
         self._hidden = hidden
         self._auth = Auth(config, logger)
         self._policy = Policy(config)
+        self._types = config.media_types
         self._redirects = Redirects(config.redirects) if config.redirects else None
         self._contents = Contents(config.cache_max_file_bytes, opener)
         self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
@@ -272,12 +273,17 @@ class Site:
         return self._find_out(exchange, root, located)
 
     def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Response:
-        kind = content_type(located.relative, self.config.content_types, self.config.default_type)
+        kind, coding = self._types.find(located.relative), self._types.coding(located.relative)
         if kind is None:
-            extension = os.path.splitext(located.relative)[1]
+            extension = extension_of(located.relative)
             raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
         if exchange.request.method not in READ_METHODS:
-            return self._submit(exchange, kind, located)
+            return self._submit(exchange, "" if coding else kind, located)
+        if coding:
+            assert located.file is not None
+            choice = self._variants.as_stored(located.relative, located.file, coding, exchange.now_ns)
+            known = self._describe(exchange, located, kind, (), choice.chosen)
+            return self._send(exchange, known, choice, located)
         vary = rep.VARY_CODINGS if self._variants.are_negotiable(kind) else ()
         try:
             choice = self._variants.choose(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import ipaddress
 import os
+import pickle
 import re
 import string
 import subprocess
@@ -69,6 +71,11 @@ GOOD: list[tuple[str, str, Any]] = [
     ("ContentType", ".HTML text/html", {".html": "text/html; charset=utf-8"}),
     ("ContentType", ".txt text/plain; charset=ascii", {".txt": "text/plain; charset=ascii"}),
     ("ContentType", ".png image/png", {".png": "image/png"}),
+    ("AddType", ".USDZ model/vnd.usdz+zip", {".usdz": "model/vnd.usdz+zip"}),
+    ("AddType", "/.well-known/* text/plain", {"/.well-known/*": "text/plain; charset=utf-8"}),
+    ("AddEncoding", ".BR BR", {".br": "br"}),
+    ("AddEncoding", "/Build/*.gz gzip", {"/Build/*.gz": "gzip"}),
+    ("AddEncoding", ".svgz off", {".svgz": "off"}),
     ("DefaultType", "text/plain", "text/plain; charset=utf-8"),
     ("DefaultType", "off", None),
     ("DirectoryListing", "On", True),
@@ -132,6 +139,11 @@ BAD: list[tuple[str, str, str]] = [
     ("ContentType", ".html", "too few values; allowed is ContentType .EXT TYPE/SUBTYPE"),
     ("ContentType", ".html html", "'html' is not type/subtype"),
     ("ContentType", ".html text/html;", "is not type/subtype"),
+    ("AddType", "usdz model/vnd.usdz+zip", "neither an extension with its dot, such as .html, nor a pattern"),
+    ("AddType", ".tar.gz application/gzip", "not one extension"),
+    ("AddType", "*.usdz model", "is not type/subtype"),
+    ("AddEncoding", ".br brotli", "'brotli' is none of br, gzip, zstd, off"),
+    ("AddEncoding", "br br", "neither an extension"),
     ("DefaultType", "text", "is not type/subtype"),
     ("DirectoryListing", "yes", "neither on nor off"),
     ("CleanUrls", "1", "neither on nor off"),
@@ -189,7 +201,9 @@ DEFAULTS: dict[str, Any] = {
     "DocumentRoot": "{}/www",
     "DirectoryIndex": ("index.html",),
     "ContentType": dict(BUILT_IN),
-    "DefaultType": None,
+    "AddType": {},
+    "AddEncoding": {},
+    "DefaultType": "application/octet-stream",
     "DirectoryListing": False,
     "CleanUrls": False,
     "Fallback": None,
@@ -285,6 +299,32 @@ def test_minimal_file_works_unchanged(write: Write, tmp_path: Path) -> None:
     assert config.default_type is None
     assert config.document_root == str(tmp_path / "www")
     assert config.config_path == str(tmp_path / "ws.conf")
+
+
+def test_default_type_is_off_where_types_are_listed(write: Write) -> None:
+    assert load(write()).default_type == "application/octet-stream"
+    assert load(write("AddType .a x/a")).default_type == "application/octet-stream"
+    assert load(write("ContentType .a x/a")).default_type is None
+    assert load(write("ContentType .a x/a", "DefaultType x/b")).default_type == "x/b"
+    assert load(write("DefaultType off")).default_type is None
+
+
+def test_types_that_a_program_lists_are_a_list_as_well() -> None:
+    config = defaults("/")
+    assert config.default_type == "application/octet-stream"
+    assert config.with_overrides(content_types={".a": "x/a"}).default_type is None
+    assert config.with_overrides(content_types={".a": "x/a"}, default_type="x/b").default_type == "x/b"
+    assert config.with_overrides(content_types=config.content_types).default_type == config.default_type
+
+
+def test_config_can_be_hashed_pickled_and_copied(write: Write) -> None:
+    config = load(write("ContentType .a x/a", "ErrorPage 404 /a", "Redirect /a /b"))
+    again = load(config.config_path or "")
+    assert (hash(config), config) == (hash(again), again)
+    for other in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config), copy.copy(config)):
+        assert (other, hash(other)) == (config, hash(config))
+        assert other.with_overrides(keepalive_time_s=1).content_types == config.content_types
+    assert len({config, again, config.with_overrides(keepalive_time_s=1)}) == 2
 
 
 def test_every_error_is_reported_in_the_order_of_the_file(write: Write) -> None:
@@ -607,7 +647,8 @@ REPLACED: list[tuple[str, Any, Any]] = [
     ("document_root", Path("www"), "{}/www"),
     ("directory_index", ("a.html", "b.html"), ("a.html", "b.html")),
     ("content_types", {".A": "text/plain"}, {".a": "text/plain; charset=utf-8"}),
-    ("content_types", {}, {}),
+    ("added_types", {".A": "text/plain", "/b/*": "x/y"}, {".a": "text/plain; charset=utf-8", "/b/*": "x/y"}),
+    ("content_codings", {".br": "br", ".svgz": "off"}, {".br": "br", ".svgz": "off"}),
     ("default_type", None, None),
     ("clean_urls", True, True),
     ("fallback", None, None),
@@ -669,7 +710,7 @@ def test_with_overrides_holds_what_a_file_would(
     changed = config.with_overrides(**{field: value})
     assert getattr(changed, field) == placed(expected, tmp_path)
     for row in DIRECTIVES:
-        if row.field != field:
+        if row.field != field and (field, row.field) != ("content_types", "default_type"):
             assert getattr(changed, row.field) == getattr(config, row.field)
     assert changed.config_path == config.config_path
     assert changed.with_overrides(**{field: getattr(changed, field)}) == changed

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastws.http.mediatypes import BUILT_IN, content_type, is_compressible, with_charset
+from fastws.http.mediatypes import BUILT_IN, MediaTypes, content_type, is_compressible, with_charset
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,62 @@ def test_uncompressed_formats_are_compressible(value: str) -> None:
 )
 def test_compressed_formats_are_not_compressed_again(value: str) -> None:
     assert not is_compressible(value)
+
+
+def types(
+    added: dict[str, str] | None = None,
+    codings: dict[str, str] | None = None,
+    *,
+    table: dict[str, str] | None = None,
+    default: str | None = None,
+) -> MediaTypes:
+    """What such directives say; the built-in table unless another is given."""
+    return MediaTypes.of(
+        BUILT_IN if table is None else table, added or {}, codings or {}, default, with_names=table is None
+    )
+
+
+@pytest.mark.parametrize("name", ["README", "LICENSE", "Makefile", "a/b/AUTHORS", "COPYING", "Dockerfile"])
+def test_well_known_names_without_extension_are_text(name: str) -> None:
+    assert types().find(name) == "text/plain; charset=utf-8"
+    assert types(table={".html": "text/html"}).find(name) is None
+
+
+@pytest.mark.parametrize("name", ["licenses", "README.bin2", ".readme", "token", "info/refs"])
+def test_other_names_without_extension_get_the_default(name: str) -> None:
+    assert types().known(name) is None
+    assert types(default="x/y").find(name) == "x/y"
+
+
+def test_types_are_added_to_the_built_in_table_and_to_a_given_one() -> None:
+    assert types({".usdz": "model/x"}).find("a.USDZ") == "model/x"
+    assert types({".usdz": "model/x"}).find("a.html") == "text/html; charset=utf-8"
+    given = types({".usdz": "model/x"}, table={".a": "a/a"})
+    assert [given.find(name) for name in ("b.a", "b.usdz", "b.html")] == ["a/a", "model/x", None]
+
+
+def test_added_type_goes_before_the_table() -> None:
+    assert types({".ts": "text/typescript"}).find("a.ts") == "text/typescript"
+
+
+def test_pattern_goes_before_an_extension_and_the_first_one_wins() -> None:
+    found = types({"/a/*": "x/first", "*.txt": "x/second", ".txt": "x/third"})
+    assert [found.find(path) for path in ("a/b.txt", "/a/b.txt", "c.txt", "c.png")] == [
+        "x/first", "x/first", "x/second", "image/png",
+    ]  # fmt: skip
+
+
+def test_svgz_is_a_picture_in_gzip() -> None:
+    assert (types().find("a.SVGZ"), types().coding("a.SVGZ")) == ("image/svg+xml", "gzip")
+    assert types(codings={".svgz": "off"}).coding("a.svgz") == ""
+
+
+def test_coded_file_has_the_type_of_what_it_unpacks_to() -> None:
+    found = types(codings={".br": "br", "/Build/*.gz": "gzip"}, default="x/default")
+    assert (found.find("game.wasm.br"), found.coding("game.wasm.br")) == ("application/wasm", "br")
+    assert (found.find("Build/a.js.gz"), found.coding("Build/a.js.gz")) == (
+        "text/javascript; charset=utf-8",
+        "gzip",
+    )
+    assert (found.find("a.js.gz"), found.coding("a.js.gz")) == ("application/gzip", "")
+    assert found.find("a.unknown.br") == "x/default"

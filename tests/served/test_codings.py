@@ -523,3 +523,44 @@ def test_encoders_lose_nothing_and_are_deterministic(coding: str, size: int) -> 
 def test_unknown_coding_has_no_encoder() -> None:
     with pytest.raises(KeyError):
         encoder("compress")
+
+
+# Files that are stored in a coding, by their own names
+
+
+def test_coded_file_by_its_own_name_is_sent_as_it_is_with_the_inner_type(serve: Serve, root: Path) -> None:
+    body = brotli.compress(TEXT)
+    put(root, {"game.wasm.br": body, "other.wasm.br": body, "archive.gz": gzip.compress(TEXT), "a.br": body})
+    server = serve("AddEncoding *.wasm.br br")
+    for accept in ("br", "gzip", "identity"):
+        reply = thrice(server, "/game.wasm.br", f"Accept-Encoding: {accept}")
+        assert (reply.status, reply.body) == (200, body)
+        assert (reply["Content-Type"], reply["Content-Encoding"]) == ("application/wasm", "br")
+        assert reply.all("Vary") == []
+    assert thrice(server, "/other.wasm.br").body == body
+    assert get(server, "/game.wasm.br", f"If-None-Match: {reply['ETag']}").status == 304
+    plain = thrice(server, "/archive.gz")
+    assert (plain["Content-Type"], plain.all("Content-Encoding")) == ("application/gzip", [])
+    assert thrice(server, "/a.br").all("Content-Encoding") == []
+
+
+def test_svgz_is_a_picture_in_gzip_and_never_packed_twice(serve: Serve, root: Path) -> None:
+    body = gzip.compress(TEXT)
+    put(root, {"a.svgz": body, "b.svgz": body, "b.svgz.gz": gzip.compress(body)})
+    server = serve()
+    for target in ("/a.svgz", "/b.svgz"):
+        reply = thrice(server, target, "Accept-Encoding: gzip, br")
+        assert (reply.body, reply["Content-Type"], reply["Content-Encoding"]) == (
+            body,
+            "image/svg+xml",
+            "gzip",
+        )
+    tags = {thrice(server, "/a.svgz")["ETag"], thrice(serve("AddEncoding .svgz off"), "/a.svgz")["ETag"]}
+    assert len(tags) == 2
+
+
+def test_form_is_not_filled_into_packed_bytes(serve: Serve, root: Path) -> None:
+    put(root, {"form.html.gz": gzip.compress(b"<pre></pre>")})
+    with Client(serve("AddEncoding *.html.gz gzip")) as client:
+        client.send(b"POST /form.html.gz HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        assert client.reply().status == 405

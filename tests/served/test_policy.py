@@ -11,9 +11,9 @@ from rawhttp import Client, get, put, thrice
 
 from fastws import Server, defaults
 from fastws.http.messages import Request
+from fastws.http.urlpath import glob_pattern
 from fastws.site import site
 from fastws.site.hidden import is_hidden
-from fastws.site.policy import glob_pattern
 
 Serve = Callable[..., Server]
 
