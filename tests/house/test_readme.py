@@ -176,6 +176,14 @@ def fields_read(code: str, left_out: str = "") -> set[str]:
     return visitor.found
 
 
+def fields_behind(properties: set[str]) -> set[str]:
+    """The fields that these properties of ``Config`` are made of."""
+    tree = ast.parse((PACKAGE / "config" / "settings.py").read_text())
+    made = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in properties]
+    attributes = [node for one in made if one.decorator_list for node in ast.walk(one)]
+    return {node.attr for node in attributes if isinstance(node, ast.Attribute)}
+
+
 def test_no_directive_is_without_effect() -> None:
     # The parsers know every directive. To hide the password file from clients is not to ask for a password.
     modules = {path for path in modules_of_the_server() if path.parent.name != "config"}
@@ -183,6 +191,7 @@ def test_no_directive_is_without_effect() -> None:
     read = set[str]()
     for path in modules:
         read |= fields_read(path.read_text(), OwnFiles.__name__)
+    read |= fields_behind(read)
     assert [row.name for row in DIRECTIVES if row.field not in read] == []
 
 
