@@ -107,6 +107,7 @@ class Server:
             if self._is_started or self._is_stopping:
                 raise RuntimeError("a Server starts once; make another one of the same Config to start again")
             self._is_started = True
+        self.start_time_s = time.time()
         try:
             with self._lock:
                 handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
@@ -190,6 +191,9 @@ class Server:
         return sum([worker.connections_from(peer) for worker in self._workers])
 
     # For the status pages
+
+    start_time_s = 0.0
+    """When the server began, in seconds since the epoch; 0 before the start."""
 
     def build_info(self) -> dict[str, str]:
         """Return the version, and the sides of the parser and the reactor."""

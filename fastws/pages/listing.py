@@ -34,7 +34,8 @@ def error_page(status: int, detail: str) -> bytes:
     return _page(
         f"{status} {phrase}",
         _MESSAGE_STYLE,
-        f'<main><p class="status">{status}</p>\n<h1>{phrase}</h1>\n<p>{_escape(detail)}</p></main>',
+        f'<main><p class="status">{status}</p>\n<h1>{phrase}</h1>\n<p>{_escape(detail)}</p>\n'
+        '<p class="home"><a href="/">Go to the start page</a></p></main>',
     )
 
 
@@ -266,10 +267,11 @@ _BASE_STYLE = (
 
 _MESSAGE_STYLE = (
     "body{min-height:100vh;display:grid;place-items:center;padding:1.5rem}"
-    "main{width:100%;max-width:34rem;overflow-wrap:anywhere}"
+    "main{width:100%;max-width:34rem;text-align:center;text-wrap:balance;overflow-wrap:anywhere}"
     ".status{margin:0;font-size:clamp(4rem,18vw,7rem);font-weight:800;line-height:1;letter-spacing:-.04em;"
     "color:var(--link)}"
     "h1{margin:.5rem 0 .25rem;font-size:1.5rem;line-height:1.25}h1+p{margin:0;color:var(--dim)}"
+    ".home{margin:1.5rem 0 0}.home a{display:inline-block;padding:.5rem 0}"
 )
 
 _LISTING_STYLE = (

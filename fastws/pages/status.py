@@ -33,10 +33,14 @@ th{border:0;color:var(--dim);font-size:.8rem;font-weight:600}th:first-child,td:f
 .axis{display:flex;justify-content:space-between;color:var(--dim);font-size:.75rem}
 @media(max-width:36rem){th,td{padding:.3rem .15rem;font-size:.75rem}th{font-size:.7rem}
 td{white-space:nowrap}th:nth-child(4),td:nth-child(4){display:none}}
+dl{display:grid;gap:.15rem 1.25rem;margin:0;font-size:.9rem}
+dt{font-weight:600}dd{margin:0 0 .5rem;color:var(--dim)}
+@media(min-width:44rem){dl{grid-template-columns:max-content 1fr;gap:.5rem 1.25rem}dd{margin:0}}
+.charts+section{margin-bottom:.75rem}
 .scroll{overflow-x:auto}.bad{color:var(--bad)}.ok{color:var(--ok)}
 </style></head>
 <body><main>
-<h1>fastws <span id="state" role="status">…</span></h1>
+<h1>fastws<span id="version"></span> <span id="state" role="status">…</span> <span id="uptime"></span></h1>
 <div class="cards" id="cards"></div>
 <div class="charts">
 <section><h2>Requests a second<span id="rate-top"></span></h2>
@@ -48,8 +52,22 @@ td{white-space:nowrap}th:nth-child(4),td:nth-child(4){display:none}}
 <section><h2>Latency of all requests</h2><svg id="latency" viewBox="0 0 120 40" preserveAspectRatio="none"></svg>
 <div class="axis" id="bounds"></div></section>
 </div>
-<section class="scroll"><h2>Threads</h2><table><thead><tr><th>worker<th>connections<th>requests<th>hits<th>5xx
+<section class="scroll"><h2>Threads</h2><table><thead><tr><th>worker<th>open<th>requests<th>hits<th>5xx
 <th>body bytes<th>cache</tr></thead><tbody id="workers"></tbody></table></section>
+<section><h2>What the figures mean</h2><dl>
+<dt>/ s<dd>The average since the figures were last read, a second ago; “in all” counts from the start.
+<dt>body bytes<dd>What was really sent of the responses' contents, without their heads.
+<dt>connections, open<dd>Open now, whether a request is on its way or the client keeps one for later.
+<dt>hits<dd>Requests answered by replaying an answer that was there already, whose file had not changed.
+A first request, a listing and a form are none. “Kept” is the memory that these answers take.
+<dt>latency<dd>From a complete request head to the last byte handed to the system. A slow client's download
+counts in full. “Half within” and “99 %” are bounds since the start: at least that share took no longer.
+<dt>server errors<dd>Answers with a status from 500 to 599: the error log says why.
+501 is among them, for a file type or a method that the configuration lacks.
+<dt>to compress<dd>Files that wait for the background thread; they are sent as they are until then.
+<dt>worker<dd>A thread that owns its connections from start to end; many more connections on one than on another
+are chance.
+</dl></section>
 </main>
 <script>
 "use strict";
@@ -71,6 +89,13 @@ function parse(text) {  // Prometheus text format: name{label="value",...} numbe
 
 const sum = (samples) => samples.reduce((total, sample) => total + sample.value, 0);
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const span = (s) => {
+  const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].map(([unit, name], i, all) =>
+    [Math.floor((i ? s % all[i - 1][0] : s) / unit), name]);
+  const first = Math.max(0, parts.findIndex(([count]) => count));
+  const shown = s < 60 ? [parts[3]] : parts.slice(first, first + 2);
+  return shown.map(([count, name]) => `${count} ${name}`).join(" ");
+};
 const size = (n) => {
   const unit = Math.min(4, Math.max(0, Math.floor(Math.log2(Math.max(n, 1)) / 10)));
   return `${Number((n / 1024 ** unit).toPrecision(3))} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
@@ -123,12 +148,12 @@ function cards(find, counts, rate, bytes) {
   const share = hits + misses ? `${((100 * hits) / (hits + misses)).toFixed(1)} %` : "–";
   const failed = sum(find("requests_total", { class: "5xx" }));
   byId("cards").innerHTML = [
-    ["requests a second", short.format(rate), `${short.format(sum(find("requests_total")))} in all`],
-    ["body bytes a second", size(bytes), `${size(sum(find("sent_body_bytes_total")))} in all`],
+    ["requests / s", short.format(rate), `${short.format(sum(find("requests_total")))} in all`],
+    ["body bytes / s", size(bytes), `${size(sum(find("sent_body_bytes_total")))} in all`],
     ["connections", sum(find("connections")), "open now"],
     ["cache hits", share, `${size(sum(find("cache_bytes")))} kept`],
     ["half within", quantile(counts, 0.5), `99 % ${quantile(counts, 0.99)}`],
-    ["server errors", short.format(failed), `${sum(find("compression_pending"))} files to compress`],
+    ["server errors", short.format(failed), `${sum(find("compression_pending"))} to compress`],
   ].map(([label, value, note]) =>
     `<section><h2>${label}</h2><b>${value}</b><small>${note}</small></section>`).join("");
 }
@@ -161,6 +186,13 @@ function draw(find) {
   state(draining ? "is draining" : "is serving", !draining);
 }
 
+function about(find, now) {  // by the server's clock, which need not be the browser's
+  const build = find("build_info")[0], start = find("start_time_seconds")[0];
+  byId("version").textContent = build ? build.labels.version : "";
+  byId("version").title = build ? `parser: ${build.labels.parser}, reactor: ${build.labels.reactor}` : "";
+  byId("uptime").textContent = start && now ? `up for ${span(Math.max(0, now - start.value))}` : "";
+}
+
 function state(text, good) {
   byId("state").textContent = text;
   byId("state").className = good ? "ok" : "bad";
@@ -170,7 +202,9 @@ async function tick() {
   try {
     const response = await fetch("metrics", { cache: "no-store" });
     if (!response.ok) throw new Error(response.status);
-    draw(parse(await response.text()));
+    const find = parse(await response.text());
+    draw(find);
+    about(find, Date.parse(response.headers.get("Date")) / 1000);
   } catch (error) {
     state("does not answer", false);
   }

@@ -35,6 +35,10 @@ class StatusSource(Protocol):
     def build_info(self) -> Mapping[str, str]:
         """Return the version and which sides run, by label."""
 
+    @property
+    def start_time_s(self) -> float:
+        """When the server began, in seconds since the epoch."""
+
     def worker_status(self) -> Sequence[WorkerStatus]:
         """Return the present counts of every worker thread, in their order. Called by any of them."""
 
@@ -125,6 +129,10 @@ class Status:
             labels = ",".join([f'{name}="{value}"' for name, value in self._source.build_info().items()])
             meaning = "The version, and which sides run."
             yield from _family("fastws_build_info", "gauge", meaning, [(f"{{{labels}}}", 1)])
+            meaning = "When the server began, in seconds since the epoch."
+            yield from _family(
+                "fastws_start_time_seconds", "gauge", meaning, [("", round(self._source.start_time_s, 3))]
+            )
 
 
 _SIMPLE = (

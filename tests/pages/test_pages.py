@@ -86,6 +86,12 @@ def test_an_error_page_names_status_phrase_and_detail(status):
         assert text in page.text
 
 
+def test_an_error_page_leads_home_and_is_centred():
+    page = error_page(404, "There is no such file.")
+    assert Page(page).links == [("/", "Go to the start page")]
+    assert b"text-align:center" in page
+
+
 def test_an_error_page_escapes_its_detail():
     page = error_page(404, "<script>alert('&\"')</script>")
     assert b"<script" not in page

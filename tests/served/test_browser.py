@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import browser
@@ -29,7 +30,7 @@ FETCH = """
         .then(arguments[1], (error) => arguments[1]([0, String(error), 0]));
 """
 UNSEEN = "return [...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src)"
-MISSING = "/no-such-file.html"  # the lab asks for it to show a 404
+MISSING = "/no-such-file.html"  # the start page links to it, and the lab asks for it, to show a 404
 TESTSITE = ["index", "about", "projects", "post", "contact"]
 
 
@@ -74,7 +75,7 @@ def crawl(driver: webdriver.Chrome, start: str) -> tuple[list[str], dict[str, tu
         pages.append(page)
         browser.open_page(driver, page)
         for link in driver.execute_script(LINKS):
-            if link not in seen:
+            if link not in seen and not link.endswith(MISSING):
                 seen[link] = tuple(driver.execute_async_script(FETCH, link))
                 if seen[link][1].startswith("text/html") and link != start:
                     waiting.append(link)
@@ -117,6 +118,38 @@ def test_every_page_shows_its_pictures_and_fits_any_width(driver: webdriver.Chro
             browser.resize(driver, width, height, mobile=width < 500)
             assert driver.execute_script("return document.documentElement.scrollWidth") <= width, page
     assert_clean(driver)
+
+
+def test_navigation_fits_a_phone_in_one_row(driver: webdriver.Chrome, site: str) -> None:
+    for page in ("index.html", "html/gallery.html", "html/lab.html", "files/index.html"):
+        browser.open_page(driver, site + page)
+        for width in (320, 360, 390):
+            browser.resize(driver, width, 740, mobile=True)
+            seen = driver.execute_script(
+                "return [...document.querySelectorAll('.top a')].filter((a) => a.offsetParent)"
+                ".map((a) => a.getBoundingClientRect())"
+                ".map((box) => [box.left, box.right, box.top + box.height / 2])"
+            )
+            assert len(seen) == 7, page
+            assert max(box[2] for box in seen) - min(box[2] for box in seen) < 4, (page, width)
+            assert all(one[1] < other[0] for one, other in pairwise(seen)), (page, width)
+            assert seen[-1][1] <= width, (page, width)
+
+
+def test_start_page_shows_the_404_page_a_listing_and_the_status(driver: webdriver.Chrome, site: str) -> None:
+    for card, heading in (
+        ("404", "Nobody here but the owl"),
+        ("Listing", "root / images"),
+        ("Status", "fastws"),
+    ):
+        browser.open_page(driver, site)
+        driver.find_element(By.LINK_TEXT, card).click()
+        browser.wait_for(driver, "document.readyState === 'complete'")
+        browser.wait_for(driver, "location.pathname !== '/'")
+        assert heading in driver.find_element(By.TAG_NAME, "h1").text
+    browser.open_page(driver, site + MISSING[1:])
+    driver.find_element(By.TAG_NAME, "a").click()
+    browser.wait_for(driver, "location.pathname === '/'")
 
 
 @pytest.mark.parametrize("page", ["index.html", "html/testsite/index.html"])

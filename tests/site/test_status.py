@@ -28,6 +28,7 @@ class Source:
 
     def __init__(self) -> None:
         self.is_draining = False
+        self.start_time_s = 1_700_000_000.25
         self.turns = 0
 
     def build_info(self) -> dict[str, str]:
@@ -104,6 +105,7 @@ def test_metrics_are_read_by_prometheus(config: Config) -> None:
     assert read["fastws_draining", ()] == 0
     info = (("parser", "compiled"), ("reactor", "pure"), ("version", "1.2"))
     assert read["fastws_build_info", info] == 1
+    assert read["fastws_start_time_seconds", ()] == 1_700_000_000.25
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only where the platform tells")
@@ -251,6 +253,13 @@ def test_served_status_counts_compressed_bytes(serve: Callable[..., Server], tmp
     assert get(server, "/-/metrics", method="HEAD").status == 200
 
 
+def test_served_status_tells_when_the_server_began(serve: Callable[..., Server]) -> None:
+    before = time.time()
+    server = serve("StatusPath /-/")
+    assert before <= samples(get(server, "/-/metrics").body)["fastws_start_time_seconds", ()] + 0.001
+    assert server.start_time_s <= time.time()
+
+
 def test_served_counts_add_up_on_either_side(serve: Callable[..., Server], tmp_path: Path) -> None:
     put(tmp_path / "root", {"page.txt": b"twelve bytes"})
     server = serve("StatusPath /-/")
@@ -302,6 +311,16 @@ def test_live_page_draws_the_metrics_in_chromium(
         assert driver.execute_script("return document.querySelectorAll('#workers tr').length") == 2
         assert driver.execute_script("return document.querySelectorAll('#latency rect').length") == 13
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        table = "document.querySelector('.scroll')"
+        assert driver.execute_script(f"return {table}.scrollWidth <= {table}.clientWidth")
+        assert driver.execute_script("return document.getElementById('version').textContent") == "1.2"
+        source.start_time_s = time.time() - 3 * 3600 - 62
+        browser.wait_for(driver, "document.getElementById('uptime').textContent === 'up for 3 h 1 min'")
+        means = driver.execute_script("return document.querySelector('dl').textContent")
+        for heading in driver.execute_script(
+            "return [...document.querySelectorAll('th')].map(e => e.innerText)"
+        ):
+            assert heading.removesuffix("s") in means or heading in ("requests", "5xx", "cache"), heading
         browser.resize(driver, 1280, 900)
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         source.is_draining = True
