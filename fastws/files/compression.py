@@ -1,5 +1,4 @@
-"""Compressing in the background: the encoders that this machine has, the queue before them, and the store of what
-they made.
+"""Compressing in the background: encoders, the queue before them, and the store of results.
 
 The only module that tries the optional packages ``brotli`` and ``backports.zstd`` (from Python 3.14 on the
 standard library's ``compression.zstd``); gzip is always there.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,6 @@ from fastws.files.root import Content, Contents, Root, entity_tag, identity_of, 
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Identity
 
-DESIGN = (Path(__file__).resolve().parents[2] / "docs" / "design.md").read_text()
 NOW_NS = 1_000_000_000_000_000_000
 MS_NS = 1_000_000
 
@@ -43,13 +42,11 @@ def test_file_is_settled_when_both_its_times_are_20_ms_ago(
     assert is_settled(Identity(1, 2, 3, modified, changed), NOW_NS) is expected
 
 
-def test_time_to_settle_is_as_documented_and_longer_than_a_tick() -> None:
-    said = re.search(r"changed\s+within the last (\d+) ms is not published", DESIGN)
-    assert said is not None
-    assert int(said[1]) * MS_NS == files.SETTLED_NS
-    # What stamps files advances once in a tick of the kernel, which is 10 ms where it is longest.
-    if hasattr(time, "CLOCK_REALTIME_COARSE"):
-        assert time.clock_getres(time.CLOCK_REALTIME_COARSE) * 1e9 < files.SETTLED_NS
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells its tick")
+def test_time_to_settle_is_longer_than_a_tick() -> None:
+    """What stamps files advances once in a tick of the kernel, which is 10 ms where it is longest."""
+    clock_realtime_coarse = 5  # which Python does not name
+    assert time.clock_getres(clock_realtime_coarse) * 1e9 < files.SETTLED_NS
 
 
 Change = Callable[[], None]

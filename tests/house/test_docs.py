@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from rawhttp import get, put, wait_until
 from fastws import _reactor_py, load
 from fastws.config.settings import defaults
 from fastws.engine import accepting, states, timers
+from fastws.files import root
 from fastws.files.directory import LISTED_MAX
 from fastws.files.variants import MEMORY_BYTES
 from fastws.h1.framing import CHUNK_LINE_BYTES, ChunkedDecoder
@@ -29,13 +31,23 @@ from fastws.http.messages import Limits
 from fastws.http.ranges import MAX_RANGES
 from fastws.pages.listing import error_page, listing_page, redirect_page
 from fastws.pages.status import STATUS_PAGE
+from fastws.record import logfile
 from fastws.transport.transmission import TURN_BYTES
 from fastws.work import fair_queue as checks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "fastws"
 DESIGN = (REPOSITORY / "docs" / "design.md").read_text()
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("benchmarks/*.md")]
+)
 DEPLOYMENT = (REPOSITORY / "docs" / "deployment.md").read_text()
+
+_spec = importlib.util.spec_from_file_location("module_table", REPOSITORY / "docs" / "modules.py")
+assert _spec is not None
+assert _spec.loader is not None
+module_table = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(module_table)
 
 
 def test_limits_are_as_the_page_says() -> None:
@@ -44,8 +56,7 @@ def test_limits_are_as_the_page_says() -> None:
     # Chunks take no more than the data may, or than a head may, if that is more.
     least_overhead = ChunkedDecoder(0, limits)._overhead_left
     assert ChunkedDecoder(mib, limits)._overhead_left == mib
-    table = DESIGN.split("## Limits\n\n")[1].split("\n\n")[0].splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    rows = rows_of("Limits")
     bounds = {what: bound for what, bound, _ in rows}
     assert bounds == {
         "request line": f"{limits.request_line_bytes // kib} KiB",
@@ -74,11 +85,10 @@ def test_limits_are_as_the_page_says() -> None:
         "time for that": f"{states.WAITING_S:g} s",
         "descriptors": "the process's limit",
     }
-    assert f"accepting rests for {accepting.PAUSE_S} s;" in table[-1]
+    assert f"accepting rests for {accepting.PAUSE_S} s;" in rows[-1][2]
 
 
-def test_sizes_and_times_in_the_prose_are_those_of_the_code() -> None:
-    page = " ".join(DESIGN.split())
+def test_sizes_and_times_are_as_the_page_says() -> None:
     reactor = "".join((PACKAGE / name).read_text() for name in ("_reactor.pyx", "hot/outgoing.pxd"))
     compiled = {
         name: int(value) for name, value in re.findall(r"^    (\w+) = (\d+)\b", reactor, re.MULTILINE)
@@ -86,21 +96,60 @@ def test_sizes_and_times_in_the_prose_are_those_of_the_code() -> None:
     [full] = re.findall(
         r"^    FULL_BYTES = (\d+)\b", (PACKAGE / "hot" / "log_buffer.pyx").read_text(), re.MULTILINE
     )
+    assert int(full) == _reactor_py.LOG_BYTES == logfile.FULL_BYTES
     kib, mib = 1 << 10, 1 << 20
-    assert int(full) == _reactor_py.LOG_BYTES
-    assert compiled["FILE_BYTES"] == mib // 2
-    said = [
-        f"Bodies of up to {MEMORY_BYTES // kib} KiB (and `CacheMaxFile`)",
-        f"at most {TURN_BYTES // mib} MiB a turn",
-        f"({compiled['RECEIVE_BYTES'] // kib} KiB each, {compiled['ARENA_BYTES'] // mib} MiB in all)",
-        f"up to {compiled['QUEUE_MAX']} in one `sendmsg`",
-        "half a MiB a turn (`Reactor.transfer`)",
-        f"when {_reactor_py.LOG_BYTES // kib} KiB are full",
-        f"At most {states.TURN_REQUESTS} requests of one connection",
-        f"at most {states.LINGER_S:g} s or {states.LINGER_BYTES // mib} MiB",
-        f"at most {timers.TICK_S} s late",
-    ]
-    assert [text for text in said if text not in page] == []
+    assert dict(rows_of("Sizes and times")) == {
+        "body kept in memory, at most (and `CacheMaxFile`)": f"{MEMORY_BYTES // kib} KiB",
+        "age at which a changed file is settled": f"{root.SETTLED_NS // 1_000_000} ms",
+        "received from one connection in a turn, from all": (
+            f"{compiled['RECEIVE_BYTES'] // kib} KiB, {compiled['ARENA_BYTES'] // mib} MiB"
+        ),
+        "responses of one connection in one `sendmsg`": f"{compiled['QUEUE_MAX']}",
+        "of a file in a turn: by Python, by the compiled loop": (
+            f"{TURN_BYTES // mib} MiB, {compiled['FILE_BYTES'] // kib} KiB"
+        ),
+        "requests of one connection that Python answers before others": f"{states.TURN_REQUESTS}",
+        "buffer of access lines, of reasons": f"{_reactor_py.LOG_BYTES // kib} KiB",
+        "lateness of a deadline, at most": f"{timers.TICK_S} s",
+        "reading on after a last response": f"{states.LINGER_S:g} s, {states.LINGER_BYTES // mib} MiB",
+        "asking the site again about one request": f"{states.ASK_TIMES} times",
+    }
+
+
+def rows_of(title: str) -> list[list[str]]:
+    """The cells of the first table of a chapter of design.md, without its head."""
+    lines = DESIGN.split(f"## {title}\n\n")[1].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_rooms_and_modules_are_those_of_the_code() -> None:
+    assert module_table.with_rooms(DESIGN) == DESIGN, "python docs/modules.py renews the page"
+
+
+def test_first_line_that_is_torn_is_refused(tmp_path: Path) -> None:
+    for name, text, expected in (
+        ("a.py", '"""Does a thing.\n\nMore."""\n', "Does a thing."),
+        ("a.pyx", '# cython: x=1\n"""Reads ``b`` | c."""\n', "Reads `b` \\| c."),
+        ("a.pxd", "# cython: x=1\n# Declarations.\n", "Declarations."),
+        ("a.h", "/* One.\n * Two. */\n", "One."),
+        ("b.h", "/* One. */\n", "One."),
+    ):
+        (tmp_path / name).write_text(text)
+        assert module_table.first_line(tmp_path / name) == expected
+    for text in ('"""Does a thing and\nanother."""\n', "x = 1\n"):
+        (tmp_path / "a.py").write_text(text)
+        with pytest.raises(ValueError, match=r"a\.py: the first line is no sentence"):
+            module_table.first_line(tmp_path / "a.py")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    named = re.findall(r"`((?:[a-z0-9_]+/)+[a-z0-9_]+\.(?:py|pyx|pxd|h|md))`", text)
+    missing = [name for name in named if not any((base / name).exists() for base in (PACKAGE, REPOSITORY))]
+    assert missing == []
 
 
 def deployment_example(*parts: str) -> str:
