@@ -202,10 +202,12 @@ class Connection:
         assert request is not None
         body = b"" if self._decoder is None else bytes(self._decoder.body)
         try:
-            response = worker.site.respond(request, body, self.peer)
+            response, publication = worker.site.respond(request, body, self.peer)
         except UndecidedError as undecided:
             return self._wait(undecided)
-        is_published = publish(response, worker.reactor, worker.parser, worker.site.fill)
+        is_published = publication is not None and publish(
+            publication, worker.reactor, worker.parser, worker.site.fill
+        )
         if is_published and unanswered and response.file is None:
             kind, data = worker.reactor.replay(self.fd, unanswered, self._asked_at)
             if kind != READ or len(data) < len(unanswered):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..http import conditional, messages, ranges
 from ..http.httpdate import format_http_date
-from ..http.messages import Fields, FileSlice, Identity, Publication, Response
+from ..http.messages import Fields, FileSlice, Identity, Response
 from .root import Content, Contents, OpenFile, error_from_errno
 
 IDENTITY = "identity"
@@ -136,22 +136,18 @@ def not_modified_fields(fields: Fields) -> Fields:
     return tuple([pair for pair in fields if pair[0] not in _NOT_IN_304])
 
 
-def whole(fields: Fields, chosen: Representation, publication: Publication | None = None) -> Response:
+def whole(fields: Fields, chosen: Representation) -> Response:
     """Return the 200 with all of ``chosen``."""
     piece = chosen.body if chosen.body is not None else _piece(chosen, ranges.ByteRange(0, chosen.size))
-    return Response(200, fields, (piece,), _file_of(piece), publication=publication)
+    return Response(200, fields, (piece,), _file_of(piece))
 
 
 def partial(
-    request_fields: Mapping[str, str],
-    kind: str,
-    fields: Fields,
-    chosen: Representation,
-    publication: Publication | None = None,
+    request_fields: Mapping[str, str], kind: str, fields: Fields, chosen: Representation
 ) -> Response | None:
     """Return the answer to a Range field (RFC 9110 section 14.2), None where all is to be sent.
 
-    Raises ``HTTPError`` 416. ``fields`` and ``publication`` are those of the 200.
+    Raises ``HTTPError`` 416. ``fields`` are those of the 200.
     """
     condition = request_fields.get("if-range")
     if condition is not None and not conditional.if_range_holds(condition, chosen.etag, chosen.last_modified):
@@ -167,7 +163,7 @@ def partial(
         ("Content-Range", ranges.content_range(parts[0], chosen.size)),
     )
     piece = _piece(chosen, parts[0])
-    return Response(206, fields, (piece,), _file_of(piece), publication=publication)
+    return Response(206, fields, (piece,), _file_of(piece))
 
 
 def _multipart(

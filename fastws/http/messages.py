@@ -120,4 +120,3 @@ class Response(NamedTuple):
     close: bool = False
     detail: str = ""
     user: str = ""
-    publication: Publication | None = None

@@ -1,1 +1,1 @@
-"""What one configuration answers: ``respond(request) -> Response``, and the same rules for replayed answers."""
+"""What one configuration answers: ``respond(request) -> Decision``, and the same rules for replayed answers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from ..backend import Parser, Reactor
 from ..files.locate import Located
@@ -17,6 +18,13 @@ from .filling import Filling
 
 MAX_DEPENDS = 4
 """Paths that the reactor looks at for one published answer."""
+
+
+class Decision(NamedTuple):
+    """The response to one request, and the permission to replay it, None if there is none."""
+
+    response: Response
+    publication: Publication | None = None
 
 
 def build(
@@ -60,14 +68,8 @@ def build(
     )
 
 
-def publish(response: Response, reactor: Reactor, parser: Parser, filling: Filling) -> bool:
-    """Publish ``response`` for replay, and let ``filling`` learn from it.
-
-    False if it must not be replayed, or has an invalid field.
-    """
-    published = response.publication
-    if published is None:
-        return False
+def publish(published: Publication, reactor: Reactor, parser: Parser, filling: Filling) -> bool:
+    """Have the reactor replay ``published``, and ``filling`` learn from it. False if a field is invalid."""
     try:
         head = parser.build_head(200, published.fields)
         not_modified_head = parser.build_head(304, published.not_modified)

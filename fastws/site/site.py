@@ -1,4 +1,4 @@
-"""The application: ``respond(request) -> Response``. Everything about a response is decided here, once.
+"""The application: ``respond(request) -> Decision``. Everything about a response is decided here, once.
 
 A site belongs to one configuration and knows no socket. All workers share it.
 """
@@ -34,6 +34,7 @@ from .auth import Auth
 from .filling import Filling
 from .hidden import is_hidden
 from .policy import Policy
+from .publication import Decision
 from .status import Status, StatusSource
 
 MEMO_SIZE = 4096
@@ -129,8 +130,8 @@ class Site:
         """End the background work; the site still answers."""
         self._variants.close()
 
-    def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Response:
-        """Return the response to ``request``; raises only ``UndecidedError``.
+    def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Decision:
+        """Return the response to ``request`` and what may be replayed; raises only ``UndecidedError``.
 
         1. the version, the Host field and the method are acceptable (400, 501)
         2. the target is a path inside the root (400)
@@ -145,7 +146,7 @@ class Site:
         11. all of the file (200)
         """
         now_ns = time.time_ns()
-        path = ""
+        path, published = "", None
         try:
             self._check(request)
             target = parse_target(request.target)
@@ -155,7 +156,8 @@ class Site:
                 configured = self._policy.header_fields(path)
                 response = response._replace(fields=(*self._common, *response.fields, *configured))
             else:
-                response = self._redirect(target) or self._serve(request, target, body, now_ns)
+                moved = self._redirect(target)
+                response, published = Decision(moved) if moved else self._serve(request, target, body, now_ns)
         except HTTPError as error:
             response = self.error(error, path)
         except UndecidedError:
@@ -163,7 +165,9 @@ class Site:
         except Exception:
             self._log.exception("unexpected exception while answering %s %s", request.method, request.target)
             response = self.error(HTTPError(500, "unexpected exception"), path)
-        return response._replace(body=()) if request.method == "HEAD" else response
+        if request.method == "HEAD":
+            response = response._replace(body=())
+        return Decision(response, published)
 
     def _check(self, request: Request) -> None:
         if request.version not in self.config.http_types:
@@ -209,7 +213,7 @@ class Site:
 
     # Files
 
-    def _serve(self, request: Request, target: Target, body: bytes, now_ns: int) -> Response:
+    def _serve(self, request: Request, target: Target, body: bytes, now_ns: int) -> Decision:
         path = target.path
         if is_hidden(path):
             raise not_found()
@@ -219,23 +223,24 @@ class Site:
             if located is None:
                 location = encode_path(path + "/")
                 query = "" if target.query is None else f"?{target.query}"
-                return self._moved(location + query, 301, self._policy.fields(path))
+                return Decision(self._moved(location + query, 301, self._policy.fields(path)))
             paths: tuple[str, ...] = (path,)
             if located.relative != path[1:]:
                 # Under another name (an index, a clean URL) the file is no less protected.
                 paths = (path, "/" + located.relative)
                 user = self._authorize(request, paths[1]) or user
             exchange = _Exchange(request, target, paths, body, user, now_ns)
+            published = None
             try:
                 if located.is_directory:
                     response = self._list(exchange, root, located)
                 else:
-                    response = self._answer(exchange, root, located)
+                    response, published = self._answer(exchange, root, located)
             except HTTPError as error:
                 response = self.error(error, *paths)
             if response.file is not None:
                 root.keep(response.file)
-        return response._replace(user=user) if user else response
+        return Decision(response._replace(user=user) if user else response, published)
 
     def _authorize(self, request: Request, path: str) -> str:
         """Return who asks, '' where anybody may; a sidecar is as protected as the file it stands for."""
@@ -257,7 +262,7 @@ class Site:
         fields, page = listing.render(request, target.path, target.query, entries)
         return Response(200, (*self._common, *fields, *self._policy.fields(*exchange.paths)), (page,))
 
-    def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Response:
+    def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Decision:
         request, file = exchange.request, located.file
         known = self._known.get((exchange.target.path, located.relative, rep.IDENTITY))
         if (
@@ -272,13 +277,13 @@ class Site:
             return self._send(exchange, known, choice, located)
         return self._find_out(exchange, root, located)
 
-    def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Response:
+    def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Decision:
         kind, coding = self._types.find(located.relative), self._types.coding(located.relative)
         if kind is None:
             extension = extension_of(located.relative)
             raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
         if exchange.request.method not in READ_METHODS:
-            return self._submit(exchange, "" if coding else kind, located)
+            return Decision(self._submit(exchange, "" if coding else kind, located))
         if coding:
             assert located.file is not None
             choice = self._variants.as_stored(located.relative, located.file, coding, exchange.now_ns)
@@ -318,25 +323,26 @@ class Site:
             self._known[key] = known
         return known
 
-    def _send(self, exchange: _Exchange, known: _Known, choice: Choice, located: Located) -> Response:
+    def _send(self, exchange: _Exchange, known: _Known, choice: Choice, located: Located) -> Decision:
         """Return what of the chosen form the request asks for."""
         request, chosen, fields = exchange.request, choice.chosen, known.fields
         status = conditional.evaluate(
             request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
         )
         if status == 304:
-            return Response(304, rep.not_modified_fields(fields))
+            return Decision(Response(304, rep.not_modified_fields(fields)))
         if status == 412:
             raise HTTPError(412, "The file is not in the state that the request asks for.")
-        published = None
-        if known.is_stable and self._may_be_published(exchange):
-            published = publication.build(
-                self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
-            )
         response = None
         if request.method == "GET" and "range" in request.fields and chosen.is_identity:
-            response = rep.partial(request.fields, known.kind, fields, chosen, published)
-        return response or rep.whole(fields, chosen, published)
+            response = rep.partial(request.fields, known.kind, fields, chosen)
+        response = response or rep.whole(fields, chosen)
+        published = None
+        if known.is_stable and len(response.body) == 1 and self._may_be_published(exchange):
+            published = publication.build(  # nobody asks twice for a part of several ranges
+                self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
+            )
+        return Decision(response, published)
 
     def _may_be_published(self, exchange: _Exchange) -> bool:
         """Tell whether the answer is the same for everybody, and somebody will replay it."""

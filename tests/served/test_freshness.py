@@ -27,7 +27,8 @@ from rawhttp import TIMEOUT_S, Client, ProtocolError, put, settle, wait_until
 
 from fastws import Server
 from fastws.files.variants import MEMORY_BYTES
-from fastws.http.messages import Request, Response
+from fastws.http.messages import Request
+from fastws.site.publication import Decision
 from fastws.site.site import Site as Answers
 
 PACE_S = 0.025
@@ -250,7 +251,7 @@ def misses(monkeypatch: pytest.MonkeyPatch) -> Misses:
     counted: Misses = Counter()
     respond = Answers.respond
 
-    def count_and_respond(self: Answers, request: Request, body: bytes = b"", peer: str = "") -> Response:
+    def count_and_respond(self: Answers, request: Request, body: bytes = b"", peer: str = "") -> Decision:
         path, _, query = request.target.partition("?")
         counted[query.partition("by=")[2], path] += 1
         return respond(self, request, body, peer)

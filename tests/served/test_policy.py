@@ -90,7 +90,7 @@ def test_what_a_site_remembers_of_files_is_bounded(tmp_path: Path, monkeypatch: 
     put(tmp_path, {f"{number}.png": b"picture" for number in range(50)})
     answers = site.Site(defaults(str(tmp_path)), logging.getLogger("test"), replays=False, hidden=frozenset)
     for number in [*range(50), *range(50)]:
-        response = answers.respond(Request("GET", f"/{number}.png", "HTTP/1.1", {"host": "x"}, 0))
+        response, _ = answers.respond(Request("GET", f"/{number}.png", "HTTP/1.1", {"host": "x"}, 0))
         assert response.status == 200
         assert ("Cache-Control", "no-cache") in response.fields
         assert response.file is None

@@ -20,7 +20,7 @@ from fastws.config.settings import defaults
 from fastws.files import root as files
 from fastws.files.root import SETTLED_NS
 from fastws.http.httpdate import format_http_date
-from fastws.http.messages import Identity, Request, Response
+from fastws.http.messages import Identity, Publication, Request, Response
 from fastws.site import publication, site
 
 PACKAGE = Path(fastws.__file__).parent
@@ -36,11 +36,12 @@ class Asked(NamedTuple):
     """An answer without its file."""
 
     response: Response
+    publication: Publication | None
     etag: str
 
     @property
     def is_published(self) -> bool:
-        return self.response.publication is not None
+        return self.publication is not None
 
     def field(self, name: str) -> str | None:
         return dict(self.response.fields).get(name)
@@ -81,11 +82,13 @@ class Desk:
         assert self._site is not None
         self.now_ns = at_ns
         names = {name.replace("_", "-"): value for name, value in fields.items()}
-        response = self._site.respond(Request("GET", target, "HTTP/1.1", {"host": "x", **names}, 0))
+        response, published = self._site.respond(
+            Request("GET", target, "HTTP/1.1", {"host": "x", **names}, 0)
+        )
         assert response.status == 200
         if response.file is not None:
             response.file.close()
-        return Asked(response, dict(response.fields)["ETag"])
+        return Asked(response, published, dict(response.fields)["ETag"])
 
     def close(self) -> None:
         if self._site is not None:
@@ -145,7 +148,7 @@ def test_answer_that_names_decided_is_published_once_the_directory_is_settled(
     target = prepare(desk)
     os.utime(desk.root / "d", ns=(START_NS, START_NS))
     assert not desk.ask(target, START_NS + SETTLED_NS, accept_encoding="gzip").is_published
-    published = desk.ask(target, START_NS + SETTLED_NS + 1, accept_encoding="gzip").response.publication
+    published = desk.ask(target, START_NS + SETTLED_NS + 1, accept_encoding="gzip").publication
     assert published is not None
     assert str(desk.root / "d") in [path for path, _ in published.depends]
 

@@ -20,6 +20,7 @@ from fastws import Config, Server, load
 from fastws.http.messages import Request, Response
 from fastws.record.tally import WorkerStatus
 from fastws.seam import DURATION_BOUNDS_S
+from fastws.site.publication import Decision
 from fastws.site.site import Site
 
 
@@ -55,9 +56,13 @@ def site(config: Config, source: Source | None = None) -> Site:
     return Site(config, logging.getLogger("test"), replays=False, hidden=frozenset, status=source)
 
 
-def ask(where: Site, target: str, peer: str = "127.0.0.1", method: str = "GET", **fields: str) -> Response:
+def decide(where: Site, target: str, peer: str = "127.0.0.1", method: str = "GET", **fields: str) -> Decision:
     names = {name.replace("_", "-"): value for name, value in fields.items()}
     return where.respond(Request(method, target, "HTTP/1.1", {"host": "x", **names}, 0), b"", peer)
+
+
+def ask(where: Site, target: str, *others: str, **fields: str) -> Response:
+    return decide(where, target, *others, **fields).response
 
 
 def body(response: Response) -> bytes:
@@ -195,11 +200,11 @@ def test_file_below_status_path_is_not_replayed(config: Config, tmp_path: Path) 
             ("/-/", b"an index"),
             ("/-/other.html", b"another"),
         ):
-            response = ask(ours, target, peer, **fields)
+            response, published = decide(ours, target, peer, **fields)
             assert body(response) == expected
-            assert response.publication is None, target
+            assert published is None, target
     assert body(ask(ours, "/-/healthz")) == b"ok\n"
-    assert ask(ours, "/index.html").publication is not None
+    assert decide(ours, "/index.html").publication is not None
 
 
 def test_served_status_is_not_hidden_by_a_file_of_its_name(
@@ -235,9 +240,9 @@ def test_status_is_off_by_default(config: Config) -> None:
 
 def test_status_is_never_kept(config: Config) -> None:
     for page in ("", "healthz", "readyz", "metrics"):
-        response = ask(site(config), f"/-/{page}")
+        response, published = decide(site(config), f"/-/{page}")
         assert ("Cache-Control", "no-store") in response.fields
-        assert response.publication is None
+        assert published is None
 
 
 def test_served_status_counts_compressed_bytes(serve: Callable[..., Server], tmp_path: Path) -> None:
