@@ -1,7 +1,7 @@
 # Thin on purpose: each target is one command. PYTHON is the virtual environment that the README makes.
 PYTHON ?= .venv/bin/python
 
-.PHONY: run test test-pure test-asan lint bench
+.PHONY: run test test-pure test-asan lint pages bench
 
 run:
 	$(PYTHON) -m fastws
@@ -19,6 +19,10 @@ lint:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+
+pages:
+	$(PYTHON) -m fastws.config.directives > docs/configuration.md
+	$(PYTHON) docs/modules.py
 
 bench:
 	$(PYTHON) benchmarks/run.py
