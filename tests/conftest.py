@@ -23,7 +23,7 @@ from fastws import Server, backend, load
 from fastws.files import root as files
 from fastws.operation import server as server_module
 from fastws.record import process_samples
-from fastws.transport import transmission as transmit
+from fastws.transport import plain
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
 # How long an example takes is the machine's business.
@@ -97,9 +97,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     # poll rather than select, which knows no descriptor above 1023, and these tests open more.
-    plain = getattr(selectors, "PollSelector", selectors.SelectSelector)
-    monkeypatch.setattr(selectors, "DefaultSelector", plain)
-    monkeypatch.setattr(transmit, "_send_file", transmit._read_and_send)
+    selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+    monkeypatch.setattr(selectors, "DefaultSelector", selector)
+    monkeypatch.setattr(plain, "_send_file", plain._read_and_send)
     monkeypatch.setattr(files, "PROC_FD", "/nonexistent/")
     monkeypatch.setattr(process_samples, "PROC", "/nonexistent")
 

@@ -7,16 +7,16 @@ then waits for ``on_write``. Nothing here blocks.
 from __future__ import annotations
 
 import os
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from ..h1 import framing
 from ..http.errors import HTTPError, UndecidedError
 from ..http.messages import FileSlice, Request, Response
-from ..seam import DONE, IDLE, INPUT, NOTHING, OUTPUT, PARTIAL, READ, PartialSend
+from ..seam import DONE, IDLE, INPUT, NOTHING, OUTPUT, PARTIAL, READ, PartialSend, Transport
 from ..site.publication import publish
-from ..transport.transmission import FileShrankError, invite_body, socket_over, unacknowledged_bytes
+from ..transport.plain import PlainTransport
+from ..transport.transmission import FileShrankError
 from . import states
 from .answer import Answer, build_answer, continue_answer
 from .states import BODY, CLOSED, HEAD, LINGERING, SENDING, WAITING
@@ -24,22 +24,24 @@ from .states import BODY, CLOSED, HEAD, LINGERING, SENDING, WAITING
 if TYPE_CHECKING:
     from .worker import Worker
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 
 class Connection:
     """One client's connection. It owns the descriptor; only its worker's thread touches it.
 
-    The socket object is made when Python has something to send: a connection whose requests are all answered
-    by the reactor never needs one.
+    The transport is made when Python has something to send: a connection whose requests are all answered by the
+    reactor never needs one.
     """
 
     __slots__ = (
         "_answer", "_asked_at", "_asks", "_buffer", "_decoder", "_grace_until", "_is_tried", "_mark",
-        "_request", "_scanned", "_since", "_sock", "_worker", "fd", "peer", "state", "tick",
+        "_request", "_scanned", "_since", "_transport", "_worker", "fd", "peer", "state", "tick",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, fd: int, peer: str) -> None:
         self._worker = worker
-        self._sock: socket.socket | None = None
+        self._transport: Transport | None = None
         self.fd = fd
         self.peer = peer
         self.state = HEAD
@@ -104,11 +106,11 @@ class Connection:
         return self._begin_sending(continue_answer(request, partial))
 
     @property
-    def sock(self) -> socket.socket:
-        """The descriptor as a socket object."""
-        if self._sock is None:
-            self._sock = socket_over(self.fd, self.peer)
-        return self._sock
+    def transport(self) -> Transport:
+        """The way of its bytes to the client; it owns the descriptor from now on."""
+        if self._transport is None:
+            self._transport = PlainTransport(self.fd, self.peer)
+        return self._transport
 
     # The pipeline
 
@@ -174,11 +176,21 @@ class Connection:
     def _begin_body(self, request: Request, length: int) -> None:
         worker = self._worker
         decoder = framing.body_decoder(length, worker.max_body_bytes, worker.limits)
-        if framing.expects_continue(request) and not self._buffer and not invite_body(self.sock):
+        if framing.expects_continue(request) and not self._buffer and not self._invite_body():
             self.close()
             return
         self._decoder = decoder
         self.state, self._since, self._mark = BODY, time.monotonic(), 0
+
+    def _invite_body(self) -> bool:
+        """Send 100 (Continue) (RFC 9110 section 10.1.1); False if the connection is broken."""
+        try:
+            # After a part of it whatever comes next would go on in the middle.
+            return self.transport.send((_CONTINUE,), False) == len(_CONTINUE)
+        except BlockingIOError:
+            return True  # the client reads nothing; it will find its own way
+        except OSError:
+            return False
 
     def _read_body(self) -> bool:
         decoder = self._decoder
@@ -211,7 +223,7 @@ class Connection:
         if is_published and unanswered and response.file is None:
             kind, data = worker.reactor.replay(self.fd, unanswered, self._asked_at)
             if kind != READ or len(data) < len(unanswered):
-                worker.count_miss()
+                worker.ledger.count_miss()
                 self._request, self._buffer, self._is_tried = None, unanswered, kind == READ
                 return self._take_replayed(kind, data)
         return self._start(response)
@@ -265,7 +277,7 @@ class Connection:
 
     def _send(self, answer: Answer) -> bool:
         try:
-            if not answer.transmission.send(self.sock):
+            if not answer.transmission.send(self.transport):
                 self._wait_for_room(answer.transmission.rest)
                 return False
         except FileShrankError:
@@ -291,7 +303,8 @@ class Connection:
 
     def _record(self, answer: Answer) -> None:
         """Log the answer in progress with what was really sent, and let go of it."""
-        self._worker.record(self.peer, answer, self._body_sent(answer), time.monotonic() - self._asked_at)
+        body_sent, duration_s = self._body_sent(answer), time.monotonic() - self._asked_at
+        self._worker.ledger.record(self.peer, answer.request, answer.response, body_sent, duration_s)
         answer.close()
         self._answer = None
 
@@ -323,7 +336,7 @@ class Connection:
         What is sent counts when the client's side has it, for the kernel takes megabytes ahead of a slow reader.
         """
         if self._answer is not None:
-            moved = self._body_sent(self._answer) - unacknowledged_bytes(self.sock)
+            moved = self._body_sent(self._answer) - self.transport.unacknowledged()
         else:
             assert self._decoder is not None
             moved = self._decoder.received
@@ -374,7 +387,7 @@ class Connection:
         reads it (RFC 9112 section 9.6).
         """
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            self.transport.shut()
         except OSError:
             self.close()
             return
@@ -397,7 +410,7 @@ class Connection:
             self._record(self._answer)
         self.state = CLOSED
         self._worker.forget(self)
-        if self._sock is None:
+        if self._transport is None:
             os.close(self.fd)
         else:
-            self._sock.close()
+            self._transport.close()

@@ -18,10 +18,10 @@ from ..http.errors import HTTPError
 from ..http.messages import Limits
 from ..http.negotiation import codings_number, preferred_codings
 from ..record.clock import Clock
-from ..record.tally import Tally, WorkerStatus
+from ..record.ledger import Ledger
+from ..record.tally import WorkerStatus
 from ..seam import ACCEPT, ARRIVE, DONE, PARTIAL, READ, REASON, RESET, WRITE, Accepted
 from .accepting import Accepting
-from .answer import Answer
 from .connection import Connection
 from .states import CLOSED, UNHURRIED_S, WAITING
 from .timers import Timers
@@ -58,7 +58,8 @@ class Worker:
         self.checks = server.checks
         self.timers: Timers[Connection] = Timers()
         self.reactor = backend.reactor()
-        self._tally = Tally()
+        self._name = f"worker-{index}"
+        self.ledger = Ledger(self._name, self.parser, self.reactor, server.error_log)
         self.is_draining = False
         self._has_peers = server.worker_count > 1
         self._connections: set[Connection] = set()
@@ -70,18 +71,18 @@ class Worker:
         self._is_stopping = self.has_ended = False
         self.grace_s = 0.0
         self._may_end = False
-        self._name = f"worker-{index}"
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
 
     def _configure(self, config: Config) -> None:
-        self._log_format = "off" if config.access_log == "off" else config.access_log_format
+        log_format = "off" if config.access_log == "off" else config.access_log_format
         self.clock = Clock(config.access_log_format)
+        self.ledger.configure(log_format, self.clock)
         self.reactor.configure(
             limits=self.limits,
             methods=config.request_methods,
             versions=config.http_types,
             cache_bytes=config.cache_size_bytes // self._server.worker_count,
-            log_format=self._log_format,
+            log_format=log_format,
             default_codings=codings_number(preferred_codings(None)),
             fill=functools.partial(self.site.fill, self.parser),
         )
@@ -122,7 +123,7 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """Return this worker's counts, approximately current."""
-        return self._tally.status(self.reactor.counters(), self.load)
+        return self.ledger.status(self.load)
 
     def hand_over(self, accepted: Accepted) -> None:
         """Give this worker a connection that another one accepted."""
@@ -185,7 +186,7 @@ class Worker:
         elif kind == ARRIVE:
             self._arrive(owner, data)
         elif kind == REASON:
-            self._note(owner, *data)
+            self.ledger.note(owner, *data)
         else:
             self._handle(owner, kind, data)
 
@@ -315,40 +316,6 @@ class Worker:
             self._count_by_peer[connection.peer] -= 1
             if not self._count_by_peer[connection.peer]:
                 del self._count_by_peer[connection.peer]
-
-    # What connections need of their worker
-
-    def count_miss(self) -> None:
-        """Count as a miss a response that Python decided and the reactor sent and counted."""
-        self._tally.replayed_misses += 1
-
-    def record(self, peer: str, answer: Answer, body_sent: int, duration_s: float) -> None:
-        """Count an answer to ``peer`` that is over; write its access line, and the reason of an error."""
-        request, response = answer.request, answer.response
-        self._tally.add(response.status, body_sent, duration_s)
-        if request is None:
-            line, fields = "", {}
-        else:
-            line, fields = f"{request.method} {request.target} {request.version}", request.fields
-        if self._log_format != "off":
-            access_line = self.parser.format_access_line(
-                self._log_format,
-                peer,
-                response.user,
-                self.clock.log_time,
-                line,
-                response.status,
-                body_sent,
-                fields.get("referer", ""),
-                fields.get("user-agent", ""),
-            )
-            self.reactor.log(access_line)
-        if response.detail:
-            self._note(peer, response.status, response.detail, line)
-
-    def _note(self, peer: str, status: int, detail: str, line: str) -> None:
-        level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
-        self._server.error_log.note(level, self._name, f'{peer}: {status} {detail} "{line}"')
 
     # Reload and end: tasks for ``tell``
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -133,22 +133,22 @@ def test_file_below_status_path_is_not_replayed_to_those_who_may_see_the_status(
 
 
 class Recorder:
-    """A socket that takes everything and remembers with which flags."""
+    """A transport that takes everything and remembers whether more was to follow."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[bytes, int]] = []
+        self.sent: list[tuple[bytes, bool]] = []
 
-    def send(self, data: bytes, flags: int = 0) -> int:
-        self.sent.append((bytes(data), flags))
-        return len(data)
+    def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
+        self.sent.append((b"".join(pieces), more))
+        return len(self.sent[-1][0])
 
 
 def test_head_before_an_empty_file_does_not_wait_for_more() -> None:
     """The kernel would hold it back for 0.2 s."""
-    sock = Recorder()
+    transport = Recorder()
     transmission = Transmission(b"head", (FileSlice(Descriptor(-1), 0, 0),))
-    assert transmission.send(sock)  # type: ignore[arg-type]
-    assert sock.sent == [(b"head", 0)]
+    assert transmission.send(transport)  # type: ignore[arg-type]
+    assert transport.sent == [(b"head", False)]
     assert transmission.body_sent == 0
 
 

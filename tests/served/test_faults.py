@@ -333,10 +333,10 @@ def test_file_system_that_fails_is_a_500_that_is_logged_and_passes(
 def test_disk_that_fails_in_the_middle_of_a_download_ends_the_connection(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastws.transport import transmission as transmit
+    from fastws.transport import plain
 
     server = serve("CacheMaxFile 1K", "ErrorLog errors.txt")
-    original, calls = transmit._send_file, []
+    original, calls = plain._send_file, []
 
     def fail_later(sock: socket.socket, fd: int, offset: int, count: int) -> int:
         calls.append(offset)
@@ -344,7 +344,7 @@ def test_disk_that_fails_in_the_middle_of_a_download_ends_the_connection(
             raise OSError(errno.EIO, "Input/output error")
         return original(sock, fd, offset, min(count, 300_000))
 
-    monkeypatch.setattr(transmit, "_send_file", fail_later)
+    monkeypatch.setattr(plain, "_send_file", fail_later)
     with Client(server) as client:
         client.send(request("/big.bin"))
         client.head()

@@ -1,0 +1,70 @@
+"""What one worker notes of an answer that is over: its count, its access line, and the reason of an error."""
+
+from __future__ import annotations
+
+import logging
+
+from ..backend import Parser, Reactor
+from ..http.messages import Request, Response
+from .clock import Clock
+from .logfile import ErrorLog
+from .tally import Tally, WorkerStatus
+
+
+class Ledger:
+    """Notes the answers that Python gave. Written by one thread; others may ask for ``status``."""
+
+    def __init__(self, name: str, parser: Parser, reactor: Reactor, error_log: ErrorLog) -> None:
+        self._name = name
+        self._parser = parser
+        self._reactor = reactor
+        self._error_log = error_log
+        self._tally = Tally()
+        self._clock: Clock
+        self._log_format = "off"
+
+    def configure(self, log_format: str, clock: Clock) -> None:
+        """Write access lines as ``log_format`` (``combined``, ``json`` or ``off``), dated by ``clock``."""
+        self._log_format = log_format
+        self._clock = clock
+
+    def record(
+        self, peer: str, request: Request | None, response: Response, body_sent: int, duration_s: float
+    ) -> None:
+        """Count an answer to ``peer`` that is over; write its access line, and the reason of an error.
+
+        ``request`` is None where none could be read.
+        """
+        self._tally.add(response.status, body_sent, duration_s)
+        if request is None:
+            line, fields = "", {}
+        else:
+            line, fields = f"{request.method} {request.target} {request.version}", request.fields
+        if self._log_format != "off":
+            access_line = self._parser.format_access_line(
+                self._log_format,
+                peer,
+                response.user,
+                self._clock.log_time,
+                line,
+                response.status,
+                body_sent,
+                fields.get("referer", ""),
+                fields.get("user-agent", ""),
+            )
+            self._reactor.log(access_line)
+        if response.detail:
+            self.note(peer, response.status, response.detail, line)
+
+    def note(self, peer: str, status: int, detail: str, line: str) -> None:
+        """Write the reason of an error to the error log; ``line`` is the request line, '' where none was read."""
+        level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
+        self._error_log.note(level, self._name, f'{peer}: {status} {detail} "{line}"')
+
+    def count_miss(self) -> None:
+        """Count as a miss a response that Python decided and the reactor sent and counted."""
+        self._tally.replayed_misses += 1
+
+    def status(self, connections: int) -> WorkerStatus:
+        """Return the counts with those of the replayed answers, approximately current."""
+        return self._tally.status(self._reactor.counters(), connections)

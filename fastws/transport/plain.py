@@ -1,0 +1,70 @@
+"""The plain socket: bytes leave as they are, files by ``sendfile``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+READ_BYTES = 262144
+"""A piece of the read/send loop, where the platform has no sendfile."""
+
+_MSG_MORE = getattr(socket, "MSG_MORE", 0)
+
+
+class PlainTransport:
+    """See ``seam.Transport``. It owns the descriptor, which is non-blocking."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, fd: int, peer: str) -> None:
+        """``peer`` is the client's address as the reactor names it."""
+        family = socket.AF_UNIX if peer == "unix:" else socket.AF_INET6 if ":" in peer else socket.AF_INET
+        self._sock = socket.socket(family, socket.SOCK_STREAM, 0, fd)
+
+    def receive(self, most: int) -> bytes:
+        """See ``seam.Transport.receive``."""
+        return self._sock.recv(most)
+
+    def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
+        """See ``seam.Transport.send``."""
+        flags = _MSG_MORE if more else 0
+        if len(pieces) == 1:
+            return self._sock.send(pieces[0], flags)
+        return self._sock.sendmsg(pieces, (), flags)
+
+    def send_file(self, file: int, offset: int, count: int) -> int:
+        """See ``seam.Transport.send_file``."""
+        return _send_file(self._sock, file, offset, count)
+
+    def unacknowledged(self) -> int:
+        """See ``seam.Transport.unacknowledged``."""
+        try:  # asked of slow connections only, and nowhere but on POSIX
+            import fcntl
+            import termios
+
+            left = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, bytes(4))  # tcp(7): SIOCOUTQ
+        except (ImportError, OSError):
+            return 0
+        return int.from_bytes(left, sys.byteorder)
+
+    def shut(self) -> None:
+        """See ``seam.Transport.shut``."""
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """See ``seam.Transport.close``."""
+        self._sock.close()
+
+
+def _sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
+    return os.sendfile(sock.fileno(), fd, offset, count)
+
+
+def _read_and_send(sock: socket.socket, fd: int, offset: int, count: int) -> int:
+    data = os.pread(fd, min(count, READ_BYTES), offset)
+    return sock.send(data) if data else 0
+
+
+_send_file = _sendfile if hasattr(os, "sendfile") else _read_and_send
