@@ -10,7 +10,7 @@ import re
 
 from ..http.errors import HTTPError
 from ..http.messages import Limits, Request
-from ..http.vocabulary import TOKEN
+from ..http.vocabulary import NO_TRAILERS, QUOTED_STRING, TOKEN
 
 CHUNKED = -1
 """In place of a body's length: the chunked transfer coding delimits it."""
@@ -18,9 +18,11 @@ CHUNKED = -1
 CHUNK_LINE_BYTES = 256
 """The longest chunk-size line with its extensions; nobody sends extensions, attackers send long ones."""
 
-# White space only before a semicolon (RFC 9112 section 7.1.1), where senders once padded the size with it.
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_TRAILER = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % TOKEN.encode())
+_BWS = r"[ \t]*"  # "bad" white space, which a recipient must take: senders once padded the size with it
+_EXTENSION = rf"{_BWS};{_BWS}{TOKEN}(?:{_BWS}={_BWS}(?:{TOKEN}|{QUOTED_STRING}))?"
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}(?=[ \t;]|\Z)")
+_EXTENSIONS = re.compile(f"(?:{_EXTENSION})*".encode("latin-1"))
+_TRAILER = re.compile(rb"(%b):[\t\x20-\x7e\x80-\xff]*" % TOKEN.encode())
 _CODINGS = re.compile(rf"{TOKEN}(?:[ \t]*,[ \t]*{TOKEN})*")
 
 
@@ -107,6 +109,8 @@ class LengthDecoder:
 class ChunkedDecoder:
     """Takes a chunked body out of a stream (RFC 9112 section 7.1); trailers are checked and dropped.
 
+    A trailer that would change what was decided before the body came is refused: what drops it and what
+    obeys it would disagree (RFC 9110 section 6.5.1).
     Chunk sizes with their extensions are bounded as the data is: a body in chunks of one byte would cost
     many times what it brings.
     """
@@ -167,10 +171,7 @@ class ChunkedDecoder:
         elif self._in_trailer:
             self._take_trailer(line)
         else:
-            match = _CHUNK_SIZE.fullmatch(line)
-            if not match:
-                raise HTTPError(400, "A chunk size is not a hexadecimal number.", close=True)
-            self._chunk_remaining = int(match.group(1), 16)
+            self._chunk_remaining = _chunk_size(line)
             self._size += self._chunk_remaining
             if self._size > self._max_bytes:
                 raise HTTPError(413, f"The body is larger than {self._max_bytes} bytes.", close=True)
@@ -187,5 +188,19 @@ class ChunkedDecoder:
         self._trailer_count += 1
         if self._trailer_bytes > self._limits.head_bytes or self._trailer_count > self._limits.field_count:
             raise HTTPError(431, "The trailer section is too large.", close=True)
-        if not _TRAILER.fullmatch(line):
+        match = _TRAILER.fullmatch(line)
+        if not match:
             raise HTTPError(400, "A trailer field is malformed.", close=True)
+        name = match.group(1).decode().lower()
+        if name in NO_TRAILERS:
+            raise HTTPError(400, f"The field {name} has no place in the trailer section.", close=True)
+
+
+def _chunk_size(line: bytes) -> int:
+    """Return the number that a chunk begins with; raises 400 for it and for its extensions (RFC 9112 §7.1.1)."""
+    match = _CHUNK_SIZE.match(line)
+    if not match:
+        raise HTTPError(400, "A chunk size is not a hexadecimal number.", close=True)
+    if not _EXTENSIONS.fullmatch(line, match.end()):
+        raise HTTPError(400, "A chunk extension is not of the form: ;name or ;name=value.", close=True)
+    return int(match.group(), 16)

@@ -7,6 +7,33 @@ TOKEN_CHARACTER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 
 TOKEN = TOKEN_CHARACTER + "+"
 
+QUOTED_STRING = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+"""A quoted string with its quotes, as a regular expression (RFC 9110 section 5.6.4)."""
+
+NO_TRAILERS = frozenset(
+    (
+        # message framing, and what concerns this connection alone
+        *("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer"),
+        *("transfer-encoding", "upgrade"),
+        # routing
+        *("host", "max-forwards"),
+        # authentication
+        *("authorization", "cookie", "proxy-authenticate", "proxy-authorization", "set-cookie"),
+        "www-authenticate",
+        # what modifies the request: controls, conditions, negotiation
+        *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "expect"),
+        *("if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since"),
+        *("pragma", "range"),
+        # what controls the response
+        *("age", "date", "expires", "location", "retry-after", "vary", "warning"),
+        # what the content is
+        *("content-encoding", "content-range", "content-type"),
+    )
+)
+"""The fields, in lower case, that must be known before the content, so that a trailer section may not have them.
+
+RFC 9110 section 6.5.1 names the kinds, RFC 7230 section 4.1.2 the fields."""
+
 READ_METHODS = ("GET", "HEAD")
 """The methods by which a resource is only read."""
 

@@ -19,6 +19,7 @@ from fastws.h1.framing import (
 from fastws.http.authority import check_host, is_authority
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Limits, Request
+from fastws.http.vocabulary import NO_TRAILERS
 
 LIMITS = Limits()
 
@@ -243,7 +244,10 @@ CHUNKED_BODIES = [
     (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
     (b'1;a\r\nx\r\n1 ;b=c\r\ny\r\n1\t; d="e\\""\r\nz\r\n0;f\r\n\r\n', b"xyz"),
     (b"1\r\na\r\n0\r\nX: 1\r\nY:\r\nZ: \t\xe9 \r\n\r\n", b"a"),
+    (b'1;a="";b="\t !#~\xe9\\"\\\\\\\t;=";c\r\nx\r\n0 ;\td = e\t;f\r\n\r\n', b"x"),
+    (b"1;!#$%&'*+-.^_`|~09azAZ=!#$\r\nx\r\n0\r\n\r\n", b"x"),
     (b"0\r\n" + b"X: y\r\n" * 100 + b"\r\n", b""),
+    (b"0\r\nContent-MD5: x\r\nDigest: y\r\nHosts: z\r\nServer-Timing: w\r\n\r\n", b""),
     (b"1;" + b"x" * (CHUNK_LINE_BYTES - 4) + b"\r\na\r\n0\r\n\r\n", b"a"),
     (b"0000000000000001\r\na\r\n0000000000000000\r\n\r\n", b"a"),
 ]
@@ -274,6 +278,13 @@ BAD_CHUNKS = [
     (b"1\r\na0\r\n\r\n", 400), (b"1\r\na \r\n", 400),
     # extensions
     (b"5;a\n", 400), (b"5;a\rb\r\n", 400), (b"5;\x00\r\n", 400), (b"5;a=\x7f\r\n", 400), (b'5;a="\n"\r\n', 400),
+    (b"5;\r\n", 400), (b"5 ;\r\n", 400), (b"5;a;\r\n", 400), (b"5;=b\r\n", 400), (b"5;a=\r\n", 400),
+    (b"5;bad[=x\r\n", 400), (b"5;a b\r\n", 400), (b"5;a \r\n", 400), (b"5;a=b \r\n", 400), (b"5;a=b c\r\n", 400),
+    (b"5;a=[\r\n", 400), (b"5;;a\r\n", 400),
+    (b"5;a=\xe9\r\n", 400), (b"5;\xe9\r\n", 400), (b"5;a,b\r\n", 400), (b"5;a==b\r\n", 400),
+    (b"5;a=b=c\r\n", 400), (b'5;"a"\r\n', 400), (b'5;a="\r\n', 400), (b'5;a="b\r\n', 400), (b'5;a="b\\"\r\n', 400),
+    (b'5;a="b"c\r\n', 400), (b'5;a="b"c="d"\r\n', 400), (b'5;a=b"c"\r\n', 400), (b"5;a='b c'\r\n", 400),
+    (b'5;a="\x01"\r\n', 400), (b'5;a="\\\x01"\r\n', 400), (b'5;a="\x7f"\r\n', 400), (b"0;\r\n", 400),
     (b"5 a=b\r\n", 400), (b"5;" + b"x" * (CHUNK_LINE_BYTES - 3) + b"\r\n", 400),
     (b"5;" + b"x" * CHUNK_LINE_BYTES, 400), (b"5" * (CHUNK_LINE_BYTES + 1), 400),
     # trailers
@@ -293,6 +304,18 @@ def test_chunks_in_any_doubt_are_refused_and_close(data: bytes, status: int) -> 
             any(decoder.feed(piece) < 0 for piece in pieces)
         assert (caught.value.status, caught.value.close) == (status, True)
         assert not decoder.is_complete
+
+
+@pytest.mark.parametrize("name", sorted(NO_TRAILERS))
+def test_field_that_is_needed_before_the_body_is_no_trailer(name: str) -> None:
+    for spelled in (name, name.title(), name.upper()):
+        data = b"1\r\na\r\n0\r\nX: y\r\n" + spelled.encode() + b": 1\r\n"
+        for pieces in ([data + b"\r\n"], bytewise(data)):
+            decoder = ChunkedDecoder(MAX_BODY_BYTES, LIMITS)
+            with pytest.raises(HTTPError, match=name) as caught:
+                any(decoder.feed(piece) < 0 for piece in pieces)
+            assert (caught.value.status, caught.value.close) == (400, True)
+            assert not decoder.is_complete
 
 
 def test_the_body_limit_counts_all_chunks_and_holds_exactly() -> None:

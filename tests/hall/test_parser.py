@@ -39,9 +39,9 @@ BODIES = {
     "chunked_coding_after_tab": b"a",
     "chunked_sizes_in_either_case_with_zeros": b"01234567890123456789\n",
     "chunked_extensions": b"xy",
+    "chunked_extensions_quoted": b"x",
     "chunked_body_that_looks_like_chunks": b"0\r\n\r\n",
     "chunked_trailers": b"a",
-    "chunked_trailer_of_framing_fields": b"a",
     "chunked_empty": b"",
 }
 
