@@ -19,6 +19,8 @@ lint:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy --platform win32
+	$(PYTHON) -m mypy --platform darwin
 
 pages:
 	$(PYTHON) -m fastws.config.directives > docs/configuration.md

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
+from . import portable
 from .http.messages import Identity
 
 side = "pure"
@@ -15,9 +16,10 @@ side = "pure"
 DEEPEST = 4
 """Each segment above the last costs an open and a close."""
 
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
-ROOT_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-_DIRECTORY_FLAGS = ROOT_FLAGS | os.O_NOFOLLOW
+# Where these flags are missing, nothing is opened this way: ``portable.HAS_OPENAT``.
+_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+_OPEN_FLAGS = portable.READ_FLAGS | _NOFOLLOW
+_DIRECTORY_FLAGS = portable.ROOT_FLAGS | _NOFOLLOW
 
 
 def open_beneath(directory: int, path: str) -> int:
@@ -50,7 +52,7 @@ def read_beneath(root: bytes, path: bytes, most: int) -> tuple[bytes, Identity] 
     if path.count(b"/") >= DEEPEST or path.endswith(b"/"):
         return None
     try:
-        directory = os.open(root, ROOT_FLAGS)
+        directory = os.open(root, portable.ROOT_FLAGS)
         try:
             fd = _walk(directory, os.fsdecode(path))
         finally:
@@ -59,7 +61,7 @@ def read_beneath(root: bytes, path: bytes, most: int) -> tuple[bytes, Identity] 
             mode, before = look(fd)
             if not stat.S_ISREG(mode) or before.size > most:
                 return None
-            body = os.pread(fd, before.size + 1, 0)
+            body = portable.read_at(fd, before.size + 1, 0)
             _, after = look(fd)
         finally:
             os.close(fd)

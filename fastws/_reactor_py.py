@@ -5,13 +5,14 @@ The contract of both is ``backend.Reactor``. It runs wherever Python has sockets
 
 from __future__ import annotations
 
-import os
+import errno
 import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import portable
 from .http.messages import Identity, Limits, Prepared
 from .seam import (
     ACCEPT,
@@ -133,6 +134,9 @@ class Reactor:
 
     def add(self, fd: int, owner: object, peer: str, transport: Transport | None = None) -> None:
         """See ``backend.Reactor.add``."""
+        most = portable.WATCHED_MOST
+        if most is not None and len(self._watched) >= most:
+            raise OSError(errno.EMFILE, f"this platform watches no more than {most} connections at once")
         watched = self._watched[fd] = _Watched(fd, owner)
         self._selector.register(fd, selectors.EVENT_READ, watched)
         if transport is not None:
@@ -203,7 +207,7 @@ class Reactor:
             return
         watched.active = now
         try:
-            events.append((watched.owner, READ, os.read(watched.fd, RECEIVE_BYTES)))
+            events.append((watched.owner, READ, portable.receive(watched.fd, RECEIVE_BYTES)))
         except BlockingIOError:
             pass  # readiness was a false alarm
         except OSError:

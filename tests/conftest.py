@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastws import Server, backend, load
-from fastws.files import root as files
+from fastws.files import ways
 from fastws.operation import server as server_module
 from fastws.record import process_samples
 from fastws.transport import plain
@@ -100,7 +100,7 @@ def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
     monkeypatch.setattr(selectors, "DefaultSelector", selector)
     monkeypatch.setattr(plain, "_send_file", plain._read_and_send)
-    monkeypatch.setattr(files, "PROC_FD", "/nonexistent/")
+    monkeypatch.setattr(ways, "PROC_FD", "/nonexistent/")
     monkeypatch.setattr(process_samples, "PROC", "/nonexistent")
 
 

@@ -7,7 +7,7 @@ requests, and whether more bytes came than the response may have.
 from __future__ import annotations
 
 import re
-import select
+import selectors
 import socket
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import NamedTuple
@@ -135,6 +135,6 @@ class Connection:
 
 
 def _is_readable(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -149,6 +150,10 @@ def parse_listen(words: Sequence[str], base: str) -> tuple[str, ...]:
     scheme, _, path = words[0].partition(":")
     if scheme != "unix" or not path:
         raise ValueError(f"{words[0]!r} is not unix:/PATH; TCP ports are given by ListenPort")
+    if sys.platform == "win32":
+        raise ValueError(
+            "Python has no Unix-domain sockets on this platform; TCP ports are given by ListenPort"
+        )
     path = _absolute(path, base)
     if len(os.fsencode(path)) > 107:  # unix(7): sun_path holds 108 bytes, one of them the final NUL
         raise ValueError(f"{path!r} is too long for a Unix-domain socket; at most 107 bytes are allowed")
@@ -157,7 +162,11 @@ def parse_listen(words: Sequence[str], base: str) -> tuple[str, ...]:
 
 def parse_user(words: Sequence[str], base: str) -> str:
     """The name of an account of this machine."""
-    import pwd  # POSIX only, and only needed where privileges are dropped
+    if sys.platform == "win32":
+        raise ValueError(
+            "this platform has no accounts to change to; the account that starts the server runs it"
+        )
+    import pwd  # only needed where privileges are dropped
 
     try:
         return pwd.getpwnam(words[0]).pw_name

@@ -6,10 +6,10 @@ then waits for ``on_write``. Nothing here blocks.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from .. import portable
 from ..h1 import framing
 from ..http.errors import HTTPError, UndecidedError
 from ..http.messages import FileSlice, Request, Response
@@ -411,6 +411,6 @@ class Connection:
         self.state = CLOSED
         self._worker.forget(self)
         if self._transport is None:
-            os.close(self.fd)
+            portable.close_socket(self.fd)
         else:
             self._transport.close()

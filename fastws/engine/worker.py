@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import functools
 import logging
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import portable
 from ..backend import Backend
 from ..config.settings import Config
 from ..http.errors import HTTPError
@@ -93,6 +93,9 @@ class Worker:
         self.patience_s = config.request_timeout_s if config.min_rate_bytes_s else UNHURRIED_S
         self.least_bytes = config.min_rate_bytes_s * config.request_timeout_s
         self._max_connections = config.max_connections
+        if portable.CONNECTIONS_MOST is not None:
+            most = portable.CONNECTIONS_MOST * self._server.worker_count
+            self._max_connections = min(self._max_connections, most)
         # Counted only where there is a limit: it costs every connection something.
         self._max_per_address = config.max_connections_per_address
         counted = self._connections if self._max_per_address else ()
@@ -282,7 +285,7 @@ class Worker:
             self.reactor.add(fd, connection, peer)
         except OSError as error:
             self.logger.error("a connection from %s cannot be watched: %s", peer, error)
-            os.close(fd)
+            portable.close_socket(fd)
             return None
         self._connections.add(connection)
         if self._max_per_address:
@@ -364,4 +367,4 @@ class Worker:
                 accepted = self._arrivals.popleft()
             except IndexError:
                 return
-            os.close(accepted[0])
+            portable.close_socket(accepted[0])

@@ -45,13 +45,13 @@ def list_directory(
     """
     entries = []
     try:
-        with os.scandir(directory.fd) as found:
+        with os.scandir(directory.place) as found:
             names = [entry for entry in found if not entry.name.startswith(".")]
         omitted = max(0, len(names) - LISTED_MAX)
         if omitted:
             names = sorted(names, key=_rank)[:LISTED_MAX]
         for entry in names:
-            info = _look(root, relative, entry)
+            info = _look(root, relative, directory, entry.name)
             if info is None or (info.st_dev, info.st_ino) in hidden:
                 continue
             is_directory = stat.S_ISDIR(info.st_mode)
@@ -67,14 +67,16 @@ def _rank(entry: os.DirEntry[str]) -> tuple[bool, tuple[str, str]]:
     return not entry.is_dir(follow_symlinks=False), natural_key(entry.name)
 
 
-def _look(root: Root, relative: str, entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Return what ``entry`` leads to, None if that is nothing or outside."""
+def _look(root: Root, relative: str, directory: OpenFile, name: str) -> os.stat_result | None:
+    """Return what ``name`` leads to, None if that is nothing or outside."""
     try:
-        if not entry.is_symlink():
-            return entry.stat(follow_symlinks=False)
-        file = root.open(relative + entry.name)
+        info = directory.status_of(name)
+        # On Windows, a junction is a link too, and only its tag tells.
+        if not stat.S_ISLNK(info.st_mode) and not getattr(info, "st_reparse_tag", 0):
+            return info
+        file = root.open(relative + name)
         try:
-            return os.fstat(file.fd)
+            return file.status()
         finally:
             file.close()
     except (OSError, HTTPError):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
+from .. import portable
 from ..http import conditional, messages, ranges
 from ..http.httpdate import format_http_date
 from ..http.messages import Fields, FileSlice, Identity, Response
@@ -189,7 +189,7 @@ def _piece(chosen: Representation, part: ranges.ByteRange) -> bytes | FileSlice:
     assert chosen.file is not None
     if part.length <= READ_BYTES:
         try:
-            data = os.pread(chosen.file.fd, part.length, part.first)
+            data = portable.read_at(chosen.file.fd, part.length, part.first)
         except OSError as error:
             raise error_from_errno(error, "read") from None
         if len(data) == part.length:

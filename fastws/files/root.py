@@ -13,28 +13,20 @@ import time
 import weakref
 from typing import NamedTuple
 
-from .. import _openat_py
+from .. import _openat_py, portable
 from ..backend import Opener
 from ..http.errors import HTTPError
 from ..http.messages import Identity
 from ..http.messages import OpenFile as Readable
 from .hashes import blake2b
-
-PROC_FD = "/proc/self/fd/"
-"""Where the kernel tells the path of a descriptor; Linux."""
+from .ways import Beneath, ByName
+from .ways import identity_of as identity_of  # part of what others know of a file
 
 SETTLED_NS = 20_000_000
 """A file younger than this may change again within the same tick of the clock, unseen by its times."""
 
 MEMO_SIZE = 16384
 """Files whose entity tag and content, if somebody holds it, are remembered; about 6 MB."""
-
-_OPEN_FLAGS = (
-    os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-)  # a FIFO must not block, nor a terminal adopt
-
-_LINK_ON_THE_WAY = (errno.ELOOP, errno.ENOTDIR)
-
 
 _NO_SUCH_FILE = "There is no such file."
 _ABSENT = (
@@ -89,19 +81,27 @@ class Descriptor:
 
 
 class OpenFile(Descriptor):
-    """An open regular file or directory."""
+    """An open regular file or directory; ``place`` is what ``os.stat`` and ``os.scandir`` take for it."""
 
-    __slots__ = ("identity", "is_directory")
+    __slots__ = ("identity", "is_directory", "place")
 
-    def __init__(self, fd: int, identity: Identity, *, is_directory: bool) -> None:
+    def __init__(
+        self, fd: int, identity: Identity, *, is_directory: bool, place: int | str | None = None
+    ) -> None:
         self.fd = fd
+        self.place = fd if place is None else place
         self.identity = identity
         self.is_directory = is_directory
 
+    def status(self) -> os.stat_result:
+        """Return what the system says of it now. Raises ``OSError``."""
+        return os.stat(self.place)
 
-def identity_of(info: os.stat_result) -> Identity:
-    """Return what distinguishes this state of the file from others."""
-    return Identity(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+    def status_of(self, name: str) -> os.stat_result:
+        """Return what the system says of ``name`` in this directory, a link itself. Raises ``OSError``."""
+        if isinstance(self.place, int):
+            return os.stat(name, dir_fd=self.place, follow_symlinks=False)
+        return os.stat(os.path.join(self.place, name), follow_symlinks=False)
 
 
 def is_settled(identity: Identity, at_ns: int | None = None) -> bool:
@@ -109,8 +109,14 @@ def is_settled(identity: Identity, at_ns: int | None = None) -> bool:
     if at_ns is None:
         at_ns = time.time_ns()
     # A time of modification can be set to the future, and then says nothing of when the file was written.
+    if identity.mtime_ns > at_ns and not portable.CTIME_IS_OF_CHANGE:
+        return False
     newest = identity.ctime_ns if identity.mtime_ns > at_ns else max(identity.mtime_ns, identity.ctime_ns)
     return at_ns - newest > SETTLED_NS
+
+
+way_into = Beneath if portable.HAS_OPENAT else ByName
+"""How a root is entered on this platform."""
 
 
 class Root:
@@ -122,10 +128,9 @@ class Root:
 
     def __init__(self, path: str, opener: Opener = _openat_py) -> None:
         self.path = path
-        self._opener = opener
         self._opened: list[Readable] = []
         try:
-            self._fd = os.open(path, _openat_py.ROOT_FLAGS)
+            self._way = way_into(path, opener)
         except OSError as error:
             raise _root_error(error) from None
 
@@ -133,7 +138,7 @@ class Root:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        self._way.close()
         for file in self._opened:
             file.close()
 
@@ -148,25 +153,20 @@ class Root:
         ``HTTPError`` 403 for what may not be read.
         """
         try:
-            fd = self._open(relative)
+            found = self._way.open(relative)
         except OSError as error:
             if error.errno == errno.EACCES and not self._is_readable():
                 raise _root_error(error) from None
             if error.errno in _ABSENT:
                 return None
             raise error_from_errno(error, "open") from None
-        if fd < 0:
+        if found is None:
             return None
-        try:
-            mode, identity = self._opener.look(fd)
-        except BaseException:
-            os.close(fd)
-            raise
-        is_directory = stat.S_ISDIR(mode)
-        if not is_directory and not stat.S_ISREG(mode):
-            os.close(fd)
+        is_directory = stat.S_ISDIR(found.mode)
+        if not is_directory and not stat.S_ISREG(found.mode):
+            os.close(found.fd)
             return None
-        file = OpenFile(fd, identity, is_directory=is_directory)
+        file = OpenFile(found.fd, found.identity, is_directory=is_directory, place=found.place)
         self._opened.append(file)
         return file
 
@@ -179,48 +179,11 @@ class Root:
 
     def has(self, relative: str) -> bool:
         """Tell whether ``relative`` names anything; what, and whether it may be seen, only ``open`` tells."""
-        return os.access(relative, os.F_OK, dir_fd=self._fd, follow_symlinks=False)
+        return self._way.has(relative)
 
     def _is_readable(self) -> bool:
         effective = os.access in os.supports_effective_ids
         return os.access(self.path, os.R_OK | os.X_OK, effective_ids=effective)
-
-    def _open(self, relative: str) -> int:
-        """Open what lies inside, -1 for nothing: a way that follows no link cannot leave, and needs no proof."""
-        if relative.count("/") < self._opener.DEEPEST:
-            try:
-                return self._opener.open_beneath(self._fd, relative)
-            except OSError as error:
-                if error.errno not in _LINK_ON_THE_WAY:
-                    raise
-        return self._follow(relative)
-
-    def _follow(self, relative: str) -> int:
-        """Open ``relative`` through whatever links there are, and ask where the descriptor has led.
-
-        Where the kernel does not tell, the name is resolved, and a way to what it resolves to must be open:
-        what that opens lies inside, whatever became of the names meanwhile. -1 for what lies outside.
-        Raises ``OSError``.
-        """
-        fd = os.open(relative or ".", _OPEN_FLAGS, dir_fd=self._fd)
-        real = _path_of(fd)
-        root = _path_of(self._fd) or os.path.realpath(self.path)
-        prefix = root if root.endswith("/") else root + "/"
-        if real is not None and (real == root or real.startswith(prefix)):
-            return fd
-        os.close(fd)
-        if real is None:
-            real = os.path.realpath(os.path.join(self.path, relative))
-            if real == root or real.startswith(prefix):
-                return self._opener.open_beneath(self._fd, real[len(prefix) :])
-        return -1
-
-
-def _path_of(fd: int) -> str | None:
-    try:
-        return os.readlink(f"{PROC_FD}{fd}")
-    except OSError:
-        return None
 
 
 class Content:
@@ -304,7 +267,7 @@ def _read(file: OpenFile, opener: Opener, attempts: int = 3) -> Content:
     for _ in range(attempts):
         begun_ns = time.time_ns()
         try:
-            body = os.pread(file.fd, identity.size + 1, 0)
+            body = portable.read_at(file.fd, identity.size + 1, 0)
             _, after = opener.look(file.fd)
         except OSError as error:
             raise error_from_errno(error, "read") from None

@@ -1,15 +1,18 @@
-"""Giving up root's rights once the sockets are bound, and the logs to whom they are given up for."""
+"""Giving up root's rights once the sockets are bound, and the logs to whom they are given up for. POSIX only."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..http.errors import ConfigError, Problem
+
+assert sys.platform != "win32"  # for mypy; nothing imports this there
 
 if TYPE_CHECKING:
     import pwd
@@ -29,11 +32,6 @@ _LATER = (
 """What other modules import when they first need it, when the account may be unable to read them."""
 
 MAX_LINKS = 40  # Linux: path_resolution(7)
-
-
-def is_root() -> bool:
-    """Tell whether this process has root's rights."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def drop_to(user: str) -> None:
@@ -67,7 +65,7 @@ class LogKeeper:
 
     def __init__(self, user: str | None) -> None:
         self._account: pwd.struct_passwd | None = None
-        if user is not None and is_root():
+        if user is not None and os.geteuid() == 0:
             account = _find(user)
             self._account = account if account.pw_uid else None
             self._groups = os.getgrouplist(user, account.pw_gid)
@@ -75,7 +73,7 @@ class LogKeeper:
     def make_directory(self, path: str) -> None:
         """Make the directory ``path`` and those above it where they are missing. Raises ``OSError``."""
         account = self._account
-        if account is None or not is_root():
+        if account is None or os.geteuid() != 0:
             os.makedirs(path, exist_ok=True)
             return
         with suppress(PermissionError), self._acting_as(account):
@@ -86,7 +84,7 @@ class LogKeeper:
     def open(self, path: str, flags: int, mode: int) -> int:
         """Return a descriptor of ``path``, as ``os.open``. Raises ``OSError``."""
         account = self._account
-        if account is None or not is_root():
+        if account is None or os.geteuid() != 0:
             return os.open(path, flags, mode)
         with suppress(PermissionError), self._acting_as(account):
             return os.open(path, flags, mode)

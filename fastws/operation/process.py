@@ -19,15 +19,23 @@ from ..config.settings import Config, Source
 from ..record.logfile import STANDARD_ERROR
 from ..version import __version__
 from .file_limit import raise_file_limit
-from .privileges import is_root
+from .rights import is_root
 from .server import Server
 from .systemd import notify
 
 GC_THRESHOLD = 20_000
 """Objects made between two runs of the cyclic garbage collector; the interpreter's own 700 is for scripts."""
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-_OTHERS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name))
+
+def _numbers(*names: str) -> tuple[int, ...]:
+    """Return the numbers of those signals that this platform has."""
+    return tuple(int(getattr(signal, name)) for name in names if hasattr(signal, name))
+
+
+# SIGBREAK is what Windows makes of Ctrl-Break, a closed console, a log-off and a shutdown.
+_ENDING = _numbers("SIGINT", "SIGTERM", "SIGBREAK")
+_RELOADING = _numbers("SIGHUP")
+_OTHERS = (*_RELOADING, *_numbers("SIGUSR1"))
 
 OWN_FILES, WORKER_FILES = 64, 4
 """Descriptors that the process needs for itself, and for each worker."""
@@ -81,7 +89,7 @@ def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
         while (number := receiver.recv(1)[0]) not in _ENDING:
             if number not in _OTHERS:
                 continue  # of a handler that somebody else has set
-            if number != signal.SIGHUP:
+            if number not in _RELOADING:
                 server.reopen_logs()
                 continue
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from .. import backend as backends
+from .. import portable
 from ..config.settings import Config
 from ..engine.worker import ACCEPT_BATCH, Worker
 from ..http.errors import ConfigError, ListenError
@@ -31,7 +32,7 @@ from ..transport.listener import (
 from ..version import __version__
 from ..work.fair_queue import Checks
 from .doubts import doubts_of
-from .privileges import LogKeeper, drop_to
+from .rights import drop_to, log_opener
 from .systemd import activated_listeners
 
 GRACE_S = 0.5
@@ -75,14 +76,14 @@ class Server:
         # Start, reload and the replacement of a worker exclude each other; after the start of the end there is
         # neither of them.
         self._lock = threading.Lock()
-        keeper = LogKeeper(config.user)
+        opener = log_opener(config.user)
         for path in {config.access_log, config.error_log} - {STANDARD_ERROR, OFF}:
-            keeper.make_directory(os.path.dirname(path))
+            opener.make_directory(os.path.dirname(path))
         with ExitStack() as opened:
-            self.error_log = ErrorLog(config.error_log, config.log_level, keeper.open)
+            self.error_log = ErrorLog(config.error_log, config.log_level, opener.open)
             opened.callback(self.error_log.close)
             self.logger: logging.Logger = self.error_log.logger
-            self.access_log = LogFile(config.access_log, self.logger.error, keeper.open)
+            self.access_log = LogFile(config.access_log, self.logger.error, opener.open)
             opened.callback(self.access_log.close)
             self.checks = Checks(self.logger)
             self._site = self._make_site(config)
@@ -164,7 +165,7 @@ class Server:
     def port(self) -> int:
         """The first TCP port, the one assigned if 0 was requested; ``RuntimeError`` if there is none."""
         for listener in self._listeners.values():
-            if listener.family != socket.AF_UNIX:
+            if listener.family != portable.AF_UNIX:
                 return int(listener.getsockname()[1])
         raise RuntimeError("the server has a port only while it runs, and listens on TCP")
 
@@ -179,7 +180,9 @@ class Server:
     @property
     def is_exposed(self) -> bool:
         """Whether other machines can connect, because it listens on a non-loopback address."""
-        hosts = [sock.getsockname()[0] for sock in self._listeners.values() if sock.family != socket.AF_UNIX]
+        hosts = [
+            sock.getsockname()[0] for sock in self._listeners.values() if sock.family != portable.AF_UNIX
+        ]
         return not all(host == "::1" or host.startswith("127.") for host in hosts)
 
     def connection_count(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 
+from .. import portable
 from ..config.settings import is_socket_activated
 from ..http.errors import ListenError
 
@@ -40,7 +41,7 @@ def _activated(fd: int) -> socket.socket:
         raise ListenError(f"descriptor {fd} of LISTEN_FDS is not a listening stream socket")
     os.set_inheritable(fd, False)
     listener.setblocking(False)
-    if listener.family != socket.AF_UNIX:
+    if listener.family != portable.AF_UNIX:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -48,12 +49,12 @@ def _activated(fd: int) -> socket.socket:
 def notify(state: str) -> None:
     """Tell the service manager, if there is one, a state such as ``READY=1``. Never raises."""
     address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
+    if portable.AF_UNIX is None or not address.startswith(("/", "@")):
         return
     if address.startswith("@"):
         address = "\0" + address[1:]  # an abstract name
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        with socket.socket(portable.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.settimeout(NOTIFY_S)
             sender.connect(address)
             sender.sendall(state.encode())

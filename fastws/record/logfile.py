@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from .. import portable
+
 STANDARD_ERROR = "-"
 OFF = "off"
 
@@ -55,8 +57,7 @@ class LogFile:
             return -1
         if self.path == STANDARD_ERROR:
             return os.dup(2)
-        # Append mode: rotation by copy-and-truncate works, and no writer overwrites another.
-        return self._opener(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return self._opener(self.path, portable.APPEND_FLAGS, 0o640)
 
     def _use(self, fd: int) -> None:
         self._fd = fd

@@ -6,6 +6,7 @@ Everything here is left out where the platform does not tell.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +36,8 @@ def process_samples() -> list[Sample]:
 
 
 def _resident_bytes() -> int:
+    if sys.platform != "linux":
+        raise OSError
     with open(f"{PROC}/statm", "rb") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -45,6 +48,8 @@ def _open_files() -> int:
 
 
 def _file_limit() -> int:
+    if sys.platform == "win32":
+        raise OSError
     import resource
 
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -57,6 +62,8 @@ def _start_time_s() -> float:
 @cache
 def _start_time_of(_: int) -> float:
     """Return when the process began, in seconds of the system's clock as it was when this was first asked."""
+    if sys.platform != "linux":
+        raise OSError
     with open(f"{PROC}/stat", "rb") as file:
         ticks = int(file.read().rpartition(b")")[2].split()[_START_FIELD])
     age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from .. import portable
 from ..config.settings import Config
 from ..http.errors import ListenError
 
@@ -97,7 +98,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     listener = None
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, portable.SO_SAME_PORT, 1)
         if family == socket.AF_INET6:
             # :: is every IPv6 address and no more, whatever the system's default; 0.0.0.0 can stand beside it.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -119,9 +120,11 @@ def listen_unix(path: str) -> UnixListener:
 
     A socket file that nobody listens on any more is replaced. Raises ``ListenError``.
     """
-    listener = UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
+    if portable.AF_UNIX is None:
+        raise ListenError(f"cannot listen on unix:{path}: Python has no Unix-domain sockets on this platform")
+    listener = UnixListener(portable.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_stale(path):
+        if _is_stale(path, listener.family):
             os.unlink(path)
         listener.bind_to(path)
         listener.listen(BACKLOG)
@@ -136,12 +139,12 @@ def _reason(error: OSError) -> str:
     return _REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
-def _is_stale(path: str) -> bool:
+def _is_stale(path: str, family: int) -> bool:
     try:
         # Connecting to a file that is no socket is refused just the same.
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)  # where a full queue would make it wait
             probe.connect(path)
     except ConnectionRefusedError:
@@ -161,7 +164,7 @@ def turn_away(listener: socket.socket) -> None:
     """
     if isinstance(listener, UnixListener):
         listener.remove_file()
-    elif sys.platform == "linux" and listener.family != socket.AF_UNIX:
+    elif sys.platform == "linux" and listener.family != portable.AF_UNIX:
         try:
             import ctypes  # once in a server's life
         except ImportError:  # a Python without it: the gap stays, small as it is
@@ -191,7 +194,7 @@ _DROP_SYN = b"".join(
 def address_of(listener: socket.socket) -> str:
     """Return where ``listener`` listens, as in a URL: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/path``."""
     name = listener.getsockname()
-    if listener.family == socket.AF_UNIX:
+    if listener.family == portable.AF_UNIX:
         return f"unix:{name}"
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

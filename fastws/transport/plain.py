@@ -7,6 +7,8 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from .. import portable
+
 READ_BYTES = 262144
 """A piece of the read/send loop, where the platform has no sendfile."""
 
@@ -20,7 +22,9 @@ class PlainTransport:
 
     def __init__(self, fd: int, peer: str) -> None:
         """``peer`` is the client's address as the reactor names it."""
-        family = socket.AF_UNIX if peer == "unix:" else socket.AF_INET6 if ":" in peer else socket.AF_INET
+        family: int = socket.AF_INET6 if ":" in peer else socket.AF_INET
+        if peer == "unix:" and portable.AF_UNIX is not None:
+            family = portable.AF_UNIX
         self._sock = socket.socket(family, socket.SOCK_STREAM, 0, fd)
 
     def receive(self, most: int) -> bytes:
@@ -32,7 +36,7 @@ class PlainTransport:
         flags = _MSG_MORE if more else 0
         if len(pieces) == 1:
             return self._sock.send(pieces[0], flags)
-        return self._sock.sendmsg(pieces, (), flags)
+        return _send_gathered(self._sock, pieces, flags)
 
     def send_file(self, file: int, offset: int, count: int) -> int:
         """See ``seam.Transport.send_file``."""
@@ -40,7 +44,9 @@ class PlainTransport:
 
     def unacknowledged(self) -> int:
         """See ``seam.Transport.unacknowledged``."""
-        try:  # asked of slow connections only, and nowhere but on POSIX
+        if sys.platform == "win32":
+            return 0
+        try:  # asked of slow connections only
             import fcntl
             import termios
 
@@ -58,13 +64,25 @@ class PlainTransport:
         self._sock.close()
 
 
-def _sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
-    return os.sendfile(sock.fileno(), fd, offset, count)
+def _join_and_send(sock: socket.socket, pieces: Sequence[bytes | memoryview], flags: int) -> int:
+    return sock.send(b"".join(pieces), flags)
 
 
 def _read_and_send(sock: socket.socket, fd: int, offset: int, count: int) -> int:
-    data = os.pread(fd, min(count, READ_BYTES), offset)
+    data = portable.read_at(fd, min(count, READ_BYTES), offset)
     return sock.send(data) if data else 0
 
 
-_send_file = _sendfile if hasattr(os, "sendfile") else _read_and_send
+_send_gathered, _send_file = _join_and_send, _read_and_send
+
+if sys.platform != "win32":
+
+    def _sendmsg(sock: socket.socket, pieces: Sequence[bytes | memoryview], flags: int) -> int:
+        return sock.sendmsg(pieces, (), flags)
+
+    def _sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
+        return os.sendfile(sock.fileno(), fd, offset, count)
+
+    _send_gathered = _sendmsg
+    if hasattr(os, "sendfile"):
+        _send_file = _sendfile

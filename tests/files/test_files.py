@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rawhttp import put
 
-from fastws import backend
+from fastws import backend, portable
 from fastws.files import root as files
 from fastws.files.root import Content, Contents, Root, entity_tag, identity_of, is_settled
 from fastws.http.errors import HTTPError
@@ -56,7 +56,7 @@ def read_while(
     monkeypatch: pytest.MonkeyPatch, path: Path, *, before: Change | None = None, after: Change | None = None
 ) -> Content:
     """Load ``path``; run ``before`` and ``after`` around each read of it."""
-    pread = os.pread
+    pread = portable.read_at
 
     def pread_and_change(fd: int, size: int, offset: int) -> bytes:
         if before is not None:
@@ -68,7 +68,7 @@ def read_while(
 
     with Root(str(path.parent)) as root, monkeypatch.context() as patch:
         file = root.open(path.name)
-        patch.setattr(os, "pread", pread_and_change)
+        patch.setattr(portable, "read_at", pread_and_change)
         return Contents(1 << 20).load(file)
 
 

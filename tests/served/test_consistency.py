@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rawhttp import Client, get, put, thrice, wait_until
 
-from fastws import Server
+from fastws import Server, portable
 from fastws.files import root as files
 from fastws.files.root import Contents, Descriptor, Root, is_settled
 from fastws.http.messages import FileSlice, Identity
@@ -80,12 +80,12 @@ def test_write_after_the_read_is_not_taken_for_what_was_read(
     changed_ns = os.stat(tmp_path / "page.txt").st_ctime_ns
     now_ns = [changed_ns + files.SETTLED_NS // 2]
 
-    def read_slowly(*arguments: int, read: Callable[..., bytes] = os.pread) -> bytes:
+    def read_slowly(*arguments: int, read: Callable[..., bytes] = portable.read_at) -> bytes:
         now_ns[0] = changed_ns + 9 * files.SETTLED_NS
         return read(*arguments)
 
     monkeypatch.setattr(files.time, "time_ns", lambda: now_ns[0])
-    monkeypatch.setattr(files.os, "pread", read_slowly)
+    monkeypatch.setattr(portable, "read_at", read_slowly)
     contents = Contents(1 << 20)
     with Root(str(tmp_path)) as opened:
         assert not contents.load(opened.open("page.txt")).is_settled

@@ -1,0 +1,56 @@
+"""What this process may do, and logs opened with it: the part of ``privileges`` that every platform has."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Protocol
+
+
+class LogOpener(Protocol):
+    """Makes what logs need. Raises ``OSError``."""
+
+    def make_directory(self, path: str) -> None:
+        """Make the directory ``path`` and those above it where they are missing."""
+
+    def open(self, path: str, flags: int, mode: int) -> int:
+        """Return a descriptor of ``path``, as ``os.open``."""
+
+
+class PlainLogOpener:
+    """Opens logs with the rights that the process has and keeps."""
+
+    def make_directory(self, path: str) -> None:
+        """See ``LogOpener.make_directory``."""
+        os.makedirs(path, exist_ok=True)
+
+    def open(self, path: str, flags: int, mode: int) -> int:
+        """See ``LogOpener.open``."""
+        return os.open(path, flags, mode)
+
+
+def is_root() -> bool:
+    """Tell whether this process has root's rights."""
+    if sys.platform == "win32":
+        return False
+    return os.geteuid() == 0
+
+
+def log_opener(user: str | None) -> LogOpener:
+    """Return what opens the logs of a server that changes to ``user``.
+
+    Raises ``ConfigError`` if there is no such account.
+    """
+    if sys.platform != "win32" and user is not None and is_root():
+        from .privileges import LogKeeper  # only who names a user needs it
+
+        return LogKeeper(user)
+    return PlainLogOpener()
+
+
+def drop_to(user: str) -> None:
+    """Become ``user``: see ``privileges.drop_to``. Where there are no accounts, no configuration has a user."""
+    if sys.platform != "win32":
+        from . import privileges
+
+        privileges.drop_to(user)
