@@ -80,7 +80,7 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Content type of files for which none is known; `off` answers 501. Where there is no line for it, it"
             " is `off` if there are ContentType lines, else `application/octet-stream`.", most=ANY),
         Directive("DirectoryListing", "directory_listing", "on|off", v.parse_switch, "off",
-            "List a directory that has no index, up to 10,000 names; otherwise it is 404.", flag="--list"),
+            "List a directory that has no index, in pages of 1,000 names; otherwise it is 404.", flag="--list"),
         Directive("CleanUrls", "clean_urls", "on|off", v.parse_switch, "off",
             "Serve `/about` from `about.html`."),
         Directive("Fallback", "fallback", "/PATH", v.optional(v.parse_url_path), "off",

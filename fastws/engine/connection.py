@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import portable
 from ..h1 import framing
-from ..http.errors import HTTPError, UndecidedError
+from ..http.errors import PASSWORD, HTTPError, UndecidedError
 from ..http.messages import FileSlice, Request, Response
 from ..seam import DONE, IDLE, INPUT, NOTHING, OUTPUT, PARTIAL, READ, PartialSend, Transport
 from ..site.publication import publish
@@ -35,7 +35,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_answer", "_asked_at", "_asks", "_buffer", "_decoder", "_grace_until", "_is_tried", "_mark",
+        "_answer", "_asked_at", "_asks", "_awaited", "_buffer", "_decoder", "_grace_until", "_is_tried", "_mark",
         "_request", "_scanned", "_since", "_transport", "_worker", "fd", "peer", "state", "tick",
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ class Connection:
         self._asked_at = 0.0  # when the request's head was complete
         self._request: Request | None = None
         self._asks = 0  # how often the site has been asked in vain
+        self._awaited = PASSWORD  # what was to be done first
         self._answer: Answer | None = None
         self._decoder: framing.LengthDecoder | framing.ChunkedDecoder | None = None
         self._is_tried = False  # the reactor has looked at the buffer and left it to Python
@@ -235,10 +236,10 @@ class Connection:
             self.state, self._since, self._asks = WAITING, time.monotonic(), 0
             worker.reactor.set_interest(self.fd, NOTHING)
             worker.timers.schedule(self, self._deadline())
-        self._asks += 1
-        if self._asks <= states.ASK_TIMES and worker.checks.submit(undecided, self.peer, self._ask_again):
+        self._asks, self._awaited = self._asks + 1, undecided.work
+        if self._asks <= states.ASK_TIMES and worker.queues.submit(undecided, self.peer, self._ask_again):
             return False
-        return self._fail(HTTPError(503, "Too many passwords wait to be checked."))
+        return self._fail(HTTPError(503, undecided.work.crowded))
 
     def _ask_again(self) -> None:
         self._worker.resume(self)  # called by other threads
@@ -358,7 +359,7 @@ class Connection:
             self._since = now
             self._worker.timers.schedule(self, self._deadline())
         elif self.state == WAITING:
-            if self._fail(HTTPError(503, "The password could not be checked in time.")):
+            if self._fail(HTTPError(503, self._awaited.late)):
                 self._advance()
         elif self.state in (HEAD, BODY):
             part = "head" if self.state == HEAD else "body"

@@ -16,17 +16,17 @@ UNHURRIED_S = 60.0
 """How often a transfer is looked at where the configuration sets no rate, and so nothing is asked of it."""
 
 WAITING_S = 30.0
-"""How long a request waits for its password to be checked; a full queue of costly hashes takes 20 s."""
+"""How long a request waits for what is done in the background; a full queue of costly hashes takes 20 s."""
 
 ASK_TIMES = 8
-"""How often one request may find that a password has to be checked: two files, each read anew a few times."""
+"""How often one request may find that work is to be done first: two password files, each read anew a few times."""
 
 HEAD = 0
 """State: between requests, or in a request head."""
 BODY = 1
 """State: in the body of a request."""
 WAITING = 2
-"""State: until a password is checked. Nothing is read meanwhile."""
+"""State: until work in the background is done. Nothing is read meanwhile."""
 SENDING = 3
 """State: an answer is on its way."""
 LINGERING = 4

@@ -55,7 +55,7 @@ class Worker:
         self.parser = backend.parser
         self.limits = Limits()
         self.site = site
-        self.checks = server.checks
+        self.queues = server.queues
         self.timers: Timers[Connection] = Timers()
         self.reactor = backend.reactor()
         self._name = f"worker-{index}"

@@ -32,17 +32,47 @@ class HTTPError(FastwsError):
         return f"{self.status}: {self.detail}"
 
 
+class Work(NamedTuple):
+    """A kind of work that a response may wait for: the name of its thread, and the three ways in which it fails.
+
+    ``crowded`` and ``late`` are details of a 503, ``failed`` is for the log. ``is_python`` tells that the work is
+    done by Python, which holds the interpreter, and not by a library that does not.
+    """
+
+    name: str
+    crowded: str
+    late: str
+    failed: str
+    is_python: bool = False
+
+
+PASSWORD = Work(
+    "passwords",
+    "Too many passwords wait to be checked.",
+    "The password could not be checked in time.",
+    "a password could not be checked",
+)
+LISTING = Work(
+    "listings",
+    "Too many listings wait to be made.",
+    "The listing could not be made in time.",
+    "a listing could not be made",
+    is_python=True,
+)
+
+
 class UndecidedError(FastwsError):
-    """A request whose response needs a slow computation.
+    """A request whose response needs slow work first, of the kind ``work``.
 
     The caller has another thread call ``compute``, then asks again. Equal computations have the same ``key``
     and run once.
     """
 
-    def __init__(self, key: bytes, compute: Callable[[], None]) -> None:
-        super().__init__("a computation is needed first")
+    def __init__(self, key: bytes, compute: Callable[[], None], work: Work) -> None:
+        super().__init__(f"a computation is needed first: {work.name}")
         self.key = key
         self.compute = compute
+        self.work = work
 
 
 class Problem(NamedTuple):

@@ -30,7 +30,7 @@ from ..transport.listener import (
     turn_away,
 )
 from ..version import __version__
-from ..work.fair_queue import Checks
+from ..work.fair_queue import FairQueues
 from .doubts import doubts_of
 from .rights import drop_to, log_opener
 from .systemd import activated_listeners
@@ -85,7 +85,7 @@ class Server:
             self.logger: logging.Logger = self.error_log.logger
             self.access_log = LogFile(config.access_log, self.logger.error, opener.open)
             opened.callback(self.access_log.close)
-            self.checks = Checks(self.logger)
+            self.queues = FairQueues(self.logger)
             self._site = self._make_site(config)
             opened.pop_all()
 
@@ -393,7 +393,7 @@ class Server:
 
     def _close(self) -> None:
         self._site.close()
-        self.checks.close()
+        self.queues.close()
         self.access_log.close()
         self.error_log.close()
 

@@ -9,9 +9,9 @@ import functools
 import os
 import re
 import time
-from collections.abc import Iterable
 
-from ..files.directory import Entry, Listing, natural_key
+from ..files.bounded import Bounded
+from ..files.directory import ORDERS, PAGE_NAMES, SORTS, Entry, Listing, View
 from ..http.messages import Fields, Request
 from ..http.negotiation import prefers_json
 from ..http.vocabulary import reason_phrase
@@ -21,10 +21,17 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")
 
 _REFERENCES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#x27;"))  # & first
 
-SORTS = ("name", "size", "time")
-ORDERS = ("asc", "desc")
+_PAGE_NUMBER = re.compile("[0-9]{1,9}")
 
-_COLUMN_LABELS = {"name": "Name", "size": "Size", "time": "Modified"}
+KEPT_BYTES = 8 << 20
+"""Listings that are kept: the memory of pages, and of what they were made from."""
+
+ENTRY_BYTES = 200
+"""What an entry of a listing takes beside its row."""
+
+_NOT_INDEXED = "X-Robots-Tag", "noindex, nofollow"
+
+_COLUMN_LABELS = {"name": "Name", "size": "Size", "time": "Modified (UTC)"}
 _YEAR_1, _YEAR_9999 = -62135596800, 253402300799  # their first and last second
 
 
@@ -50,37 +57,68 @@ def redirect_page(status: int, location: str) -> bytes:
     )
 
 
-def listing_page(
-    path: str, entries: Iterable[Entry], sort: str, order: str, show_parent: bool, omitted: int = 0
-) -> bytes:
-    """Return the HTML page that lists the directory ``path``, decoded and with a slash at both ends.
+def parse_view(query: str | None) -> View:
+    """Return what the query of a listing asks for: ``sort=name|size|time&order=asc|desc&page=NUMBER``.
 
-    ``sort`` is one of ``SORTS`` and ``order`` one of ``ORDERS``; they come from the client, so anything
-    else means the first. ``show_parent`` adds the link to the directory above. ``omitted`` names are told of.
+    It comes from the client: anything else means the first.
     """
-    sort = sort if sort in SORTS else SORTS[0]
-    order = order if order in ORDERS else ORDERS[0]
-    listed = sort_entries(entries, sort, order)
-    rows = [_entry_row(entry) for entry in listed]
-    if show_parent:
-        link = '<a href="../" aria-label="parent directory">..</a>'
-        rows.insert(0, f'<tr><td class="dir">{link}</td><td></td><td></td></tr>')
-    headings = "".join(_column_heading(column, sort, order) for column in SORTS)
-    return _page(
-        f"Index of {_escape(_shown(path))}",
-        _LISTING_STYLE,
-        f"<main><h1>{_breadcrumbs(path)}</h1>\n<p>{_summary(listed, omitted)}</p>\n"
-        f"<table><thead><tr>{headings}</tr></thead>\n<tbody>\n"
-        + "\n".join(rows)
-        + "\n</tbody></table></main>",
+    wanted = dict(_parameter(part) for part in (query or "").split("&"))
+    sort, order, page = wanted.get("sort"), wanted.get("order"), wanted.get("page", "")
+    return View(
+        sort if sort in SORTS else SORTS[0],
+        order if order in ORDERS else ORDERS[0],
+        max(1, int(page)) if _PAGE_NUMBER.fullmatch(page) else 1,
     )
 
 
-def listing_json(path: str, entries: Iterable[Entry], omitted: int = 0) -> bytes:
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _reference(view: View, page: int) -> str:
+    """Return the reference, relative to the directory, of a page of the same listing."""
+    pairs = []
+    if (view.sort, view.order) != (SORTS[0], ORDERS[0]):
+        pairs += [f"sort={view.sort}", f"order={view.order}"]
+    if page > 1:
+        pairs.append(f"page={page}")
+    return "?" + "&".join(pairs) if pairs else "./"
+
+
+def listing_page(path: str, found: Listing) -> bytes:
+    """Return the HTML page of the directory ``path``, which is decoded and has a slash at both ends.
+
+    Sorting is a form, which no crawler fills in; a page that is not sorted by name asks not to be indexed.
+    """
+    view = found.view
+    rows = [_entry_row(entry) for entry in found.entries]
+    if path != "/":
+        link = '<a href="../" aria-label="parent directory">..</a>'
+        rows.insert(0, f'<tr><td class="dir">{link}</td><td></td><td></td></tr>')
+    headings = "".join(_column_heading(column, view) for column in SORTS)
+    return _page(
+        f"Index of {_escape(_shown(path))}",
+        _LISTING_STYLE,
+        f"<main><h1>{_breadcrumbs(path)}</h1>\n<p>{_summary(found)}</p>\n{_turning(found)}"
+        f"<table><thead><tr>{headings}</tr></thead>\n<tbody>\n"
+        + "\n".join(rows)
+        + f"\n</tbody></table>\n{_turning(found)}</main>",
+        head="" if is_canonical(view) else '<meta name="robots" content="noindex,nofollow">',
+    )
+
+
+def is_canonical(view: View) -> bool:
+    """Tell whether search engines should know this page of a listing: one is enough for each name."""
+    return (view.sort, view.order) == (SORTS[0], ORDERS[0])
+
+
+def listing_json(path: str, found: Listing) -> bytes:
     """Return the listing as JSON, an entry a line.
 
-    ``{"path", "omitted", "entries": [{"name", "type", "href", "size", "modified"}]}``: ``size`` is in bytes and
-    null for a directory, ``modified`` an RFC 3339 time in UTC, ``href`` relative to the directory.
+    ``{"path", "sort", "order", "page", "pages", "total", "next", "previous", "omitted", "entries": [{"name",
+    "type", "href", "size", "modified"}]}``: ``size`` is in bytes, null for a directory, ``modified`` an RFC
+    3339 time in UTC, ``href`` relative to the directory; ``next`` and ``previous`` are too, or null.
     """
     import json  # half a millisecond that most servers never need
 
@@ -95,51 +133,43 @@ def listing_json(path: str, entries: Iterable[Entry], omitted: int = 0) -> bytes
                 "modified": _utc(entry.mtime_s),
             }
         )
-        for entry in sort_entries(entries, "name", "asc")
+        for entry in found.entries
     ]
-    head = f'{{"path": {encode(_shown(path))}, "omitted": {omitted}, "entries": ['
+    view = found.view
+    about = {
+        "path": _shown(path),
+        "sort": view.sort,
+        "order": view.order,
+        "page": view.page,
+        "pages": found.pages,
+        "total": found.total,
+        "next": _reference(view, view.page + 1) if view.page < found.pages else None,
+        "previous": _reference(view, view.page - 1) if view.page > 1 else None,
+        "omitted": found.omitted,
+    }
+    head = encode(about)[:-1] + ', "entries": ['
     return (head + "\n" * bool(lines) + ",\n".join(lines) + "\n]}\n").encode()
 
 
-def render(request: Request, path: str, query: str | None, found: Listing) -> tuple[Fields, bytes]:
-    """Return Content-Type, Content-Length and Vary, and the body, of the listing that ``request`` asks for.
+class Listings:
+    """Makes the pages and keeps the last ones: all answers with one share its bytes. Any thread may ask."""
 
-    The query of a page says how it is sorted: ``sort=name|size|time&order=asc|desc``.
-    """
-    if prefers_json(request.fields.get("accept")):
-        kind, body = "application/json", listing_json(path, *found)
-    else:
-        wanted = dict(_parameter(part) for part in (query or "").split("&"))
-        kind = "text/html; charset=utf-8"
-        body = listing_page(
-            path,
-            found.entries,
-            wanted.get("sort", ""),
-            wanted.get("order", ""),
-            show_parent=path != "/",
-            omitted=found.omitted,
-        )
-    fields = (("Content-Type", kind), ("Content-Length", str(len(body))), ("Vary", "Accept"))
-    return fields, body
+    def __init__(self) -> None:
+        self._made: Bounded[tuple[str, bool, View], tuple[Listing, bytes]] = Bounded(KEPT_BYTES)
 
-
-def _parameter(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
-
-
-def sort_entries(entries: Iterable[Entry], sort: str, order: str) -> list[Entry]:
-    """Return ``entries`` sorted, directories first; numbers in names count as numbers (file2, file10).
-
-    Equal sizes and times are told apart by name, and so are directories when sorted by size.
-    """
-    backwards = order == "desc"
-    by_name = sorted(entries, key=lambda entry: natural_key(entry.name), reverse=backwards and sort == "name")
-    if sort == "size":
-        by_name.sort(key=lambda entry: 0 if entry.is_directory else entry.size_bytes, reverse=backwards)
-    elif sort == "time":
-        by_name.sort(key=lambda entry: entry.mtime_s, reverse=backwards)
-    return sorted(by_name, key=lambda entry: not entry.is_directory)
+    def render(self, request: Request, path: str, found: Listing) -> tuple[Fields, bytes]:
+        """Return fields and body of the listing ``found`` of ``path``, in the form that ``request`` asks for."""
+        as_json = prefers_json(request.fields.get("accept"))
+        key = path, as_json, found.view
+        known = self._made.get(key)
+        if known is not None and known[0] == found:
+            body = known[1]
+        else:
+            body = listing_json(path, found) if as_json else listing_page(path, found)
+            self._made.put(key, (found, body), len(body) + ENTRY_BYTES * len(found.entries))
+        kind = "application/json" if as_json else "text/html; charset=utf-8"
+        fields: Fields = (("Content-Type", kind), ("Content-Length", str(len(body))), ("Vary", "Accept"))
+        return fields if is_canonical(found.view) else (*fields, _NOT_INDEXED), body
 
 
 def human_size(size_bytes: int) -> str:
@@ -171,19 +201,43 @@ def _entry_row(entry: Entry) -> str:
     )
 
 
-def _column_heading(column: str, sort: str, order: str) -> str:
-    """A link that sorts by ``column``, and the other way round where the listing is sorted by it already."""
-    label = _COLUMN_LABELS[column]
-    if column != sort:
-        return f'<th scope="col"><a href="?sort={column}&amp;order=asc">{label}</a></th>'
-    state, other, arrow = {
-        "asc": ("ascending", "desc", "▲"),
-        "desc": ("descending", "asc", "▼"),
-    }[order]
+def _column_heading(column: str, view: View) -> str:
+    """A button that sorts by ``column``, and the other way round where the listing is sorted by it already."""
+    state, other, arrow, more = "", "asc", "", ""
+    if column == view.sort:
+        state, other, arrow = {
+            "asc": ("ascending", "desc", "▲"),
+            "desc": ("descending", "asc", "▼"),
+        }[view.order]
+        more, arrow = f' aria-sort="{state}"', f'<span aria-hidden="true"> {arrow}</span>'
     return (
-        f'<th scope="col" aria-sort="{state}"><a href="?sort={column}&amp;order={other}">{label}'
-        f'<span aria-hidden="true"> {arrow}</span></a></th>'
+        f'<th scope="col"{more}><form><input type="hidden" name="order" value="{other}">'
+        f'<button name="sort" value="{column}">{_COLUMN_LABELS[column]}{arrow}</button></form></th>'
     )
+
+
+def _turning(found: Listing) -> str:
+    """The links to the other pages, '' where there is one page."""
+    if found.pages == 1:
+        return ""
+    view, pages = found.view, found.pages
+    near = [number for number in range(view.page - 2, view.page + 3) if 1 <= number <= pages]
+    numbers = sorted({1, *near, pages})
+    links = []
+    for before, number in zip([0, *numbers], numbers, strict=False):
+        if number > before + 1:
+            links.append("<span>…</span>")
+        links.append(_page_link(view, number, str(number)))
+    previous = _page_link(view, view.page - 1, "Previous", "prev") if view.page > 1 else ""
+    following = _page_link(view, view.page + 1, "Next", "next") if view.page < pages else ""
+    return f'<nav aria-label="Pages">{previous}{"".join(links)}{following}</nav>\n'
+
+
+def _page_link(view: View, page: int, text: str, relation: str = "") -> str:
+    current = ' aria-current="page"' if page == view.page else ""
+    relations = [relation] * bool(relation) + ["nofollow"] * (not is_canonical(view))
+    rel = f' rel="{" ".join(relations)}"' if relations else ""
+    return f'<a href="{_escape(_reference(view, page))}"{rel}{current}>{text}</a>'
 
 
 def _breadcrumbs(path: str) -> str:
@@ -197,18 +251,21 @@ def _breadcrumbs(path: str) -> str:
     return '<span aria-hidden="true"> / </span>'.join(links)
 
 
-def _summary(entries: list[Entry], omitted: int) -> str:
-    if omitted:
-        return f"The first {len(entries):,} of {len(entries) + omitted:,} names."
-    if not entries:
+def _summary(found: Listing) -> str:
+    omitted = f" {found.omitted:,} more are not listed." if found.omitted else ""
+    if found.pages > 1:
+        first = (found.view.page - 1) * PAGE_NAMES
+        last = min(first + PAGE_NAMES, found.total)
+        return f"Names {first + 1:,} to {last:,} of {found.total:,}.{omitted}"
+    if not found.entries:
         return "This directory is empty."
-    sizes = [entry.size_bytes for entry in entries if not entry.is_directory]
-    directories = len(entries) - len(sizes)
+    sizes = [entry.size_bytes for entry in found.entries if not entry.is_directory]
+    directories = len(found.entries) - len(sizes)
     counts = (
         (directories, f"{directories} director{'y' if directories == 1 else 'ies'}"),
         (len(sizes), f"{len(sizes)} file{'' if len(sizes) == 1 else 's'}, {human_size(sum(sizes))}"),
     )
-    return " · ".join(text for count, text in counts if count)
+    return " · ".join(text for count, text in counts if count) + omitted
 
 
 def _href(entry: Entry) -> str:
@@ -247,22 +304,22 @@ def _escape(text: str) -> str:
     return text
 
 
-def _page(title: str, style: str, body: str) -> bytes:
+def _page(title: str, style: str, body: str, head: str = "") -> bytes:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title>\n<style>{_BASE_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
+        f"{head}<title>{title}</title>\n<style>{_BASE_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
     ).encode("utf-8", "replace")  # a detail may quote a path with bytes that are not UTF-8
 
 
 _BASE_STYLE = (
     ":root{color-scheme:light dark;"
-    "--bg:#f7f7f5;--fg:#1d2126;--dim:#5c6470;--line:#dfe1e4;--link:#0b57b7;--on:#eceef1}"
+    "--bg:#f7f7f5;--fg:#1d2126;--dim:#5c6470;--line:#dfe1e4;--link:#0b57b7;--seen:#6b3fa0;--on:#eceef1}"
     "@media(prefers-color-scheme:dark)"
-    "{:root{--bg:#15181c;--fg:#e6e8eb;--dim:#9aa3ae;--line:#2d333b;--link:#86b7ff;--on:#20252c}}"
+    "{:root{--bg:#15181c;--fg:#e6e8eb;--dim:#9aa3ae;--line:#2d333b;--link:#86b7ff;--seen:#c6a6f5;--on:#20252c}}"
     "*{box-sizing:border-box}"
     "body{margin:0;background:var(--bg);color:var(--fg);font:1rem/1.5 system-ui,sans-serif}"
-    "a{color:var(--link)}a:focus-visible{outline:2px solid var(--link);outline-offset:2px;border-radius:3px}"
+    "a{color:var(--link)}:focus-visible{outline:2px solid var(--link);outline-offset:2px;border-radius:3px}"
 )
 
 _MESSAGE_STYLE = (
@@ -282,14 +339,18 @@ _LISTING_STYLE = (
     "table{width:calc(100% + 1.5rem);margin:0 -.75rem;border-collapse:collapse}"
     "th,td{padding:0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}"
     "th{font-size:.85rem;font-weight:600}"
-    "th a{display:block;padding:.5rem .75rem;color:var(--dim);text-decoration:none}"
-    "th a:hover,th[aria-sort] a{color:var(--fg)}"
+    "th button{width:100%;padding:.5rem .75rem;border:0;background:none;color:var(--dim);font:inherit;"
+    "text-align:inherit;white-space:nowrap;cursor:pointer}th button:hover{text-decoration:underline}"
+    "th button:hover,th[aria-sort] button{color:var(--fg)}"
     "td{padding:0 .75rem;color:var(--dim);font-size:.9rem;font-variant-numeric:tabular-nums}"
     "th:first-child,td:first-child{width:100%;text-align:left}"
     "td:first-child{padding:0;font-size:1rem;white-space:normal;overflow-wrap:anywhere}"
     "td a{display:block;padding:.5rem .75rem;text-decoration:none}td a:hover{text-decoration:underline}"
-    ".dir a{font-weight:600}.file a{color:var(--fg)}"
+    ".dir a{font-weight:600}td a:visited{color:var(--seen)}"
+    "nav{display:flex;flex-wrap:wrap;gap:.25rem;margin:0 0 1rem -.6rem}nav:last-child{margin-top:1rem}"
+    "nav>*{padding:.35rem .6rem;border-radius:6px;text-decoration:none;font-variant-numeric:tabular-nums}"
+    "nav a:hover{background:var(--on)}nav [aria-current]{background:var(--on);color:var(--fg);font-weight:600}"
     "tbody tr:hover,tbody tr:focus-within{background:var(--on)}"
-    "@media(max-width:34rem){time span{display:none}td,td a,th a{padding-left:.4rem;padding-right:.4rem}"
+    "@media(max-width:34rem){time span{display:none}td,td a,th button{padding-left:.4rem;padding-right:.4rem}"
     "td{font-size:.8rem}table{width:calc(100% + .8rem);margin:0 -.4rem}}"
 )

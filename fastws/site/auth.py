@@ -16,7 +16,7 @@ from typing import Any
 from ..config.settings import Config
 from ..files.hashes import blake2b
 from ..files.root import identity_of, is_settled
-from ..http.errors import ConfigError, HTTPError, Problem, UndecidedError
+from ..http.errors import PASSWORD, ConfigError, HTTPError, Problem, UndecidedError
 from ..http.messages import Identity
 from ..http.urlpath import glob_pattern
 
@@ -109,7 +109,7 @@ class Htpasswd:
         def compute() -> None:
             self._remember(digest, self._is_password(password, expected) and name in users)
 
-        raise UndecidedError(digest, compute)
+        raise UndecidedError(digest, compute, PASSWORD)
 
     def _remember(self, digest: bytes, is_right: bool) -> None:
         memo = self._right if is_right else self._wrong

@@ -15,8 +15,8 @@ from .. import _openat_py
 from ..backend import Opener
 from ..config.redirects import Redirects
 from ..config.settings import Config
-from ..files import directory
 from ..files import representation as rep
+from ..files.directory import Directories
 from ..files.locate import Located, Locator
 from ..files.root import Contents, Root, is_settled, not_found
 from ..files.variants import SIDECARS, Choice, Variants
@@ -105,6 +105,8 @@ class Site:
         self._redirects = Redirects(config.redirects) if config.redirects else None
         self._contents = Contents(config.cache_max_file_bytes, opener)
         self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
+        self._directories = Directories(config.document_root, opener)
+        self._listings = listing.Listings()
         self._locator = Locator(config, self._variants, hidden)
         self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
         self._status = None if config.status_path is None else Status(config, status, self._variants)
@@ -258,8 +260,9 @@ class Site:
         if request.method not in READ_METHODS:
             raise self._method_not_allowed("A directory takes no form.")
         assert located.file is not None
-        entries = directory.list_directory(root, located.relative, located.file, self._hidden())
-        fields, page = listing.render(request, target.path, target.query, entries)
+        view = listing.parse_view(target.query)
+        found = self._directories.page(root, located.relative, located.file, view, self._hidden())
+        fields, page = self._listings.render(request, target.path, found)
         return Response(200, (*self._common, *fields, *self._policy.fields(*exchange.paths)), (page,))
 
     def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Decision:

@@ -1,4 +1,4 @@
-"""Work in the background: one thread of low priority, which starts with the first job."""
+"""Work in the background: one thread, of low priority as a rule, which starts with the first job."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ _NICENESS = 10
 
 
 class Background:
-    """A daemon thread that does one job after another. A subclass holds the queue, guarded by ``_changed``."""
+    """A daemon thread that does one job after another. A subclass holds the queue, guarded by ``_changed``.
 
-    def __init__(self, name: str) -> None:
+    ``is_python`` tells that the jobs hold the interpreter. Their thread has the priority of all others: preempted
+    with the interpreter in its hands, a thread of low priority would hold up everybody.
+    """
+
+    def __init__(self, name: str, *, is_python: bool = False) -> None:
+        self._is_python = is_python
         self._changed = threading.Condition()
         self._is_closed = False
         self._thread: threading.Thread | None = None
@@ -39,7 +44,8 @@ class Background:
         self._changed.notify()
 
     def _run(self) -> None:
-        _yield_to_others()
+        if not self._is_python:
+            _yield_to_others()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_closed or self._has_work())

@@ -1,41 +1,73 @@
-"""Passwords checked in the background, from a bounded queue that no client address can fill for others."""
+"""Work that answers wait for, done in the background from bounded queues that no address can fill for others."""
 
 from __future__ import annotations
 
 import collections
 import logging
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..http.errors import UndecidedError
+from ..http.errors import UndecidedError, Work
 from .background import Background
 
 QUEUE_JOBS = 64
-"""Checks that wait beside the one in progress; at the 0.3 s of a costly hash that is 20 s."""
+"""Computations of one kind that wait beside the one in progress; at the 0.3 s of a costly hash that is 20 s."""
 
 
 class _Job(NamedTuple):
-    """A check, and who is told; the callables are a set in the order of their coming."""
+    """A computation, and who is told; the callables are a set in the order of their coming."""
 
     compute: Callable[[], None]
     tells: dict[Callable[[], None], None]
 
 
-class Checks(Background):
+class FairQueues:
+    """A queue and a thread for each kind of work, so that no password waits for a listing. Any thread may call."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._log = logger
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._queues: dict[Work, FairQueue] = {}
+
+    @property
+    def pending(self) -> int:
+        """How many computations are waiting or in progress."""
+        return sum([queue.pending for queue in self._queues.values()])
+
+    def submit(self, undecided: UndecidedError, peer: str, tell: Callable[[], None]) -> bool:
+        """Do as ``FairQueue.submit`` of this kind of work does."""
+        with self._lock:
+            queue = self._queues.get(undecided.work)
+            if queue is None and not self._is_closed:
+                queue = self._queues[undecided.work] = FairQueue(self._log, undecided.work)
+        return queue is not None and queue.submit(undecided, peer, tell)
+
+    def close(self) -> None:
+        """Drop what waits; the threads end after the jobs in progress."""
+        with self._lock:
+            self._is_closed = True
+        for queue in self._queues.values():
+            queue.close()
+
+
+class FairQueue(Background):
     """Computes what an ``UndecidedError`` asks for. Any thread may call.
 
     Addresses take turns, so a client that asks once does not wait for one that asks a thousand times.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
-        super().__init__("passwords")
+    def __init__(self, logger: logging.Logger, work: Work) -> None:
+        super().__init__(work.name, is_python=work.is_python)
         self._log = logger
+        self._failed = work.failed
         self._jobs: dict[bytes, _Job] = {}  # by key: those that wait and the one in progress
         self._waiting: dict[str, collections.deque[bytes]] = {}  # keys by address; the next address first
 
     @property
     def pending(self) -> int:
-        """How many checks are waiting or in progress."""
+        """How many computations are waiting or in progress."""
         return len(self._jobs)
 
     def submit(self, undecided: UndecidedError, peer: str, tell: Callable[[], None]) -> bool:
@@ -57,7 +89,7 @@ class Checks(Background):
             return True
 
     def _make_room(self, peer: str) -> bool:
-        """Drop the last check of the address that has most of them, unless ``peer`` has about as many."""
+        """Drop the last computation of the address that has most of them, unless ``peer`` has about as many."""
         greedy = max(self._waiting, key=lambda each: len(self._waiting[each]))
         keys = self._waiting[greedy]
         if len(keys) <= len(self._waiting.get(peer, ())) + 1:
@@ -82,7 +114,7 @@ class Checks(Background):
         try:
             job.compute()
         except BaseException:  # a panic in bcrypt's Rust is no Exception
-            self._log.exception("a password could not be checked")
+            self._log.exception("%s", self._failed)
         with self._changed:
             self._jobs.pop(key, None)
         for tell in job.tells:  # nobody finds the job any more

@@ -280,7 +280,7 @@ def test_check_that_takes_too_long_is_503_and_helps_the_next_request(
         assert (reply.status, reply["Retry-After"]) == (503, "5")
         assert client.reply().body == b"open"
         gate.open()
-        wait_until(lambda: not server.checks.pending)
+        wait_until(lambda: not server.queues.pending)
         assert client.get("/private/page.html", RIGHT).body == b"private page"
     assert gate.begun == [b"s3cret"]
     assert "503 The password could not be checked in time." in error_log(server)
@@ -383,7 +383,7 @@ def test_drain_timeout_cuts_off_who_waits(server: Server, gate: Gate) -> None:
             with pytest.raises((ProtocolError, ConnectionError)):
                 each.reply()
     gate.open()
-    wait_until(lambda: not server.checks._thread or not server.checks._thread.is_alive())
+    wait_until(lambda: not any(thread.name == "passwords" for thread in threading.enumerate()))
     assert gate.begun == [b"s3cret"]
 
 

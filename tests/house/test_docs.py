@@ -23,7 +23,7 @@ from fastws import _reactor_py, load
 from fastws.config.settings import defaults
 from fastws.engine import accepting, states, timers
 from fastws.files import root
-from fastws.files.directory import LISTED_MAX
+from fastws.files.directory import LISTED_MAX, PAGE_NAMES, Listing, View
 from fastws.files.variants import MEMORY_BYTES
 from fastws.h1.framing import CHUNK_LINE_BYTES, ChunkedDecoder
 from fastws.http import forms
@@ -75,11 +75,11 @@ def test_limits_are_as_the_page_says() -> None:
         ),
         "fields of a form, parameters of one of them": f"{forms.MAX_FIELDS:,}, {forms.MAX_PARAMETERS}",
         "ranges in a request": f"{MAX_RANGES}",
-        "names in a listing": f"{LISTED_MAX:,}",
+        "names in a listing": f"{LISTED_MAX:,}, on pages of {PAGE_NAMES:,}",
         "published answers": (
             f"`CacheSize` ({by_default.cache_size_bytes // mib} MiB), shared out to the workers"
         ),
-        "passwords that wait to be checked": (
+        "passwords that wait to be checked, and as many listings to be made": (
             f"{checks.QUEUE_JOBS}; addresses take turns, and the one with most makes room"
         ),
         "time for that": f"{states.WAITING_S:g} s",
@@ -207,7 +207,7 @@ def test_container_is_healthy_while_it_serves(
 
 
 def test_hashes_for_a_content_security_policy_are_those_of_the_pages() -> None:
-    listing = listing_page("/", [], "", "", show_parent=False).decode()
+    listing = listing_page("/", Listing([], View(), 1, 0)).decode()
     rows = re.findall(r"^\| (.*) \| `(.*)-src` \| `'sha256-(.*)'` \|$", DEPLOYMENT, re.MULTILINE)
     assert rows == [
         ("errors and redirects", "style", sha256_of("style", error_page(404, "").decode())),

@@ -10,20 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastws.files.directory import Entry
+from fastws.files.directory import ORDERS, SORTS, Entry, Listing, View, arrange, natural_key
 from fastws.http.vocabulary import reason_phrase
-from fastws.pages.listing import (
-    ORDERS,
-    SORTS,
-    error_page,
-    human_size,
-    listing_json,
-    listing_page,
-    redirect_page,
-    sort_entries,
-)
+from fastws.pages.listing import error_page, human_size, parse_view, redirect_page
+from fastws.pages.listing import listing_json as json_of
+from fastws.pages.listing import listing_page as page_of
 
-VOID = {"meta", "link", "br", "img"}
+VOID = {"meta", "link", "br", "img", "input"}
+
+
+def sort_entries(entries: list[Entry], sort: str, order: str) -> list[Entry]:
+    return arrange(sorted(entries, key=lambda entry: natural_key(entry.name)), sort, order)
+
+
+def listing_page(path: str, entries: list[Entry], sort: str = "name", order: str = "asc") -> bytes:
+    listed = sort_entries(entries, sort, order)
+    return page_of(path, Listing(listed, View(sort, order), 1, len(listed)))
+
+
+def listing_json(path: str, entries: list[Entry]) -> bytes:
+    listed = sort_entries(entries, "name", "asc")
+    return json_of(path, Listing(listed, View(), 1, len(listed)))
 
 
 class Page(HTMLParser):
@@ -109,8 +116,8 @@ def test_a_redirect_page_links_to_its_location():
 ALL_PAGES = [
     error_page(500, "x"),
     redirect_page(308, "/x"),
-    listing_page("/a/", [entry("b")], "name", "asc", True),
-    listing_page("/", [], "name", "asc", False),
+    listing_page("/a/", [entry("b")], "name", "asc"),
+    listing_page("/", [], "name", "asc"),
 ]
 
 
@@ -130,14 +137,14 @@ def test_pages_stand_alone_and_fit_phones_and_dark_rooms(page):
 
 def test_directories_come_first_and_numbers_count_as_numbers():
     entries = [entry(name) for name in ("file10", "File2", "file1", "a")] + [entry("z", directory=True)]
-    assert names_listed(listing_page("/", entries, "name", "asc", False)) == [
+    assert names_listed(listing_page("/", entries, "name", "asc")) == [
         "z/",
         "a",
         "file1",
         "File2",
         "file10",
     ]
-    assert names_listed(listing_page("/", entries, "name", "desc", False)) == [
+    assert names_listed(listing_page("/", entries, "name", "desc")) == [
         "z/",
         "file10",
         "File2",
@@ -158,28 +165,89 @@ def test_a_listing_is_sorted_by_size_and_time_then_name():
     assert sorted_by("time", "desc") == "dacb"
 
 
-@pytest.mark.parametrize(("sort", "order"), [("", ""), ("x", "y"), ('"><script>', "'"), ("NAME", "ASC")])
-def test_an_unknown_sort_is_by_name(sort, order):
-    entries = [entry("b", 1), entry("a", 2)]
-    assert listing_page("/", entries, sort, order, False) == listing_page("/", entries, "name", "asc", False)
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (None, View()),
+        ("", View()),
+        ("sort=size&order=desc&page=7", View("size", "desc", 7)),
+        ("page=0", View()),
+        ("page=-1&sort=x&order=y", View()),
+        ("page=1e9&sort=NAME", View()),
+        ("page=9999999999", View()),
+        ("page=²", View()),
+        ("sort=%22%3E<script>&order='", View()),
+    ],
+)
+def test_what_a_query_cannot_mean_is_the_first(query, expected):
+    assert parse_view(query) == expected
 
 
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize(
     ("order", "other", "state"), [("asc", "desc", "ascending"), ("desc", "asc", "descending")]
 )
-def test_the_headings_sort_and_turn_round(sort, order, other, state):
-    page = Page(listing_page("/", [entry("a")], sort, order, False))
-    assert [href for href, _ in page.links if href.startswith("?")] == [
-        f"?sort={column}&order={other if column == sort else 'asc'}" for column in SORTS
+def test_the_headings_sort_and_turn_round_without_a_link(sort, order, other, state):
+    page = Page(listing_page("/", [entry("a")], sort, order))
+    assert [(field["name"], field["value"]) for field in page.all("input")] == [
+        ("order", other if column == sort else "asc") for column in SORTS
     ]
+    assert [(button["name"], button["value"]) for button in page.all("button")] == [
+        ("sort", column) for column in SORTS
+    ]
+    assert page.all("form") == [{}] * 3  # without an action that a crawler could fetch
+    assert not [href for href, _ in page.links if "?" in href]
     assert [heading.get("aria-sort") for heading in page.all("th")] == [
         state if column == sort else None for column in SORTS
     ]
 
 
+def test_only_the_listing_by_name_is_for_search_engines():
+    robots = {"name": "robots", "content": "noindex,nofollow"}
+    for sort in SORTS:
+        for order in ORDERS:
+            page = Page(listing_page("/", [entry("a")], sort, order))
+            assert (robots in page.all("meta")) == ((sort, order) != ("name", "asc"))
+
+
+def test_pages_are_linked_near_and_far():
+    listed = [entry("a")]
+
+    def links(view: View, pages: int) -> list[tuple[str, str]]:
+        page = Page(page_of("/", Listing(listed, view, pages, pages * 1000)))
+        seen = [link for link in page.links if link[0].startswith(("?", "./"))]
+        assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]  # above and below
+        return seen[: len(seen) // 2]
+
+    assert links(View(), 1) == []
+    assert links(View(), 2) == [("./", "1"), ("?page=2", "2"), ("?page=2", "Next")]
+    assert [text for _, text in links(View(page=50), 100)] == [
+        *("Previous", "1", "48", "49", "50", "51", "52", "100", "Next")
+    ]
+    assert links(View("size", "desc", 2), 2)[0] == ("?sort=size&order=desc", "Previous")
+    sorted_page = Page(page_of("/", Listing(listed, View("size", "desc"), 3, 3000)))
+    pages = [tag for tag in sorted_page.all("a") if tag["href"].startswith("?")]
+    assert all("nofollow" in tag["rel"].split() for tag in pages)
+
+
+def test_json_links_to_the_pages_beside_it():
+    def neighbours(view: View, pages: int) -> tuple[str | None, str | None]:
+        read = json.loads(json_of("/", Listing([entry("a")], view, pages, pages * 1000)))
+        assert (read["page"], read["pages"], read["total"]) == (view.page, pages, pages * 1000)
+        return read["previous"], read["next"]
+
+    assert neighbours(View(), 1) == (None, None)
+    assert neighbours(View(), 3) == (None, "?page=2")
+    assert neighbours(View(page=2), 3) == ("./", "?page=3")
+    assert neighbours(View("time", "desc", 3), 3) == ("?sort=time&order=desc&page=2", None)
+
+
+def test_times_say_their_zone():
+    assert "Modified (UTC)" in Page(listing_page("/", [entry("a")])).text
+
+
 def test_sizes_are_humanised_and_exact_and_times_are_machine_readable():
-    page = Page(listing_page("/", [entry("a", 1_234_567, 1_700_000_000)], "name", "asc", False))
+    page = Page(listing_page("/", [entry("a", 1_234_567, 1_700_000_000)], "name", "asc"))
     assert "1.2 MiB" in page.text
     assert {"title": "1,234,567 bytes"} in page.all("td")
     assert page.all("time")[0]["datetime"] == "2023-11-14T22:13:20Z"
@@ -204,12 +272,12 @@ def test_human_sizes(size, text):
 
 
 def test_the_parent_is_linked_only_where_asked():
-    assert ("../", "..") in Page(listing_page("/a/", [], "name", "asc", True)).links
-    assert ("../", "..") not in Page(listing_page("/", [], "name", "asc", False)).links
+    assert ("../", "..") in Page(listing_page("/a/", [], "name", "asc")).links
+    assert ("../", "..") not in Page(listing_page("/", [], "name", "asc")).links
 
 
 def test_every_directory_of_the_path_is_a_link():
-    page = Page(listing_page("/a b/<c>/ü/", [], "name", "asc", True))
+    page = Page(listing_page("/a b/<c>/ü/", [], "name", "asc"))
     links = [link for link in page.links if link[0].startswith("/")]
     assert links == [
         ("/", "root"),
@@ -220,19 +288,19 @@ def test_every_directory_of_the_path_is_a_link():
 
 
 def test_no_link_leads_to_another_host():
-    page = Page(listing_page("//evil.example/", [entry("/evil"), entry("javascript:x")], "name", "asc", True))
+    page = Page(listing_page("//evil.example/", [entry("/evil"), entry("javascript:x")], "name", "asc"))
     for href, _ in page.links:
         assert not href.startswith("//")
         assert ":" not in href
 
 
 def test_an_empty_directory_says_so():
-    assert "empty" in Page(listing_page("/", [], "name", "asc", False)).text
+    assert "empty" in Page(listing_page("/", [], "name", "asc")).text
 
 
 def test_directories_and_files_are_counted():
     entries = [entry("a", 1024), entry("b", 1024), entry("c", 4096, directory=True)]
-    assert "1 directory · 2 files, 2.0 KiB" in Page(listing_page("/", entries, "name", "asc", False)).text
+    assert "1 directory · 2 files, 2.0 KiB" in Page(listing_page("/", entries, "name", "asc")).text
 
 
 NAMES = st.binary(min_size=1, max_size=20).map(
@@ -246,9 +314,9 @@ ENTRIES = st.lists(
 
 @given(ENTRIES, st.sampled_from(SORTS), st.sampled_from(ORDERS))
 def test_links_lead_to_the_very_bytes_of_each_name(entries, sort, order):
-    page = Page(listing_page("/d/", entries, sort, order, False))
+    page = Page(listing_page("/d/", entries, sort, order))
     base = "http://host/d/"
-    hrefs = [urljoin(base, href) for href, _ in page.links if not href.startswith(("/", "?"))]
+    hrefs = [urljoin(base, href) for href, _ in page.links if href != "../" and not href.startswith("/")]
     wanted = [
         b"/d/" + os.fsencode(one.name) + b"/" * one.is_directory for one in sort_entries(entries, sort, order)
     ]

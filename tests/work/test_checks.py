@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastws.http.errors import UndecidedError
+from fastws.http.errors import LISTING, PASSWORD, UndecidedError
 from fastws.work import fair_queue as checks
 
 
@@ -16,13 +17,13 @@ class Queue:
     """Checks whose thread never starts: jobs are done when the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(checks.Checks, "_announce", lambda _: None)
-        self.checks = checks.Checks(logging.getLogger("test"))
+        monkeypatch.setattr(checks.FairQueue, "_announce", lambda _: None)
+        self.checks = checks.FairQueue(logging.getLogger("test"), PASSWORD)
         self.computed: list[str] = []
         self.told: list[str] = []
 
     def submit(self, peer: str, name: str, tell: Callable[[], None] | None = None) -> bool:
-        undecided = UndecidedError(name.encode(), lambda: self.computed.append(name))
+        undecided = UndecidedError(name.encode(), lambda: self.computed.append(name), PASSWORD)
         return self.checks.submit(undecided, peer, tell or (lambda: self.told.append(name)))
 
     def work(self) -> None:
@@ -106,3 +107,15 @@ def test_nothing_is_taken_once_closed(queue: Queue) -> None:
     assert queue.checks.pending == 0
     assert not queue.submit("a", "a2")
     assert (queue.computed, queue.told) == ([], [])
+
+
+def test_no_password_waits_for_a_listing() -> None:
+    queues = checks.FairQueues(logging.getLogger("test"))
+    gate, told = threading.Event(), threading.Event()
+    assert queues.submit(UndecidedError(b"listing", lambda: bool(gate.wait(20)), LISTING), "a", lambda: None)
+    assert queues.submit(UndecidedError(b"password", lambda: None, PASSWORD), "a", told.set)
+    assert told.wait(20)
+    assert queues.pending >= 1  # the listing is still in progress
+    gate.set()
+    queues.close()
+    assert not queues.submit(UndecidedError(b"other", lambda: None, LISTING), "a", lambda: None)
