@@ -12,6 +12,7 @@ from fastws.h1.framing import (
     CHUNKED,
     ChunkedDecoder,
     LengthDecoder,
+    body_decoder,
     body_length,
     expects_continue,
     is_persistent,
@@ -368,3 +369,16 @@ def test_a_body_in_tiny_pieces_takes_little_more_memory_than_its_size(size: int)
         tracemalloc.stop()
     assert len(decoders[0].body) == len(decoders[1].body) == count * size
     assert held < 2 * 2 * count * size
+
+
+@pytest.mark.parametrize("size", [0, 9, 10])
+def test_a_body_of_no_more_than_its_limit_is_taken(size: int) -> None:
+    decoder = body_decoder(size, 10, Limits())
+    assert decoder.feed(b"x" * 20) == size
+    assert decoder.is_complete
+
+
+def test_a_body_that_announces_more_than_its_limit_is_413() -> None:
+    with pytest.raises(HTTPError) as raised:
+        body_decoder(11, 10, Limits())
+    assert (raised.value.status, raised.value.close) == (413, True)

@@ -133,3 +133,9 @@ def test_the_first_of_two_offences_decides_the_status(head: bytes, status: int) 
             seen = size
         raise refusal(head, LIMITS)
     assert caught.value.status == status
+
+
+def test_a_head_that_only_a_parser_refuses_is_400_all_the_same() -> None:
+    """The diagnosis finds nothing wrong, which no parser of ours leaves to it; the request ends nevertheless."""
+    found = refusal(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", LIMITS)
+    assert (found.status, found.detail, found.close) == (400, "The request head is malformed.", True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastws.http.errors import HTTPError
 from fastws.http.target import Target, parse_target
-from fastws.http.urlpath import encode_path
+from fastws.http.urlpath import encode_path, is_normal
 
 NAMES = [
     ("/", Target("/", None, True)),
@@ -232,3 +232,14 @@ def test_any_file_name_survives_encoding_and_parsing(raw: bytes) -> None:
     encoded = encode_path(path)
     assert encoded.isascii()
     assert parse_target(encoded) == Target(path, None, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        *[(path, True) for path in ("/", "/a/", "/a/b")],
+        *[(path, False) for path in ("/a//b", "/a/./b", "/a/../b", "/../a")],
+    ],
+)
+def test_a_normal_path_is_what_a_request_leads_to(path: str, expected: bool) -> None:
+    assert is_normal(path) is expected
