@@ -153,3 +153,14 @@ def serve(side: backend.Backend, tmp_path: Path) -> Iterator[Callable[..., Serve
             return stack.enter_context(Server(config, backend=side))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running Chromium, one for the tests of a module; a test without it is skipped where there is none."""
+    import browser  # and with it selenium, which most tests need not load
+
+    if browser.missing():
+        pytest.skip(browser.missing())
+    with browser.chromium(str(tmp_path_factory.mktemp("profile"))) as running:
+        yield running

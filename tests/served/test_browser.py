@@ -48,20 +48,14 @@ def site(side: Backend, tmp_path: Path) -> Iterator[str]:
     assert [answer for answer in answers if answer[1] >= "400" and answer[0] != MISSING] == []
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with browser.chromium(str(tmp_path_factory.mktemp("profile"))) as driver:
-        yield driver
-
-
 @pytest.fixture
-def driver(chromium: webdriver.Chrome) -> webdriver.Chrome:
+def driver(driver: webdriver.Chrome) -> webdriver.Chrome:
     """The browser with a desktop's window, an empty page and empty logs."""
-    chromium.get("about:blank")
-    browser.resize(chromium, 1280, 900)
-    browser.network_log(chromium)
-    browser.console_errors(chromium)
-    return chromium
+    driver.get("about:blank")
+    browser.resize(driver, 1280, 900)
+    browser.network_log(driver)
+    browser.console_errors(driver)
+    return driver
 
 
 def crawl(driver: webdriver.Chrome, start: str) -> tuple[list[str], dict[str, tuple[int, str, int]]]:

@@ -8,10 +8,14 @@ import os
 import re
 import shutil
 import socket
+<<<<<<< HEAD
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+=======
+from collections.abc import Callable
+>>>>>>> c2cb3cf (tests: one fixture for a browser)
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote, urljoin
@@ -342,14 +346,6 @@ def test_root_has_no_way_up_and_a_name_that_is_not_utf8_is_linked(serve: Serve, 
     assert b'href="../"' not in page
     assert b'href="%FF.txt"' in page
     assert get(server, "/%FF.txt").body == b"not utf-8"
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    if browser.missing():
-        pytest.skip(browser.missing())
-    with browser.chromium(str(tmp_path_factory.mktemp("profile"))) as running:
-        yield running
 
 
 @pytest.mark.browser

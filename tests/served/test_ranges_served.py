@@ -8,7 +8,7 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.policy import HTTP
 from pathlib import Path
 
@@ -229,14 +229,6 @@ def _wave(seconds: int) -> bytes:
         )
         + b"\x80" * size
     )
-
-
-@pytest.fixture
-def driver(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    if browser.missing():
-        pytest.skip(browser.missing())
-    with browser.chromium(str(tmp_path / "profile")) as running:
-        yield running
 
 
 @pytest.mark.browser

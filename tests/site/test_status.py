@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import browser
@@ -285,14 +285,6 @@ def test_served_counts_add_up_on_either_side(serve: Callable[..., Server], tmp_p
     assert total("fastws_cache_hits_total") + total("fastws_cache_misses_total") == 23
     assert total("fastws_sent_body_bytes_total") > 240
     assert total("fastws_connections") == 1
-
-
-@pytest.fixture
-def driver(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    if browser.missing():
-        pytest.skip(browser.missing())
-    with browser.chromium(str(tmp_path / "profile")) as running:
-        yield running
 
 
 @pytest.mark.browser
