@@ -8,14 +8,10 @@ import os
 import re
 import shutil
 import socket
-<<<<<<< HEAD
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-=======
 from collections.abc import Callable
->>>>>>> c2cb3cf (tests: one fixture for a browser)
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote, urljoin
