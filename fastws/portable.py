@@ -22,7 +22,14 @@ READ_FLAGS: int = (
 ROOT_FLAGS: int = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 """To open a directory below which others are opened."""
 
-APPEND_FLAGS: int = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+APPEND_FLAGS: int = (
+    os.O_WRONLY
+    | os.O_APPEND
+    | os.O_CREAT
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a FIFO must not block,
+    | getattr(os, "O_NOCTTY", 0)  # nor a terminal adopt
+)
 """To open a log. With append mode, rotation by copy-and-truncate works, and no writer overwrites another."""
 
 AF_UNIX: int | None = getattr(socket, "AF_UNIX", None)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import socket
-import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ..config.settings import Config, Source
 from ..record.logfile import STANDARD_ERROR
+from ..record.stream import StandardError
 from ..version import __version__
 from .file_limit import raise_file_limit
 from .rights import is_root
@@ -36,6 +38,12 @@ def _numbers(*names: str) -> tuple[int, ...]:
 _ENDING = _numbers("SIGINT", "SIGTERM", "SIGBREAK")
 _RELOADING = _numbers("SIGHUP")
 _OTHERS = (*_RELOADING, *_numbers("SIGUSR1"))
+
+END_S = 7.0
+"""How long after a second signal the process ends, whatever still holds it up."""
+
+_standard_error = StandardError()
+"""Where a dead or stopped terminal costs nothing but what it would have shown."""
 
 OWN_FILES, WORKER_FILES = 64, 4
 """Descriptors that the process needs for itself, and for each worker."""
@@ -69,13 +77,14 @@ def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
     # just before: then it sleeps, with the signal noted and nobody to tell. A byte in a socket stays.
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    is_ending = False
+    is_ending, has_ended = False, threading.Event()
 
     def note(number: int, _: Any) -> None:
         nonlocal is_ending
         if number in _ENDING:
             if is_ending:
                 server.abort()
+                _end_unless(has_ended, number)
             is_ending = True
 
     before = {number: signal.signal(number, note) for number in (*_ENDING, *_OTHERS)}
@@ -100,24 +109,34 @@ def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
         server.stop(on_wait=_say_what_is_waited_for if number == signal.SIGINT else None)
         return 0
     finally:
+        has_ended.set()
         signal.set_wakeup_fd(wakeup_fd)
         receiver.close()
         sender.close()
+        _standard_error.close()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_unless(has_ended: threading.Event, number: int) -> None:
+    """Have the process end in a while though a file system, a device or a program does not let go of it."""
+
+    def end() -> None:
+        if not has_ended.wait(END_S):
+            os._exit(128 + number)  # what shells report for a process that a signal ended
+
+    threading.Thread(target=end, name="end", daemon=True).start()
 
 
 def _print_banner(server: Server) -> None:
     config = server.config
     more = ", ".join(server.addresses[1:])
     logs = f"access log: {_named(config.access_log)}, error log: {_named(config.error_log)}"
-    print(
+    _standard_error.say(
         f"fastws {__version__} serves {config.document_root} at {server.url}"
         + (f" and {more}" if more else "")
         + (", open to other machines" if server.is_exposed else "")
-        + f" ({logs}{f', as {config.state_problem}' if config.state_problem else ''}; Ctrl-C stops)",
-        file=sys.stderr,
-        flush=True,
+        + f" ({logs}{f', as {config.state_problem}' if config.state_problem else ''}; Ctrl-C stops)"
     )
 
 
@@ -145,9 +164,9 @@ def _warn(server: Server, file_limit: int) -> None:
         server.logger.warning(text)
     if config.error_log != STANDARD_ERROR or not server.logger.isEnabledFor(logging.WARNING):
         for text in (*map(str, server.doubts), *texts):  # the server itself has logged its doubts
-            print(f"fastws: warning: {text}", file=sys.stderr)
+            _standard_error.say(f"fastws: warning: {text}")
 
 
 def _say_what_is_waited_for(count: int) -> None:
     connections = "1 connection" if count == 1 else f"{count} connections"
-    print(f"fastws: finishing {connections}; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+    _standard_error.say(f"fastws: finishing {connections}; Ctrl-C again ends at once")

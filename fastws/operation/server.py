@@ -212,6 +212,10 @@ class Server:
         """Return the counts of each worker."""
         return [worker.status() for worker in self._workers]
 
+    def lost_lines(self) -> dict[str, int]:
+        """Return how many lines each log has lost since the start."""
+        return {"access": self.access_log.lost, "error": self.error_log.file.lost}
+
     # For workers
 
     def least_loaded(self, preferred: Worker) -> Worker:

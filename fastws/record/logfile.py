@@ -2,6 +2,7 @@
 
 The access log's lines are buffered by the reactors and come here in batches. The error log comes line by line:
 through the standard library's ``logging``, written at once, or as a note, which may wait here for the next flush.
+A log that is a pipe, a FIFO or a terminal keeps nobody waiting: ``Stream`` writes it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import contextlib
 import functools
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
 
 from .. import portable
+from .stream import StandardError, Stream, may_stop
 
 STANDARD_ERROR = "-"
 OFF = "off"
@@ -46,21 +49,34 @@ class LogFile:
         self.path = path
         self._opener = opener
         self._on_loss = on_loss
-        self._lock = threading.Lock()
-        self._lost = 0
+        self._lock = threading.RLock()  # a stream may fail while lines are given to it
+        self.lost = 0
+        """How many lines were lost since the start."""
+        self._said_lost = 0  # of these, how many had been lost when the last loss was over
+        self._is_losing = False
         self._cut = b""  # the rest of a line that a full disk cut, to be written before any other
         self._waiting = bytearray()  # lines that were put
+        self._stream: Stream | None = None
         self._use(self._open())
 
     def _open(self) -> int:
         if self.path == OFF:
             return -1
         if self.path == STANDARD_ERROR:
-            return os.dup(2)
-        return self._opener(self.path, portable.APPEND_FLAGS, 0o640)
+            try:
+                return os.dup(2)
+            except OSError:  # a server that is started without one serves
+                return os.open(os.devnull, os.O_WRONLY)
+        flags = portable.APPEND_FLAGS
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.stat(self.path).st_mode):
+                # To be its reader too makes opening independent of another, who may come and go.
+                flags = flags & ~os.O_WRONLY | os.O_RDWR
+        return self._opener(self.path, flags, 0o640)
 
     def _use(self, fd: int) -> None:
         self._fd = fd
+        self._stream = Stream(fd, self._note_loss, self._note_taken) if fd >= 0 and may_stop(fd) else None
         self.number = self._number()
         # Standard error is watched by somebody, who is not kept waiting.
         self._most_waiting = FULL_BYTES if self.number else 0
@@ -68,8 +84,7 @@ class LogFile:
     def _number(self) -> tuple[int, int] | None:
         if self._fd < 0 or self.path == STANDARD_ERROR:
             return None
-        info = os.fstat(self._fd)
-        return info.st_dev, info.st_ino
+        return _number_of(self._fd)
 
     def put(self, line: bytes) -> None:
         """Append ``line`` as ``write`` does, but perhaps not before the next ``write`` or ``flush``."""
@@ -94,6 +109,10 @@ class LogFile:
         self._waiting.clear()
         if self._fd < 0 or not lines:
             return
+        if self._stream is not None:
+            if not self._stream.put(lines):
+                self._note_loss(lines.count(b"\n"), "nothing reads it, or too slowly")
+            return
         lines = self._cut + lines
         written = 0
         try:
@@ -103,18 +122,32 @@ class LogFile:
             self._lose(lines, written, error)
             return
         self._cut = b""
-        if self._lost:
-            self._on_loss(f"{self.path} takes lines again; {self._lost} were lost")
-            self._lost = 0
+        self._note_taken()
 
     def _lose(self, lines: bytes, written: int, error: OSError) -> None:
         """Count the lines of which nothing is in the file; keep the rest of one that has begun."""
-        if not self._lost:
-            self._on_loss(f"lines for {self.path} are being lost: {error.strerror}")
         is_cut = lines[written - 1] != 0x0A if written else bool(self._cut)
         end = lines.index(b"\n", written) + 1 if is_cut else written
         self._cut = lines[written:end]
-        self._lost += lines.count(b"\n", end)
+        self._note_loss(lines.count(b"\n", end), str(error.strerror))
+
+    def _note_loss(self, count: int, reason: str) -> None:
+        """Count lines that are lost; say so of the first. Also called by the stream's thread."""
+        with self._lock:
+            is_first = not self._is_losing
+            self._is_losing = True
+            self.lost += count
+        if is_first:
+            self._on_loss(f"lines for {self.path} are being lost: {reason}")
+
+    def _note_taken(self) -> None:
+        """Say how many lines were lost, if any were, now that others are taken."""
+        if not self._is_losing:
+            return
+        with self._lock:
+            self._is_losing = False
+            count, self._said_lost = self.lost - self._said_lost, self.lost
+        self._on_loss(f"{self.path} takes lines again; {count} were lost")
 
     def reopen(self, path: str) -> None:
         """Change to the file that is at ``path`` now: another, or the same after a rotation has moved it.
@@ -123,29 +156,51 @@ class LogFile:
         """
         with self._lock:
             self._append(b"")
+            if path == self.path == STANDARD_ERROR:
+                return
             self.path = path
             try:
                 fresh = self._open()
             except OSError as error:
                 self._on_loss(f"{self.path} could not be reopened: {error.strerror}")
                 return
-            if self._fd >= 0:
+            if self._stream is not None and fresh >= 0 and self.number == _number_of(fresh):
+                os.close(fresh)  # the same FIFO or terminal; what waits for it keeps its order
+                return
+            self._count_cut()
+            if self._stream is not None:
+                self._stream.finish()
+            elif self._fd >= 0:
                 os.close(self._fd)
-            self._lost += bool(self._cut)
-            self._cut = b""
             self._use(fresh)
 
+    def _count_cut(self) -> None:
+        """A line that was cut stays so."""
+        if self._cut:
+            self._cut = b""
+            self.lost += 1
+            self._is_losing = True
+
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Close the file; a second call does nothing. Takes about a second where nothing reads it."""
         with self._lock:
             self._append(b"")
-            self._lost += bool(self._cut)
-            if self._lost:
-                self._on_loss(f"{self._lost} lines for {self.path} were lost")
-                self._lost = 0
-            if self._fd >= 0:
-                os.close(self._fd)
-            self._fd, self._most_waiting = -1, 0
+            self._count_cut()
+            stream, self._stream = self._stream, None
+            fd, self._fd, self._most_waiting = self._fd, -1, 0
+        if stream is not None:
+            stream.finish()
+            stream.join()  # without the lock, for its thread may have a loss to tell
+        elif fd >= 0:
+            os.close(fd)
+        if self._is_losing:
+            self._is_losing = False
+            self._on_loss(f"{self.lost - self._said_lost} lines for {self.path} were lost")
+
+
+def _number_of(fd: int) -> tuple[int, int]:
+    info = os.fstat(fd)
+    return info.st_dev, info.st_ino
 
 
 class _LineFormatter(logging.Formatter):
@@ -194,11 +249,6 @@ class _LogFileHandler(logging.Handler):
             self.file.write(line)
 
 
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # perhaps nobody reads standard error either
-        os.write(2, f"fastws: {text}\n".encode())
-
-
 class _Logger(logging.Logger):
     """A logger that is in no registry: two servers in one process keep two logs."""
 
@@ -212,7 +262,8 @@ class ErrorLog:
 
     def __init__(self, path: str, level: str, opener: Callable[[str, int, int], int] = os.open) -> None:
         # What the error log itself loses has nowhere else to be said than standard error.
-        self.file = LogFile(path, _say, opener)
+        self._standard_error = StandardError()
+        self.file = LogFile(path, lambda text: self._standard_error.say(f"fastws: {text}"), opener)
         self.logger: logging.Logger = _Logger("fastws")
         self.logger.addHandler(_LogFileHandler(self.file))
         self.set_level(level)
@@ -238,3 +289,4 @@ class ErrorLog:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+        self._standard_error.close()

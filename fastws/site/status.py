@@ -42,6 +42,9 @@ class StatusSource(Protocol):
     def worker_status(self) -> Sequence[WorkerStatus]:
         """Return the present counts of every worker thread, in their order. Called by any of them."""
 
+    def lost_lines(self) -> Mapping[str, int]:
+        """Return how many lines each log has lost since the start, by its name."""
+
 
 class Status:
     """Answers requests below StatusPath."""
@@ -118,6 +121,7 @@ class Status:
                     [("", store.used_bytes)]),
                 *_family("fastws_compression_pending", "gauge", "Files that wait to be compressed.",
                     [("", compressor.pending)]),
+                *self._log_family(),
                 *_worker_families(workers),
                 *_process_families(),
             ]
@@ -133,6 +137,12 @@ class Status:
             yield from _family(
                 "fastws_start_time_seconds", "gauge", meaning, [("", round(self._source.start_time_s, 3))]
             )
+
+    def _log_family(self) -> Iterator[str]:
+        if self._source is not None:
+            samples = [(f'{{log="{name}"}}', count) for name, count in self._source.lost_lines().items()]
+            meaning = "Lines that could not be written: a full disk, a pipe or terminal that is not read."
+            yield from _family("fastws_log_lines_lost_total", "counter", meaning, samples)
 
 
 _SIMPLE = (

@@ -138,11 +138,11 @@ def test_help_says_what_each_flag_means(site: Path) -> None:
     assert "(in place of ListenPort in the file)" in shown
 
 
-def test_banner_names_logs_that_are_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_banner_names_logs_that_are_no_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = defaults(str(tmp_path)).with_overrides(listen_ports=(0,), access_log="-", error_log="off")
     with Server(config) as server:
         _print_banner(server)
-    assert "(access log: standard error, error log: off; Ctrl-C stops)" in capsys.readouterr().err
+    assert "(access log: standard error, error log: off; Ctrl-C stops)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ def test_banner_names_logs_that_are_no_files(tmp_path: Path, capsys: pytest.Capt
     [(("127.0.0.1", "::1"), False), (("0.0.0.0",), True), (("::",), True), (("127.0.0.1", "::"), True)],
 )
 def test_banner_says_who_can_reach_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], hosts: tuple[str, ...], is_open: bool
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], hosts: tuple[str, ...], is_open: bool
 ) -> None:
     config = defaults(str(tmp_path)).with_overrides(
         hosts=hosts, listen_ports=(0,), access_log="off", error_log="off"
     )
     with Server(config) as server:
         _print_banner(server)
-    assert (", open to other machines (access log" in capsys.readouterr().err) == is_open
+    assert (", open to other machines (access log" in capfd.readouterr().err) == is_open
 
 
 def test_familiar_names_of_flags(site: Path) -> None:
@@ -192,7 +192,7 @@ def test_port_in_use_exits_1_and_says_so(site: Path) -> None:
 
 
 def test_log_that_cannot_be_opened_exits_1_and_says_what_helps(
-    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    site: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(path: str, **_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", path)
@@ -200,7 +200,7 @@ def test_log_that_cannot_be_opened_exits_1_and_says_what_helps(
     monkeypatch.setenv("XDG_STATE_HOME", str(site / "state"))
     monkeypatch.setattr("os.makedirs", refuse)
     assert main([str(site / "www"), "--port", "0"]) == 1
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert said.startswith(f"fastws: cannot write logs at {site}/state/fastws/")
     assert said.endswith(
         ": No space left on device; XDG_STATE_HOME, or --access-log and --error-log, name another place\n"
@@ -259,7 +259,7 @@ def test_check_warns_of_pages_that_are_not_there(site: Path) -> None:
 
 
 def test_start_and_reload_warn_of_pages_that_are_not_there(
-    site: Path, side: backend.Backend, capsys: pytest.CaptureFixture[str]
+    site: Path, side: backend.Backend, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\nErrorLog error.txt\n" + DOUBTFUL)
     expected = doubts(site)
@@ -269,7 +269,7 @@ def test_start_and_reload_warn_of_pages_that_are_not_there(
         lines = (site / "error.txt").read_text().splitlines()
         server.reload(lambda: config)
         again = (site / "error.txt").read_text().splitlines()[len(lines) :]
-    printed = capsys.readouterr().err
+    printed = capfd.readouterr().err
     for text in expected:
         assert f"fastws: warning: {text}\n" in printed
         assert sum(line.endswith(text) and "WARNING" in line.upper() for line in lines) == 1
@@ -288,7 +288,7 @@ def test_extensions_both_required_and_refused_is_one_line(site: Path) -> None:
 
 
 def test_extensions_required_and_missing_is_one_line(
-    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    site: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FASTWS_REQUIRE_EXTENSIONS", "1")
     monkeypatch.setenv("FASTWS_NO_EXTENSIONS", "0")
@@ -296,7 +296,7 @@ def test_extensions_required_and_missing_is_one_line(
     monkeypatch.chdir(site)
     for arguments in (["--version"], ["--port", "0"]):
         assert main(arguments) == 1
-        printed = capsys.readouterr().err
+        printed = capfd.readouterr().err
         assert printed.startswith(
             "fastws: FASTWS_REQUIRE_EXTENSIONS=1, and the compiled module fastws._parser "
         )

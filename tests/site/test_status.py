@@ -35,6 +35,9 @@ class Source:
     def build_info(self) -> dict[str, str]:
         return {"version": "1.2", "parser": "compiled", "reactor": "pure"}
 
+    def lost_lines(self) -> dict[str, int]:
+        return {"access": 7, "error": 0}
+
     def worker_status(self) -> Sequence[WorkerStatus]:
         self.turns += 1
         durations = [0] * (len(DURATION_BOUNDS_S) + 1)
@@ -110,6 +113,8 @@ def test_metrics_are_read_by_prometheus(config: Config) -> None:
     assert read["fastws_draining", ()] == 0
     info = (("parser", "compiled"), ("reactor", "pure"), ("version", "1.2"))
     assert read["fastws_build_info", info] == 1
+    for log, lost in (("access", 7), ("error", 0)):
+        assert read["fastws_log_lines_lost_total", (("log", log),)] == lost
     assert read["fastws_start_time_seconds", ()] == 1_700_000_000.25
 
 
