@@ -70,7 +70,7 @@ class LogFile:
         flags = portable.APPEND_FLAGS
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(os.stat(self.path).st_mode):
-                # To be its reader too makes opening independent of another, who may come and go.
+                # To be its reader too makes opening independent of another, which may come and go.
                 flags = flags & ~os.O_WRONLY | os.O_RDWR
         return self._opener(self.path, flags, 0o640)
 
