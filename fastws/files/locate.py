@@ -6,12 +6,17 @@ import os
 from collections.abc import Callable, Collection
 
 from ..config.settings import Config
+from ..http.mediatypes import extension_of
 from .root import OpenFile, Root, not_found
 from .variants import Variants
 
+PAGES = (".html", ".htm", ".xhtml")
+PAGE_TYPES = ("text/html", "application/xhtml+xml")
+"""Name extensions and media types of what a browser navigates to in an application of one page."""
+
 
 class Located:
-    """What a path leads to; the root owns ``file``.
+    """What a path leads to; the root owns ``file``. ``is_fallback`` tells that it is what Fallback names.
 
     ``relative`` is the file's path below the root. ``file`` is None if there are only sidecars for it, and a
     directory if ``is_directory``: that is to be listed. ``by_names`` is True if the names in its directory decided
@@ -19,7 +24,7 @@ class Located:
     the missing target of a link that was skipped.
     """
 
-    __slots__ = ("by_names", "by_names_anywhere", "file", "is_directory", "relative")
+    __slots__ = ("by_names", "by_names_anywhere", "file", "is_directory", "is_fallback", "relative")
 
     def __init__(
         self, file: OpenFile | None, relative: str, *, by_names: bool = False, by_names_anywhere: bool = False
@@ -27,6 +32,7 @@ class Located:
         self.file = file
         self.relative = relative
         self.is_directory = file is not None and file.is_directory
+        self.is_fallback = False
         self.by_names = by_names
         self.by_names_anywhere = by_names_anywhere
 
@@ -47,19 +53,29 @@ class Locator:
         self._variants = variants
         self._hidden = hidden
 
-    def locate(self, root: Root, path: str) -> Located | None:
-        """Return what the decoded ``path`` leads to, None for a directory that lacks its slash.
+    def locate(self, root: Root, path: str) -> Located | str:
+        """Return what the decoded ``path`` leads to, or the path to go to instead, which has a file.
+
+        1. the file of that name
+        2. CleanUrls: the page of that name, ``/blog`` from ``blog.html``; a directory beside it has no index
+        3. a directory without its slash: go to the slash
+        4. with its slash: its index, or its listing
+        5. CleanUrls: ``/blog/`` without one of these goes to ``/blog`` if that is a page
+        6. the Fallback, unless the path has the extension of something that is no page
 
         Raises ``HTTPError`` 403, 404, 500 or 503.
         """
         relative = path[1:]
+        found: Located | str | None
         if not relative or path.endswith("/"):
-            found = self._index(root, relative)
+            found = self._index(root, relative) or self._without_slash(root, relative)
         else:
             found = self._file(root, relative)
-            if found is not None and found.is_directory:
-                return None
-        found = found or self._instead(root, relative)
+            if found is None:
+                found = self._clean(root, relative)
+            elif found.is_directory:
+                found = self._page_beside(root, relative) or path + "/"
+        found = found or self._fall_back(root, relative)
         if found is None:
             raise not_found()
         return found
@@ -99,17 +115,40 @@ class Locator:
         found = self._file(root, relative)
         return None if found is None or found.is_directory else found
 
-    def _instead(self, root: Root, relative: str) -> Located | None:
-        """Return what the configuration serves where nothing is found, None where that is nothing."""
-        if self._config.clean_urls and relative and not relative.endswith("/"):
-            found = self._try(root, relative + ".html")
-            if found is not None:
-                found.by_names = True
-                found.by_names_anywhere = found.by_names_anywhere or root.has(relative)
-                return found
-        if self._config.fallback:
-            found = self._try(root, self._config.fallback[1:])
-            if found is not None:
-                found.by_names_anywhere = True
-                return found
-        return None
+    def _clean(self, root: Root, relative: str) -> Located | None:
+        """Return the page that a clean URL stands for."""
+        if not self._config.clean_urls or not relative or relative.endswith("/"):
+            return None
+        found = self._try(root, relative + ".html")
+        if found is not None:
+            found.by_names = True
+            found.by_names_anywhere = found.by_names_anywhere or root.has(relative)
+        return found
+
+    def _page_beside(self, root: Root, relative: str) -> Located | None:
+        """Return the page that goes before the directory ``relative``, which has no index of its own."""
+        page = self._clean(root, relative)
+        has_index = page is not None and any(
+            self._try(root, f"{relative}/{name}") for name in self._config.directory_index
+        )
+        return None if has_index else page
+
+    def _without_slash(self, root: Root, relative: str) -> str | None:
+        return "/" + relative[:-1] if self._clean(root, relative[:-1]) is not None else None
+
+    def _fall_back(self, root: Root, relative: str) -> Located | None:
+        if not self._config.fallback or not self._may_be_page(relative):
+            return None
+        found = self._try(root, self._config.fallback[1:])
+        if found is not None:
+            found.by_names_anywhere = found.is_fallback = True
+        return found
+
+    def _may_be_page(self, relative: str) -> bool:
+        """Tell whether a missing path may be a page of an application: what has another extension is a file."""
+        extension = extension_of(relative)
+        if not any(map(str.isalpha, extension)):
+            return True  # none, or a number such as that of a version
+        if extension in (*PAGES, extension_of(self._config.fallback or "")):
+            return True
+        return (self._types.known(relative) or "").partition(";")[0] in PAGE_TYPES

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from ..config.settings import NO_ADDRESS, Config, is_socket_activated
 from ..files.root import Contents, Root, not_found
 from ..files.variants import SIDECARS
 from ..http.errors import HTTPError, Problem
+from ..http.mediatypes import extension_of
+from ..http.urlpath import glob_pattern
 from ..site.errorhandlers import page_body
+from ..site.policy import is_long_lived
 
 
 def doubts_of(config: Config) -> list[Problem]:
@@ -30,7 +34,22 @@ def doubts_of(config: Config) -> list[Problem]:
         except HTTPError as error:
             text = f"Fallback: {_path(config, config.fallback)!r} cannot be sent: {error.detail}"
             found.append(Problem(file, 0, text))
+        found.extend(_lifetimes(config, file))
     return found
+
+
+def _lifetimes(config: Config, file: str) -> Iterator[Problem]:
+    """Yield a doubt for each long lifetime that would apply to the Fallback, or to what it is sent instead of."""
+    for glob, value in config.cache_control:
+        if not value or not is_long_lived(value):
+            continue
+        if glob_pattern(glob).fullmatch(config.fallback or ""):
+            reason = f"the page {config.fallback} changes, and browsers would keep it that long"
+        elif glob.endswith("*") or not extension_of(glob):
+            reason = "a missing page there is answered by the Fallback, which is sent with no-cache"
+        else:
+            continue
+        yield Problem(file, 0, f"CacheControl {glob} {value!r}: {reason}")
 
 
 def _open_fallback(config: Config, relative: str) -> None:

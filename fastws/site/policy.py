@@ -13,6 +13,11 @@ from ..config.settings import Config
 from ..http.messages import Fields
 from ..http.urlpath import glob_pattern
 
+LONG_S = 86400
+"""A lifetime of a day or more is long: who has a wrong answer does not see the right one today."""
+
+_LIFETIME = re.compile(r"(?<![a-z-])(?:max-age|s-maxage) *= *\"?([0-9]+)")
+
 _NOSNIFF: Fields = (("X-Content-Type-Options", "nosniff"),)
 
 
@@ -31,6 +36,16 @@ class Policy:
     def fields(self, *paths: str) -> Fields:
         """Return Cache-Control and the configured fields for an answer with these ``paths``."""
         return self._fields(paths) if self._everywhere is None else self._everywhere
+
+    def passing_fields(self, *paths: str) -> Fields:
+        """Return the same for what is right only while a file is missing: a fallback, a redirect of a slash.
+
+        Cache-Control is that of the last path, which is the file's that is sent, and no long lifetime.
+        """
+        cache = self._cache_fields(paths[-1:])
+        if cache and is_long_lived(cache[0][1]):
+            cache = (("Cache-Control", "no-cache"),)
+        return (*cache, *self.header_fields(*paths))
 
     def _fields(self, paths: tuple[str, ...]) -> Fields:
         return (*self._cache_fields(paths), *self.header_fields(*paths))
@@ -51,6 +66,12 @@ class Policy:
         fields = tuple([field for field, pattern in self._headers if _matches(pattern, paths)])
         is_set = any(name.lower() == "x-content-type-options" for name, _ in fields)
         return fields if is_set else (*_NOSNIFF, *fields)
+
+
+def is_long_lived(value: str) -> bool:
+    """Tell whether a Cache-Control value lets a cache keep the answer for a day or more without asking."""
+    lifetimes = [int(seconds[:9]) for seconds in _LIFETIME.findall(value.lower())]
+    return "immutable" in value.lower() or any(seconds >= LONG_S for seconds in lifetimes)
 
 
 def _matches(pattern: re.Pattern[str], paths: tuple[str, ...]) -> bool:

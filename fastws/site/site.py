@@ -140,7 +140,7 @@ class Site:
         3. it is not one of the server's own pages below StatusPath (200, 503)
         4. the configuration does not send it elsewhere (3xx)
         5. the path is not hidden (404), and the client may see it (401)
-        6. the path leads to a file (301 to a directory's slash; 403, 404, 500) or to a listing (200)
+        6. the path leads to a file (301 to or from a slash; 403, 404, 500) or to a listing (200)
         7. the file has a content type (501) and the method suits it (405); a form is filled in
         8. it is there in a form that the client accepts (406)
         9. the preconditions hold (304, 412)
@@ -222,10 +222,10 @@ class Site:
         user = self._authorize(request, path)
         with Root(self.config.document_root, self._opener) as root:
             located = self._locator.locate(root, path)
-            if located is None:
-                location = encode_path(path + "/")
+            if isinstance(located, str):
                 query = "" if target.query is None else f"?{target.query}"
-                return Decision(self._moved(location + query, 301, self._policy.fields(path)))
+                configured = self._policy.passing_fields(path)
+                return Decision(self._moved(encode_path(located) + query, 301, configured))
             paths: tuple[str, ...] = (path,)
             if located.relative != path[1:]:
                 # Under another name (an index, a clean URL) the file is no less protected.
@@ -313,12 +313,8 @@ class Site:
         if known is not None and known.form.is_like(chosen):
             return known
         is_stable = is_settled(chosen.identity, now_ns) and not rep.is_held_back(chosen.identity, now_ns)
-        fields = (
-            *self._common,
-            *rep.content_fields(kind, chosen),
-            *vary,
-            *self._policy.fields(*exchange.paths),
-        )
+        rules = self._policy.passing_fields if located.is_fallback else self._policy.fields
+        fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *rules(*exchange.paths))
         known = _Known(kind, fields, chosen.without_bytes(), is_stable, is_only=not vary)
         if is_stable:
             if len(self._known) >= MEMO_SIZE:

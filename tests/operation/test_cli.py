@@ -240,6 +240,24 @@ def doubts(site: Path) -> list[str]:
     ]
 
 
+def test_check_warns_of_a_long_lifetime_for_the_fallback(site: Path) -> None:
+    (site / "www" / "app.html").write_text("app")
+    lines = (
+        "/assets/* max-age=31536000,immutable",
+        "*.js max-age=86400",
+        "/app.html max-age=604800",
+        "* max-age=60",
+    )
+    text = "ListenPort 8080\nDocumentRoot www\nFallback /app.html\n"
+    (site / "ws.conf").write_text(text + "".join(f"CacheControl {line}\n" for line in lines))
+    done = run(site, "--check")
+    assert done.returncode == 0
+    seen = [line.partition("CacheControl ")[2] for line in done.stderr.splitlines()]
+    assert [line.partition(" ")[0] for line in seen] == ["/assets/*", "/app.html"]
+    assert "no-cache" in seen[0]
+    assert "changes" in seen[1]
+
+
 def test_check_warns_of_pages_that_are_not_there(site: Path) -> None:
     (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\n" + DOUBTFUL)
     expected = doubts(site)

@@ -14,6 +14,7 @@ from fastws.http.messages import Request
 from fastws.http.urlpath import glob_pattern
 from fastws.site import site
 from fastws.site.hidden import is_hidden
+from fastws.site.policy import is_long_lived
 
 Serve = Callable[..., Server]
 
@@ -259,8 +260,101 @@ def test_clean_urls_serve_the_html_file(serve: Serve, root: Path) -> None:
     assert thrice(server, "/about").body == b"about"
     assert thrice(server, "/about")["Content-Type"] == "text/html; charset=utf-8"
     assert get(server, "/folder").status == 301  # a directory is one
-    assert get(server, "/about/").status == 404
+    assert get(server, "/about/")["Location"] == "/about"
     assert get(serve(), "/about").status == 404
+
+
+PAGE, INDEX = b"blog.html", b"blog/index.html"
+
+
+@pytest.mark.parametrize(
+    ("files", "without", "with_slash", "by_name"),
+    [
+        (["blog.html"], PAGE, PAGE, PAGE),
+        (["blog.html", "blog/post.html"], PAGE, PAGE, PAGE),
+        (["blog.html", "blog/index.html"], INDEX, INDEX, PAGE),
+        (["blog/index.html"], INDEX, INDEX, 404),
+        (["blog/post.html"], 404, 404, 404),
+        (["blog"], b"blog", 404, 404),
+        (["blog", "blog.html"], b"blog", b"blog", PAGE),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("Fallback /app.html",)])
+def test_every_form_of_a_clean_url_leads_somewhere_right_in_one_step(
+    serve: Serve, tmp_path: Path, files: list[str], without: object, with_slash: object, by_name: object,
+    more: tuple[str, ...],
+) -> None:  # fmt: skip
+    place = put(tmp_path / "clean", {name: name.encode() for name in [*files, "app.html"]})
+    server = serve("CleanUrls on", *more, root=place)
+    for target, expected in (("/blog", without), ("/blog/", with_slash), ("/blog.html", by_name)):
+        reply = thrice(server, f"{target}?q=1")
+        if reply.status == 301:
+            assert reply["Location"].endswith("?q=1")
+            reply = thrice(server, reply["Location"])
+        seen = reply.body if reply.status == 200 else reply.status
+        assert seen == (b"app.html" if more and expected == 404 else expected), target
+    if "blog/post.html" in files:
+        assert get(server, "/blog/post").body == b"blog/post.html"
+
+
+def test_clean_url_sees_what_comes_and_goes_beside_it(serve: Serve, root: Path) -> None:
+    server = serve("CleanUrls on")
+    put(root, {"blog.html": b"page", "blog/post.html": b"post"})
+    assert thrice(server, "/blog").body == b"page"
+    put(root, {"blog/index.html": b"index"})
+    assert thrice(server, "/blog")["Location"] == "/blog/"
+    assert thrice(server, "/blog/").body == b"index"
+    (root / "blog/index.html").unlink()
+    assert thrice(server, "/blog").body == b"page"
+    assert thrice(server, "/blog/")["Location"] == "/blog"
+    (root / "blog.html").unlink()
+    assert thrice(server, "/blog")["Location"] == "/blog/"
+    assert thrice(server, "/blog/").status == 404
+
+
+def test_redirect_to_or_from_a_slash_is_not_kept_for_long(serve: Serve, root: Path) -> None:
+    server = serve("CleanUrls on", 'CacheControl * "max-age=31536000, immutable"')
+    assert get(server, "/about.html")["Cache-Control"] == "max-age=31536000, immutable"
+    for target in ("/about/", "/folder"):
+        assert (get(server, target).status, get(server, target)["Cache-Control"]) == (301, "no-cache")
+
+
+IMMUTABLE = 'CacheControl /assets/* "public, max-age=31536000, immutable"'
+
+
+@pytest.mark.parametrize(
+    "name", ["x.js", "app.css", "x.png", "x.js.map", "x.json", "x.unknown", "A.JS", "f.7z"]
+)
+def test_fallback_is_for_pages_and_a_missing_file_is_404(serve: Serve, root: Path, name: str) -> None:
+    server = serve("Fallback /index.html", IMMUTABLE)
+    for folder in ("/assets", "/route", ""):
+        reply = thrice(server, f"{folder}/{name}")
+        assert (reply.status, reply["Cache-Control"]) == (404, "no-store")
+        assert reply.body != b"the app"
+
+
+@pytest.mark.parametrize("name", ["", "page", "page.html", "page.htm", "v1.2", "page/"])
+def test_fallback_never_inherits_a_long_lifetime(serve: Serve, root: Path, name: str) -> None:
+    server = serve("Fallback /index.html", IMMUTABLE)
+    reply = thrice(server, f"/assets/deep/{name}")
+    assert (reply.status, reply.body, reply["Cache-Control"]) == (200, b"the app", "no-cache")
+    server = serve("Fallback /index.html", "CacheControl * max-age=86400")
+    assert get(server, f"/assets/deep/{name}")["Cache-Control"] == "no-cache"
+    assert get(server, "/index.html")["Cache-Control"] == "max-age=86400"
+    server = serve("Fallback /index.html", "CacheControl * max-age=600")
+    assert get(server, f"/assets/deep/{name}")["Cache-Control"] == "max-age=600"
+
+
+@pytest.mark.parametrize(
+    ("value", "is_long"),
+    [
+        ("no-cache", False), ("max-age=86399", False), ("max-age=86400", True), ("public, MAX-AGE=31536000", True),
+        ("immutable", True), ("s-maxage=604800", True), ('max-age="99999999999999"', True), ("max-age=x", False),
+        ("stale-while-revalidate=604800, max-age=0", False), ("x-max-age=86400", False),
+    ],
+)  # fmt: skip
+def test_long_lifetimes_are_known(value: str, is_long: bool) -> None:
+    assert is_long_lived(value) == is_long
 
 
 def test_clean_url_gives_way_to_a_file_that_appears(serve: Serve, root: Path) -> None:
