@@ -12,6 +12,7 @@ good for comparing two runs, not for finding the limits of the server.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
@@ -24,10 +25,10 @@ from typing import NamedTuple, TextIO
 from urllib.parse import unquote
 
 from .connection import Connection, ExchangeError, NoResponseError, Reply, ServerDownError
-from .createfile import DEFAULT_COUNT, file_name
+from .createfile import DEFAULT_COUNT, INTERRUPTED, file_name
+from .output import OutputError, output
 from .report import Outcome, Phase, Report, choose_report
 
-INTERRUPTED = 130  # what shells report for a program ended by SIGINT
 _REPORT_EVERY_S = 0.1
 _ERRORS_SHOWN = 5
 
@@ -43,19 +44,35 @@ class Target(NamedTuple):
 
 
 class Log:
-    """The log file: whole lines from any thread, none after it was closed."""
+    """The log file: whole lines from any thread, none after it was closed.
+
+    ``failure`` is what kept a line from being written, after which no other is.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._lock = threading.Lock()
+        self.failure: OSError | None = None
 
     def write(self, thread: str, port: int, text: str) -> None:
         """Write one line: time, thread, local port, text."""
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         with self._lock:
             # A thread that outlived an interrupt may still come here.
-            if not self._file.closed:
+            if self._file.closed or self.failure is not None:
+                return
+            try:
                 self._file.write(f"{now} {thread} port {port} {text}\n")
+            except OSError as error:
+                self.failure = error
+
+    def close(self) -> None:
+        """Write what is buffered, and close the file."""
+        with self._lock:
+            try:
+                self._file.close()
+            except OSError as error:
+                self.failure = self.failure or error
 
 
 class Fetcher(threading.Thread):
@@ -94,6 +111,9 @@ class Fetcher(threading.Thread):
                 self._note(self._connection, self._connection.check_idle())
         except ServerDownError as error:
             self.server_down = error
+            self._stop_event.set()
+        except Exception as error:  # of which nobody would hear in the results
+            self.problems.append(f"unexpected {error!r}")
             self._stop_event.set()
         finally:
             if self._connection:
@@ -231,22 +251,41 @@ def read_expected(root: str, paths: Sequence[str]) -> dict[str, bytes]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 if everything was as expected, else 1 (a wrong argument exits with 2)."""
     options = _build_parser().parse_args(argv)
-    paths = [options.path_prefix + file_name(number) for number in range(1, options.count + 1)]
     try:
-        expected = read_expected(options.root, paths) if options.root is not None else {}
-        target = Target(options.host, options.port, options.timeout, options.delay, expected)
-        with open(options.log, "w", encoding="utf-8") as file:
-            return run(paths, options.threads, target, Log(file), choose_report(sys.stdout))
+        return _fetch_and_report(options)
     except KeyboardInterrupt:
         _complain(f"interrupted; what was done is in {options.log}")
         return INTERRUPTED
     except OSError as error:
         _complain(f"cannot open {error.filename}: {error.strerror}" if error.filename else str(error))
-        return 1
+    except RuntimeError as error:  # no more threads
+        _complain(f"{error}; --threads asks for fewer")
+    return 1
+
+
+def _fetch_and_report(options: argparse.Namespace) -> int:
+    paths = [options.path_prefix + file_name(number) for number in range(1, options.count + 1)]
+    expected = read_expected(options.root, paths) if options.root is not None else {}
+    target = Target(options.host, options.port, options.timeout, options.delay, expected)
+    log = Log(open(options.log, "w", encoding="utf-8"))  # noqa: SIM115, for a failure to close it is reported
+    try:
+        with output() as out:
+            status = run(paths, options.threads, target, log, choose_report(out))
+    except OutputError as error:
+        _complain(str(error))
+        status = 1
+    finally:
+        log.close()
+    if log.failure is not None:
+        _complain(f"cannot write {options.log}: {log.failure.strerror}")
+        status = 1
+    return status
 
 
 def _complain(text: str) -> None:
-    print(f"fastws-client: {text}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # standard error is closed too
+        if sys.stderr is not None:
+            print(f"fastws-client: {text}", file=sys.stderr)
 
 
 def _build_parser() -> argparse.ArgumentParser:

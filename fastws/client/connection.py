@@ -10,7 +10,20 @@ import re
 import selectors
 import socket
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ..h1.framing import ChunkedDecoder, LengthDecoder
+from ..http.errors import HTTPError
+from ..http.messages import Limits
+
+MOST_BODY_BYTES = 1 << 30
+"""A longer body is an error: what is fetched is compared in memory."""
+
+MOST_INTERIM = 20
+"""More interim responses (RFC 9110 section 15.2) before one final response are an error."""
+
+_READ_BYTES = 1 << 16
+_MOST_LINES, _MOST_LINE_BYTES = 100, 65536  # of a head, as http.client has them
 
 
 class ExchangeError(Exception):
@@ -37,6 +50,25 @@ class Reply(NamedTuple):
     error: str
 
 
+class _Response(HTTPResponse):
+    """A final response. ``http.client`` itself passes over 100 alone, without a bound."""
+
+    def _read_status(self) -> Any:
+        for _ in range(MOST_INTERIM + 1):
+            found = super()._read_status()  # type: ignore[misc]
+            if not 100 <= found[1] < 200 or found[1] == 101:
+                return found
+            for _ in range(_MOST_LINES):
+                line = self.fp.readline(_MOST_LINE_BYTES)
+                if not line.endswith(b"\n"):
+                    raise HTTPException("an interim response is cut off, or has a line too long")
+                if line in (b"\r\n", b"\n"):
+                    break
+            else:
+                raise HTTPException("an interim response has too many fields")
+        raise HTTPException(f"more than {MOST_INTERIM} interim responses")
+
+
 class Connection:
     """One open TCP connection; the constructor raises ``ServerDownError``.
 
@@ -45,12 +77,15 @@ class Connection:
     """
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
-        self._http = HTTPConnection(host, port, timeout=timeout_s)
-        self._http.auto_open = 0  # http.client would reconnect without telling
         try:
+            self._http = HTTPConnection(host, port, timeout=timeout_s)
+            self._http.auto_open = 0  # http.client would reconnect without telling
+            self._http.response_class = _Response
             self._http.connect()
         except OSError as error:
             raise ServerDownError(f"cannot connect to {host}:{port}: {error.strerror or error}") from error
+        except (HTTPException, ValueError) as error:  # UnicodeError included: a name that cannot be one
+            raise ServerDownError(f"cannot connect to {host!r}: not the name of a host") from error
         self._socket: socket.socket = self._http.sock
         self.local_port: int = self._socket.getsockname()[1]
         self.reused = False
@@ -95,6 +130,8 @@ class Connection:
                 reply = self._read(response)
         except TimeoutError as error:
             raise ExchangeError("timed out", status) from error
+        except HTTPError as error:
+            raise ExchangeError(f"broken response: {error.detail}", status) from error
         except (HTTPException, OSError) as error:
             # repr, for the text may quote what the server sent, control characters and all
             raise ExchangeError(f"broken response: {error!r}", status) from error
@@ -112,26 +149,60 @@ class Connection:
             raise NoResponseError("closed without a response")
 
     def _read(self, response: HTTPResponse) -> Reply:
+        """Return the response with its body (RFC 9112 section 6.3); piece by piece, whatever length it claims."""
+        coding = response.headers.get_all("Transfer-Encoding", [])
         declared = response.headers.get_all("Content-Length", [])
-        length = response.length
-        if length is None or len(declared) != 1:
-            raise ExchangeError(f"status {response.status}, Content-Length {declared}", response.status)
-        body = b""
-        after = b""
-        if length:
-            # All but the last byte, then a peek: it shows also what came behind that byte and would be
-            # lost in the buffer of this response.
-            body = response.read(length - 1)
-            last = response.peek()
-            if not last:
-                raise ExchangeError(f"body ended after {len(body)} of {length} bytes", response.status)
-            body += response.read()
-            after = last[1:]
+        is_number = len(declared) == 1 and response.length is not None and declared[0].isdigit()
+        is_certain = (response.chunked and not declared) if coding else (not declared or is_number)
+        if not is_certain:
+            named = f"Transfer-Encoding {coding}, " * bool(coding)
+            raise ExchangeError(
+                f"status {response.status}, {named}Content-Length {declared}", response.status
+            )
+        body, after = b"", b""
+        if coding:
+            body, after = self._decode(response, ChunkedDecoder(MOST_BODY_BYTES, Limits()))
+        elif response.length is None:
+            body = _read_to_the_end(response)
+        elif response.length:
+            body, after = self._decode(response, LengthDecoder(response.length))
         if after:
-            self.unusable = f"{len(after)} bytes more than Content-Length {length}"
+            end = "the last chunk" if coding else f"Content-Length {len(body)}"
+            self.unusable = f"{len(after)} bytes more than {end}"
         elif response.will_close:
             self.unusable = "close announced by the server"
         return Reply(response.status, body, self.unusable if after else "")
+
+    def _decode(self, response: HTTPResponse, decoder: LengthDecoder | ChunkedDecoder) -> tuple[bytes, bytes]:
+        """Return the body, and the bytes that came along behind it."""
+        data = b""
+        taken = 0
+        while not decoder.is_complete:
+            data = response.fp.read1(_READ_BYTES)
+            if not data:
+                whole = (
+                    f" of {len(decoder.body) + decoder.remaining}"
+                    if isinstance(decoder, LengthDecoder)
+                    else ""
+                )
+                raise ExchangeError(f"body ended after {len(decoder.body)}{whole} bytes", response.status)
+            taken = decoder.feed(data)
+            _check_size(len(decoder.body), response)
+        return bytes(decoder.body), data[taken:]
+
+
+def _read_to_the_end(response: HTTPResponse) -> bytes:
+    """Return a body that ends with the connection."""
+    body = bytearray()
+    while data := response.fp.read1(_READ_BYTES):
+        body += data
+        _check_size(len(body), response)
+    return bytes(body)
+
+
+def _check_size(size: int, response: HTTPResponse) -> None:
+    if size > MOST_BODY_BYTES:
+        raise ExchangeError(f"body longer than {MOST_BODY_BYTES} bytes", response.status)
 
 
 def _is_readable(sock: socket.socket) -> bool:

@@ -7,10 +7,16 @@ generate their own copies serve the same entity tags.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import sys
 from collections.abc import Sequence
+
+from .output import OutputError, output
+
+INTERRUPTED = 130
+"""What shells report for a program ended by SIGINT."""
 
 DEFAULT_COUNT = 100
 MAX_COUNT = 1_000_000  # some 3 GB; more is a slip of the pen
@@ -108,13 +114,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         write_files(options.count, options.out)
+        with output() as out:
+            last = file_name(options.count)
+            print(f"wrote {options.count} files to {options.out}: {file_name(1)} ... {last}", file=out)
+        return 0
     except OSError as error:
         where = error.filename or options.out
-        print(f"fastws-createfile: cannot write {where}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    last = file_name(options.count)
-    print(f"wrote {options.count} files to {options.out}: {file_name(1)} ... {last}")
-    return 0
+        problem, status = f"cannot write {where}: {error.strerror or error}", 1
+    except OutputError as error:
+        problem, status = str(error), 1
+    except KeyboardInterrupt:
+        problem, status = "interrupted; some files are not written", INTERRUPTED
+    with contextlib.suppress(OSError, ValueError):  # standard error is closed too
+        if sys.stderr is not None:
+            print(f"fastws-createfile: {problem}", file=sys.stderr)
+    return status
 
 
 def _paragraphs(number: int) -> list[str]:

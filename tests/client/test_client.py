@@ -19,12 +19,14 @@ from pathlib import Path
 
 import pytest
 
+from fastws.client import connection as connection_module
 from fastws.client.__main__ import Fetcher, Log, Target, main
 from fastws.client.connection import Connection, ExchangeError
 from fastws.client.createfile import file_name
 from fastws.client.createfile import main as createfile
 from fastws.client.report import Outcome, Phase, percentile
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 LOG_LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d phase-(?P<phase>[12])/thread-(?P<thread>\d+) "
     r"port (?P<port>\d+) "
@@ -397,10 +399,33 @@ def test_bytes_beyond_content_length_are_an_error(client: Client) -> None:
 @pytest.mark.parametrize(
     ("status_line", "fields", "wanted"),
     [
-        ("HTTP/1.1 200 OK", "", "status 200, Content-Length []"),
         ("HTTP/1.1 200 OK", "Content-Length: 2\r\nContent-Length: 2\r\n", "Content-Length ['2', '2']"),
         ("HTTP/1.1 200 OK", "Content-Length: two\r\n", "Content-Length ['two']"),
-        ("HTTP/1.1 200 OK", "Transfer-Encoding: chunked\r\n", "status 200, Content-Length []"),
+        ("HTTP/1.1 200 OK", "Content-Length: 0\r\nContent-Length: 0\r\n", "Content-Length ['0', '0']"),
+        ("HTTP/1.1 200 OK", "Content-Length: +2\r\n", "Content-Length ['+2']"),
+        ("HTTP/1.1 200 OK", "Content-Length: 1_0\r\n", "Content-Length ['1_0']"),
+        ("HTTP/1.1 200 OK", "Content-Length: -1\r\n", "Content-Length ['-1']"),
+        ("HTTP/1.1 200 OK", f"Content-Length: {'9' * 5000}\r\n", "status 200, Content-Length ['999"),
+        (
+            "HTTP/1.1 200 OK",
+            "Content-Length: 999999999999999999\r\n",
+            "body ended after 0 of 999999999999999999 bytes",
+        ),
+        ("HTTP/1.1 200 OK", "Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding ['gzip, chunked']"),
+        (
+            "HTTP/1.1 200 OK",
+            "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+            "Transfer-Encoding ['chunked']",
+        ),
+        ("HTTP/1.1 200 OK", "Transfer-Encoding: chunked\r\n", "body ended after 0 bytes"),
+        ("HTTP/1.1 200 OK", "".join(f"X{n}: y\r\n" for n in range(200)), "got more than 100 headers"),
+        ("HTTP/1.1 200 OK", f"X: {'y' * 70000}\r\n", "LineTooLong"),
+        ("HTTP/9.9 200 OK", "", "UnknownProtocol"),
+        ("HTTP/1.1 two OK", "", "BadStatusLine"),
+        ("HTTP/1.1 103 Early Hints", "", "broken response"),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n" * 25, "", "more than 20 interim responses"),
+        ("HTTP/1.1 103 Early Hints", "".join(f"X{n}: y\r\n" for n in range(200)), "too many fields"),
+        ("HTTP/1.1 103 Early Hints", f"X: {'y' * 70000}\r\n", "a line too long"),
         ("HTTP/1.1 304 Not Modified", "Content-Length: 2\r\n", "status 304 instead of 200"),
         ("\x1b[31mboom", "", r"BadStatusLine('\x1b[31mboom"),
     ],
@@ -417,6 +442,199 @@ def test_response_without_a_certain_end_is_an_error(
     assert run.status == 1
     assert wanted in run.errors[0]
     assert "\x1b" not in run.err
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def send_raw(response: bytes, *, then_close: bool = False, in_pieces: bool = False) -> Callable[[Peer], None]:
+    def script(peer: Peer) -> None:
+        for _ in peer.requests():
+            for piece in (
+                [response[i : i + 7] for i in range(0, len(response), 7)] if in_pieces else [response]
+            ):
+                peer.sock.sendall(piece)
+            if then_close:
+                return
+
+    return script
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+@pytest.mark.parametrize(
+    ("response", "body"),
+    [
+        (CHUNKED + b"5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n", b"hello!"),
+        (CHUNKED + b"0\r\n\r\n", b""),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            b"ok",
+        ),
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+            + CHUNKED
+            + b"2\r\nok\r\n0\r\n\r\n",
+            b"ok",
+        ),
+    ],
+)
+def test_chunked_and_interim_responses_are_read_and_the_connection_goes_on(
+    response: bytes, body: bytes, in_pieces: bool, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    for number in (1, 2, 3):
+        (tmp_path / "files" / file_name(number)).write_bytes(body)
+    with ScriptedServer(send_raw(response, in_pieces=in_pieces)) as server:
+        run = client(server.port, "--count", "3", "--threads", "1", "--root", str(tmp_path))
+    assert (run.status, run.err, run.errors) == (0, "", [])
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_body_that_ends_with_the_connection_is_read(version: str, client: Client, tmp_path: Path) -> None:
+    root = make_root(tmp_path, 3)
+
+    def script(peer: Peer) -> None:
+        path = peer.read_request()
+        peer.sock.sendall(f"HTTP/{version} 200 OK\r\n\r\n".encode() + body_of(str(path)))
+
+    with ScriptedServer(script) as server:
+        run = client(server.port, "--count", "3", "--threads", "1", "--root", root)
+    assert (run.status, run.err) == (0, "")
+    assert server.connections == 6
+
+
+@pytest.mark.parametrize(
+    ("rest", "error"),
+    [
+        (b"5\r\nhel", "body ended after 3 bytes"),
+        (b"5\r\nhello\r\n", "body ended after 5 bytes"),
+        (b"x\r\n", "broken response: A chunk size is not a hexadecimal number."),
+        (b"7fffffffffffffff\r\n", "broken response: The body is larger than"),
+        (b"2\r\nok\r\n0\r\n\r\nHTTP/1.1", "8 bytes more than the last chunk"),
+    ],
+)
+def test_chunked_response_that_is_cut_or_malformed_is_an_error(
+    rest: bytes, error: str, client: Client
+) -> None:
+    with ScriptedServer(send_raw(CHUNKED + rest, then_close=True)) as server:
+        run = client(server.port, "--count", "1", "--threads", "1")
+    assert run.status == 1
+    assert run.errors[0].startswith(error)
+
+
+def test_body_larger_than_memory_should_hold_is_an_error(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "MOST_BODY_BYTES", 100_000)
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000
+    with ScriptedServer(send_raw(endless, then_close=True)) as server:
+        run = client(server.port, "--count", "1", "--threads", "1")
+    assert run.errors[0] == "body longer than 100000 bytes"
+
+
+@pytest.mark.parametrize(
+    "host", ["a b", "a" * 70, "a..b", "\x7f", "\u2028", "host.invalid", "[::1", "\udcff"]
+)
+def test_host_that_is_none_is_one_line(host: str, client: Client) -> None:
+    run = client(80, "--host", host, "--count", "1")
+    assert run.status == 1
+    assert len(run.err.splitlines()) == 1
+    assert run.err.startswith("fastws-client: cannot connect to ")
+
+
+PROGRAMS = {
+    "client": ("fastws.client", ["--count", "2", "--threads", "1"]),
+    "createfile": ("fastws.createfile", ["--count", "2", "--out", "made"]),
+}
+
+
+def run_in_shell(folder: Path, port: int, program: str, redirection: str, *more: str) -> tuple[int, str]:
+    """Return the exit status of the program, and what it says on standard error."""
+    module, arguments = PROGRAMS[program]
+    words = [
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        *(("--port", str(port)) if program == "client" else ()),
+        *more,
+    ]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {redirection}', "sh", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+@pytest.mark.parametrize(
+    ("redirection", "reason"),
+    [(">&-", "closed"), (">/dev/full", "No space left on device"), ("3>&1 | :; exit 1", "")],
+)
+def test_standard_output_that_takes_nothing_is_one_line(
+    tmp_path: Path, program: str, redirection: str, reason: str
+) -> None:
+    with ScriptedServer(serve_all) as server:
+        status, said = run_in_shell(tmp_path, server.port, program, redirection)
+    assert status == 1
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    assert len(said.splitlines()) <= 1
+    if reason:
+        assert said.startswith(f"fastws-{program}: ")
+        assert reason in said
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_both_outputs_closed_are_an_exit_status(tmp_path: Path, program: str) -> None:
+    with ScriptedServer(serve_all) as server:
+        assert run_in_shell(tmp_path, server.port, program, ">&- 2>&-") == (1, "")
+
+
+def test_log_that_cannot_be_written_in_the_end_is_one_line(tmp_path: Path) -> None:
+    with ScriptedServer(serve_all) as server:
+        status, said = run_in_shell(
+            tmp_path, server.port, "client", "", "--log", "/dev/full", "--count", "200"
+        )
+    assert (status, said) == (1, "fastws-client: cannot write /dev/full: No space left on device\n")
+
+
+def test_roots_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no directory")
+    (tmp_path / "root" / "files" / "file1.html").mkdir(parents=True)
+    for root, reason in (("file", "Not a directory"), ("root", "Is a directory"), ("none", "No such file")):
+        assert main(["--root", str(tmp_path / root), "--log", str(tmp_path / "log"), "--count", "1"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("fastws-client: cannot open ")
+        assert reason in said
+
+
+def test_more_threads_than_there_can_be_are_one_line(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with ScriptedServer(serve_all) as server:
+        monkeypatch.setattr(Fetcher, "start", refuse)
+        run = client(server.port, "--count", "5")
+    assert run.status == 1
+    assert run.err == "fastws-client: can't start new thread; --threads asks for fewer\n"
+
+
+def test_fault_of_the_client_itself_is_a_line(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("planted")
+
+    monkeypatch.setattr(Connection, "exchange", fail)
+    with ScriptedServer(serve_all) as server:
+        run = client(server.port, "--count", "5", "--threads", "1")
+    assert run.status == 1
+    assert "unexpected MemoryError('planted')" in run.err
 
 
 def test_404_is_an_error_and_the_connection_goes_on(client: Client) -> None:
