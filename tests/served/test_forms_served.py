@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from rawhttp import Client, Reply, put, request
 
 from fastws import Server
-from fastws.engine import connection
+from fastws.transport.plain import PlainTransport
 
 Serve = Callable[..., Server]
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -41,7 +40,7 @@ def chunked(body: bytes, size: int) -> bytes:
     """``body`` in chunks of ``size`` bytes, the last with an extension, and a trailer field."""
     chunks = [body[i : i + size] for i in range(0, len(body), size)]
     coded = b"".join(b"%X\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
-    return coded + b'0;name="value"\r\nTrailer: x\r\n\r\n'
+    return coded + b'0;name="value"\r\nX-Sum: x\r\n\r\n'
 
 
 def check_filled(reply: Reply) -> None:
@@ -117,11 +116,10 @@ def test_expect_100_continue_is_answered_before_the_body(
 def test_connection_ends_where_only_a_part_of_100_continue_could_be_sent(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full(socket.socket):
-        def send(self, data: bytes) -> int:  # type: ignore[override]
-            return super().send(data[:10])
+    def send_a_part(self: PlainTransport, pieces: Sequence[bytes | memoryview], more: bool) -> int:
+        return self._sock.send(pieces[0][:10])
 
-    monkeypatch.setattr(connection, "socket_over", lambda fd, peer: Full(fileno=fd))
+    monkeypatch.setattr(PlainTransport, "send", send_a_part)
     with Client(serve()) as client:
         client.send(request("/form.html", FORM, "Expect: 100-continue", "Content-Length: 3", method="POST"))
         assert client.sock.recv(100) == b"HTTP/1.1 1"
