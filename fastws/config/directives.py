@@ -129,6 +129,9 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("CacheMaxFile", "cache_max_file_bytes", "SIZE", v.size(GIB), "1M",
             "Largest file whose ETag is a hash of its content. Files up to 256K are also kept in memory; larger"
             " ones are sent by sendfile."),
+        Directive("CompressMaxFile", "compress_max_file_bytes", "SIZE", v.size(GIB), "4M",
+            "Largest file that the server compresses, and the largest content that it unpacks where only a `.gz`"
+            " is there. Sidecar files may have any size."),
         Directive("MaxConnections", "max_connections", "COUNT", v.number(1, 1_000_000), "20000",
             "Open connections; one more gets 503. `fastws` raises its limit of open files accordingly, and warns"
             " at startup if the system allows fewer."),

@@ -51,6 +51,7 @@ class Config(NamedTuple):
     worker_threads: int
     cache_size_bytes: int
     cache_max_file_bytes: int
+    compress_max_file_bytes: int
     max_connections: int
     max_connections_per_address: int
     max_body_bytes: int

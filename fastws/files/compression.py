@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Hashable
 from functools import cache
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..http.messages import Identity
 from ..work.background import Background
+from .bounded import Bounded
 from .root import Content
 
 QUEUE_JOBS = 256
@@ -43,34 +43,65 @@ def encoder(coding: str) -> Encode | None:
         return None
 
 
-def gzip_quickly(body: bytes) -> bytes:
-    """Compress while a client waits."""
-    return zlib.compress(body, 1, 31)
+def describe_codings() -> str:
+    """Return which content codings can be made here, and how to get the others."""
+    missing = [coding for coding in _MAKERS if encoder(coding) is None]
+    found = ", ".join(coding for coding in _MAKERS if coding not in missing)
+    more = f" (for {' and '.join(missing)}: pip install 'fastws-server[compress]')" if missing else ""
+    return f"content codings: {found}{more}"
 
 
-def _make_gzip() -> Encode:
+def compress_quickly(body: bytes, coding: str) -> bytes:
+    """Compress into a coding that has an encoder, while a client waits: at most 15 ms for a MiB."""
+    return _MAKERS[coding](is_quick=True)(body)
+
+
+def unpack_gzip(body: bytes, max_bytes: int) -> bytes | None:
+    """Return what all members of a gzip file unpack to, None if that is more than ``max_bytes``.
+
+    Raises ``ValueError`` if it is malformed or ends early.
+    """
+    parts: list[bytes] = []
+    room = max_bytes
+    while body:
+        unpacker = zlib.decompressobj(31)
+        try:
+            part = unpacker.decompress(body, room + 1)
+        except zlib.error as error:
+            raise ValueError(str(error)) from None
+        room -= len(part)
+        if room < 0:
+            return None
+        if not unpacker.eof:
+            raise ValueError("it ends early")
+        parts.append(part)
+        body = unpacker.unused_data.lstrip(b"\0")  # padding, as of tapes
+    return b"".join(parts)
+
+
+def _make_gzip(*, is_quick: bool = False) -> Encode:
     # wbits 31 is the gzip format; its header holds no time, so that equal bytes stay equal.
-    return lambda body: zlib.compress(body, _level(body, 9, 6), 31)
+    return lambda body: zlib.compress(body, 1 if is_quick else _level(body, 9, 6), 31)
 
 
-def _make_brotli() -> Encode:
+def _make_brotli(*, is_quick: bool = False) -> Encode:
     import brotli
 
     compress: Any = brotli.compress
-    return lambda body: bytes(compress(body, quality=_level(body, 11, 9)))
+    return lambda body: bytes(compress(body, quality=3 if is_quick else _level(body, 11, 9)))
 
 
-def _make_zstd() -> Encode:
+def _make_zstd(*, is_quick: bool = False) -> Encode:
     compress: Any
     if sys.version_info >= (3, 14):
         from compression.zstd import compress
     else:
         from backports.zstd import compress
     # Level 19 stays within the window of 8 MiB that RFC 9659 allows.
-    return lambda body: bytes(compress(body, level=_level(body, 19, 9)))
+    return lambda body: bytes(compress(body, level=3 if is_quick else _level(body, 19, 9)))
 
 
-_MAKERS: dict[str, Callable[[], Encode]] = {"br": _make_brotli, "zstd": _make_zstd, "gzip": _make_gzip}
+_MAKERS: dict[str, Callable[..., Encode]] = {"br": _make_brotli, "zstd": _make_zstd, "gzip": _make_gzip}
 
 
 def _level(body: bytes, thorough: int, quick: int) -> int:
@@ -98,6 +129,10 @@ class Compressor(Background):
     def pending(self) -> int:
         """How many jobs wait or are in progress."""
         return len(self._jobs)
+
+    def has(self, key: Hashable) -> bool:
+        """Tell whether the job with this key waits or is in progress."""
+        return key in self._jobs
 
     def submit(self, key: Hashable, job: Job) -> None:
         """Have ``job`` done unless one with its ``key`` is pending, the queue is full, or all is over."""
@@ -138,35 +173,29 @@ NOT_WORTHWHILE = Content(b"", "", Identity(0, 0, 0, 0, 0), True)
 
 
 class Store:
-    """Compressed bytes by (identity of the plain file, coding), the least recently used dropped first.
+    """Coded bytes by (identity of the file they were made from, coding), the least recently used dropped first.
 
     Holds at most ``max_bytes``. Any thread may call.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.used_bytes = 0
-        self._lock = threading.Lock()
-        self._entries: dict[tuple[Identity, str], Content] = {}  # the least recently used first
+        self._entries: Bounded[tuple[Identity, str], Content] = Bounded(max_bytes)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the entries take."""
+        return self._entries.used
 
     def get(self, key: tuple[Identity, str]) -> Content | None:
         """Return what is kept for ``key``."""
-        with self._lock:
-            content = self._entries.pop(key, None)
-            if content is not None:
-                self._entries[key] = content
-            return content
+        return self._entries.get(key)
 
     def put(self, key: tuple[Identity, str], content: Content) -> None:
         """Keep ``content``, at the cost of others if need be."""
-        with self._lock:
-            self._drop(key)
-            self._entries[key] = content
-            self.used_bytes += len(content.body) + ENTRY_BYTES
-            while self.used_bytes > self.max_bytes:
-                self._drop(next(iter(self._entries)))
+        self._entries.put(key, content, len(content.body) + ENTRY_BYTES)
 
-    def _drop(self, key: tuple[Identity, str]) -> None:
-        content = self._entries.pop(key, None)
-        if content is not None:
-            self.used_bytes -= len(content.body) + ENTRY_BYTES
+    def put_quick(self, key: tuple[Identity, str], content: Content) -> None:
+        """Keep ``content`` unless something is there, which is no worse."""
+        if self.get(key) is None:
+            self.put(key, content)

@@ -4,8 +4,9 @@ Three sources, asked in this order, each for the codings that the client likes b
 
 1. sidecars, files that lie beside the plain one (``app.js.br``, ``.zst``, ``.gz``), also where it is missing;
 2. what was compressed in the background: the first request is answered with the plain file, a later one with
-   the variant;
-3. the plain file, unless the client excludes it; then gzip is made on the spot, or the answer is 406.
+   the variant. An answer that a cache keeps is compressed at once, at a quick level;
+3. the plain file, unless the client excludes it; then gzip is made at once, or the answer is 406. Where only a
+   ``.gz`` is there, it is unpacked for a client that takes no gzip.
 
 Only compressible media types take part; of other files there is one form, whatever Accept-Encoding says. A
 request with a Range gets the plain file where it may, for a range of compressed bytes is of no use without
@@ -19,11 +20,20 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from ..config.settings import Config
-from ..http.errors import HTTPError
+from ..http.errors import CODING, HTTPError, UndecidedError
 from ..http.mediatypes import is_compressible
 from ..http.messages import ANY_CODINGS, Identity, Request
 from ..http.negotiation import codings_number, preferred_codings
-from .compression import NOT_WORTHWHILE, Compressor, Encode, Job, Store, encoder, gzip_quickly
+from .compression import (
+    NOT_WORTHWHILE,
+    Compressor,
+    Encode,
+    Job,
+    Store,
+    compress_quickly,
+    encoder,
+    unpack_gzip,
+)
 from .representation import IDENTITY, Representation, of_content, of_file
 from .root import Content, Contents, OpenFile, Root, entity_tag
 
@@ -32,6 +42,9 @@ SIDECARS = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
 
 LEAST_BYTES = 1024
 """Smaller files are not compressed: they fit one or two packets as they are."""
+
+AT_ONCE_BYTES = 65536
+"""What is compressed, or unpacked, by the worker itself: at most a millisecond, or 15 for what grows to 4 MiB."""
 
 SIDECAR_TOLERANCE_NS = 2_000_000_000
 """How much older than its plain file a sidecar may be: FAT and zip archives count in two seconds."""
@@ -48,6 +61,14 @@ MEMORY_BYTES = 262144
 _LOGGED_MAX = 1024
 
 Depends = tuple[tuple[str, Identity], ...]
+
+
+class Asked(NamedTuple):
+    """A request for a file, when it began, and whether a cache keeps the answer and asks for no better one."""
+
+    request: Request
+    now_ns: int
+    is_kept: bool = False
 
 
 class Choice(NamedTuple):
@@ -79,6 +100,7 @@ class Variants:
         hidden: Callable[[], Collection[tuple[int, int] | None]],
     ) -> None:
         self._is_on = config.compression
+        self._max_bytes = config.compress_max_file_bytes
         self._contents = contents
         self.memory_bytes = min(config.cache_max_file_bytes, MEMORY_BYTES) if replays else -1
         self._hidden = hidden
@@ -102,13 +124,12 @@ class Variants:
         """Tell whether ``file`` is sent from memory, so that it can be replayed from there."""
         return file.identity.size <= self.memory_bytes
 
-    def choose(
-        self, root: Root, relative: str, plain: OpenFile | None, kind: str, request: Request, now_ns: int
-    ) -> Choice:
+    def choose(self, root: Root, relative: str, plain: OpenFile | None, kind: str, asked: Asked) -> Choice:
         """Return the best form of ``relative`` for ``request``; ``plain`` is None where only sidecars exist.
 
         Raises ``HTTPError`` 406 if the client excludes every form that there is.
         """
+        request, now_ns = asked.request, asked.now_ns
         if not self.are_negotiable(kind):
             assert plain is not None
             return self.as_stored(relative, plain, IDENTITY, now_ns)
@@ -124,11 +145,12 @@ class Variants:
                 wanted, trail.is_final = (), False
         chosen = (
             self._sidecar(root, relative, plain, wanted, trail, now_ns)
-            or self._compressed(plain, wanted, trail, now_ns)
+            or self._compressed(plain, wanted, trail, asked)
+            or (plain is None and self._unpacked(root, relative, preference, trail, now_ns))
             or self._plain(plain, preference, now_ns, in_part)
         )
         files = [] if plain is None else [(relative, plain.identity)]
-        own = relative + (SIDECARS[chosen.coding] if trail.is_sidecar else "")
+        own = relative + (SIDECARS.get(trail.sidecar, ""))
         depends = dict([*files, *trail.ignored, (own, chosen.identity)])
         return Choice(
             chosen,
@@ -167,7 +189,7 @@ class Variants:
                 trail.ignored.append((relative + SIDECARS[coding], file.identity))
                 self._warn_once(f"{relative}{SIDECARS[coding]} is ignored: it is older than {relative}")
                 continue
-            trail.is_sidecar = True
+            trail.sidecar = coding
             return self._of_file(file, coding, now_ns)
         return None
 
@@ -196,25 +218,83 @@ class Variants:
     # Compressed in the background, or on the spot
 
     def _compressed(
-        self, plain: OpenFile | None, wanted: tuple[str, ...], trail: _Trail, now_ns: int
+        self, plain: OpenFile | None, wanted: tuple[str, ...], trail: _Trail, asked: Asked
     ) -> Representation | None:
         if plain is None or not self.store.max_bytes:
             return None
-        if plain.identity.size < LEAST_BYTES or not self._contents.is_small(plain):
+        if not LEAST_BYTES <= plain.identity.size <= self._max_bytes:
             return None
         coding, encode = next(((c, e) for c in wanted if (e := encoder(c)) is not None), (IDENTITY, None))
         if encode is None:
             return None
-        found = self.store.get((plain.identity, coding))
+        key = plain.identity, coding
+        found = self.store.get(key)
+        # Or this answer would be replayed when the better one is there.
+        trail.is_final = found is not None and not self.compressor.has(key)
+        if found is None:
+            content = self._contents.load(plain)
+            if content.is_settled:
+                self._compress_soon(content, coding, encode)
+                if asked.is_kept:
+                    found = self._compress_now(content, coding)
+        if found is None or found is NOT_WORTHWHILE:
+            return None
+        return of_content(found, asked.now_ns, coding)
+
+    def _compress_now(self, content: Content, coding: str) -> Content:
+        """Compress quickly; ``NOT_WORTHWHILE`` for what does not get smaller. Raises ``UndecidedError``."""
+        key = content.identity, coding
+
+        def compute() -> Content:
+            body, found = compress_quickly(content.body, coding), NOT_WORTHWHILE
+            if len(body) <= len(content.body) * WORTHWHILE:
+                found = Content(body, entity_tag(body), content.identity, content.is_settled)
+            self.store.put_quick(key, found)
+            return found
+
+        return self._at_once(key, len(content.body), compute)
+
+    def _at_once(self, key: tuple[Identity, str], size: int, compute: Callable[[], Content]) -> Content:
+        """Return what ``compute`` makes and stores; another thread does it where that takes long."""
+        if size <= AT_ONCE_BYTES or size > self.store.max_bytes // 2:
+            return compute()
+        raise UndecidedError(b"coding %a" % (key,), compute, CODING)
+
+    def _unpacked(
+        self, root: Root, relative: str, preference: tuple[str, ...], trail: _Trail, now_ns: int
+    ) -> Representation | None:
+        """Return what a lone ``.gz`` holds, for a client that takes the plain form and no form that is there."""
+        file = self._open_sidecar(root, relative, "gzip", trail) if IDENTITY in preference else None
+        if file is None or file.identity.size > self._max_bytes:
+            return None
+        key = file.identity, IDENTITY
+        found = self.store.get(key)
+        if found is None:
+            content = self._contents.load(file)
+
+            def compute() -> Content:
+                made = self._unpack(relative, content)
+                if content.is_settled:
+                    self.store.put(key, made)
+                return made
+
+            found = self._at_once(key, content.identity.size if content.is_settled else 0, compute)
         if found is NOT_WORTHWHILE:
             return None
-        if found is not None:
-            return of_content(found, now_ns, coding)
-        trail.is_final = False  # or this answer would be replayed when the better one is there
-        content = self._contents.load(plain)
-        if content.is_settled:
-            self._compress_soon(content, coding, encode)
-        return None
+        trail.sidecar = "gzip"
+        return of_content(found, now_ns)
+
+    def _unpack(self, relative: str, content: Content) -> Content:
+        """Return the content of a gzip file, ``NOT_WORTHWHILE`` if there is none or too much."""
+        try:
+            body = unpack_gzip(content.body, self._max_bytes)
+        except ValueError as error:
+            self._warn_once(f"{relative}.gz cannot be unpacked: {error}")
+            return NOT_WORTHWHILE
+        if body is None:
+            self._warn_once(f"{relative}.gz is not unpacked: its content is larger than CompressMaxFile")
+            return NOT_WORTHWHILE
+        return Content(body, entity_tag(body), content.identity, content.is_settled)
 
     def _compress_soon(self, content: Content, coding: str, encode: Encode) -> None:
         key = (content.identity, coding)
@@ -232,15 +312,21 @@ class Variants:
     ) -> Representation:
         if plain is not None and IDENTITY in preference:
             return self._of_file(plain, IDENTITY, now_ns, in_part=in_part)
-        if plain is None or "gzip" not in preference or not self._contents.is_small(plain):
+        if plain is None or "gzip" not in preference or plain.identity.size > self._max_bytes:
             raise HTTPError(406, "The file is there in no coding that the request accepts.")
-        found = self.store.get((plain.identity, "gzip"))
+        key = plain.identity, "gzip"
+        found = self.store.get(key)
         if found is None or found is NOT_WORTHWHILE:
             content = self._contents.load(plain)
-            body = gzip_quickly(content.body)
-            found = Content(body, entity_tag(body), content.identity, content.is_settled)
-            if content.is_settled:
-                self.store.put((content.identity, "gzip"), found)
+
+            def compute() -> Content:
+                body = compress_quickly(content.body, "gzip")
+                made = Content(body, entity_tag(body), content.identity, content.is_settled)
+                if content.is_settled:
+                    self.store.put(key, made)
+                return made
+
+            found = self._at_once(key, content.identity.size if content.is_settled else 0, compute)
         return of_content(found, now_ns, "gzip")
 
     def _of_file(self, file: OpenFile, coding: str, now_ns: int, *, in_part: bool = False) -> Representation:
@@ -252,9 +338,9 @@ class Variants:
 class _Trail:
     """What was met on the way to a choice."""
 
-    __slots__ = ("ignored", "is_final", "is_sidecar")
+    __slots__ = ("ignored", "is_final", "sidecar")
 
     def __init__(self) -> None:
         self.ignored: list[tuple[str, Identity]] = []
         self.is_final = True
-        self.is_sidecar = False
+        self.sidecar = ""  # the coding of the one that was chosen

@@ -59,6 +59,12 @@ LISTING = Work(
     "a listing could not be made",
     is_python=True,
 )
+CODING = Work(
+    "codings",
+    "Too many files wait to be compressed.",
+    "The file could not be compressed in time.",
+    "a file could not be compressed",
+)
 
 
 class UndecidedError(FastwsError):
@@ -68,7 +74,7 @@ class UndecidedError(FastwsError):
     and run once.
     """
 
-    def __init__(self, key: bytes, compute: Callable[[], None], work: Work) -> None:
+    def __init__(self, key: bytes, compute: Callable[[], object], work: Work) -> None:
         super().__init__(f"a computation is needed first: {work.name}")
         self.key = key
         self.compute = compute

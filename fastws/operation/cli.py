@@ -90,10 +90,12 @@ def find_source(arguments: argparse.Namespace | None = None) -> Source:
 
 def _print_version() -> int:
     from .. import backend  # loads the compiled modules, which --check has no use for
+    from ..files.compression import describe_codings
     from ..version import __version__
 
     try:
         print(f"fastws {__version__} ({backend.describe()})")
+        print(describe_codings())
     except ImportError as error:
         print(f"fastws: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -117,10 +119,14 @@ def _check_passwords(config: Config) -> None:
 
 
 def _print_directives(config: Config) -> None:
-    """Print the dictionary of every directive in force, as Python would read it."""
+    """Print the dictionary of every directive in force, as Python would read it, below what the machine adds."""
     import pprint  # for this one listing
 
+    from ..files.compression import describe_codings
+
     try:
+        if config.compression:
+            print(f"# {describe_codings()}")
         pprint.pp(config.as_dict(), width=100)
         sys.stdout.flush()
     except BrokenPipeError:  # as `| head` does; what Python still holds for it goes nowhere

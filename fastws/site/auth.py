@@ -161,7 +161,7 @@ def _load_bcrypt(file: str, line: int) -> Any:
     try:
         import bcrypt
     except ImportError:
-        text = "BasicAuth: the package bcrypt is needed: pip install bcrypt"
+        text = "BasicAuth: the package bcrypt is needed: pip install 'fastws-server[auth]'"
         raise ConfigError((Problem(file, line, text),)) from None
     return bcrypt.checkpw
 

@@ -19,7 +19,7 @@ from ..files import representation as rep
 from ..files.directory import Directories
 from ..files.locate import Located, Locator
 from ..files.root import Contents, Root, is_settled, not_found
-from ..files.variants import SIDECARS, Choice, Variants
+from ..files.variants import SIDECARS, Asked, Choice, Variants
 from ..http import conditional, forms
 from ..http.authority import check_host
 from ..http.errors import HTTPError, UndecidedError
@@ -33,12 +33,15 @@ from . import errorhandlers, publication
 from .auth import Auth
 from .filling import Filling
 from .hidden import is_hidden
-from .policy import Policy
+from .policy import Policy, is_long_lived
 from .publication import Decision
 from .status import Status, StatusSource
 
 MEMO_SIZE = 4096
 """Forms of files that are remembered; about 4 MB."""
+
+_ON_THE_WAY = frozenset({"via", "forwarded", "x-forwarded-for", "cdn-loop", "surrogate-capability"})
+"""Fields by which a proxy or a content delivery network shows, which may keep what it gets."""
 
 
 class _Exchange:
@@ -294,14 +297,23 @@ class Site:
             return self._send(exchange, known, choice, located)
         vary = rep.VARY_CODINGS if self._variants.are_negotiable(kind) else ()
         try:
-            choice = self._variants.choose(
-                root, located.relative, located.file, kind, exchange.request, exchange.now_ns
-            )
+            asked = Asked(exchange.request, exchange.now_ns, self._is_kept(exchange, located))
+            choice = self._variants.choose(root, located.relative, located.file, kind, asked)
             known = self._describe(exchange, located, kind, vary, choice.chosen)
             return self._send(exchange, known, choice, located)
         except HTTPError as error:
             error.fields = (*error.fields, *vary)
             raise
+
+    def _is_kept(self, exchange: _Exchange, located: Located) -> bool:
+        """Tell whether a cache is likely to keep the answer: it comes by way of one, or lives long."""
+        if not _ON_THE_WAY.isdisjoint(exchange.request.fields):
+            return True
+        rules = self._rules_for(located)(*exchange.paths)
+        return any(name == "Cache-Control" and is_long_lived(value) for name, value in rules)
+
+    def _rules_for(self, located: Located) -> Callable[..., Fields]:
+        return self._policy.passing_fields if located.is_fallback else self._policy.fields
 
     def _describe(
         self, exchange: _Exchange, located: Located, kind: str, vary: Fields, chosen: rep.Representation
@@ -313,8 +325,8 @@ class Site:
         if known is not None and known.form.is_like(chosen):
             return known
         is_stable = is_settled(chosen.identity, now_ns) and not rep.is_held_back(chosen.identity, now_ns)
-        rules = self._policy.passing_fields if located.is_fallback else self._policy.fields
-        fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *rules(*exchange.paths))
+        rules = self._rules_for(located)(*exchange.paths)
+        fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *rules)
         known = _Known(kind, fields, chosen.without_bytes(), is_stable, is_only=not vary)
         if is_stable:
             if len(self._known) >= MEMO_SIZE:

@@ -18,7 +18,7 @@ QUEUE_JOBS = 64
 class _Job(NamedTuple):
     """A computation, and who is told; the callables are a set in the order of their coming."""
 
-    compute: Callable[[], None]
+    compute: Callable[[], object]
     tells: dict[Callable[[], None], None]
 
 

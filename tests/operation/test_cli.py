@@ -82,7 +82,7 @@ def test_directory_is_served_by_the_defaults(site: Path) -> None:
 def test_directory_goes_before_the_root_of_a_named_file(site: Path) -> None:
     (site / "other").mkdir()
     shown = ast.literal_eval(run(site, "other", "--config", "ws.conf", "--check").stdout)
-    assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "other"), None)
+    assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "other"), "application/octet-stream")
 
 
 def test_nothing_named_and_no_file_serves_the_current_directory(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_unknown_flag_exits_2(site: Path) -> None:
 def test_version_names_both_sides(tmp_path: Path) -> None:
     done = run(tmp_path, "--version")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"fastws {fastws.__version__} ({backend.describe()})\n"
+    assert done.stdout.startswith(f"fastws {fastws.__version__} ({backend.describe()})\n")
 
 
 def test_help_says_what_each_flag_means(site: Path) -> None:
@@ -238,6 +238,19 @@ def doubts(site: Path) -> list[str]:
         f"{start}ErrorPage: '{site}/www/folder' for 403 cannot be sent: There is no such file.",
         f"{start}Fallback: '{site}/www/app.html' cannot be sent: There is no such file.",
     ]
+
+
+def test_version_and_check_tell_which_codings_there_are(site: Path) -> None:
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\n")
+    line = "content codings: br, zstd, gzip"
+    assert run(site, "--version").stdout.splitlines()[1] == line
+    assert run(site, "--check").stdout.splitlines()[0] == f"# {line}"
+    (site / "brotli.py").write_text("raise ImportError")
+    done = run(site, "--version", PYTHONPATH=str(site))
+    expected = "content codings: zstd, gzip (for br: pip install 'fastws-server[compress]')"
+    assert done.stdout.splitlines()[1] == expected
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\nCompression off\n")
+    assert run(site, "--check").stdout.startswith("{")
 
 
 def test_check_warns_of_a_long_lifetime_for_the_fallback(site: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import random
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
 from fastws import Server
-from fastws.files import compression
+from fastws.files import compression, variants
 from fastws.files import root as files
 from fastws.files.compression import NOT_WORTHWHILE, Compressor, Job, Store, encoder
 from fastws.files.root import Content
@@ -249,7 +250,7 @@ def test_sidecar_stands_for_a_missing_file(serve: Serve, root: Path) -> None:
     server = serve()
     assert gzip.decompress(thrice(server, "/only.js", "Accept-Encoding: gzip").body) == TEXT
     assert brotli.decompress(thrice(server, "/folder/", "Accept-Encoding: br").body) == TEXT
-    assert get(server, "/only.js", "Accept-Encoding: br, identity").status == 406
+    assert get(server, "/only.js", "Accept-Encoding: br, identity;q=0").status == 406
     # Who does not say what it accepts accepts any coding (RFC 9110 section 12.5.3).
     add_sidecars(root, "only.js", "br", "zstd")
     reply = thrice(server, "/only.js")
@@ -263,6 +264,93 @@ def test_sidecar_stands_for_a_missing_file(serve: Serve, root: Path) -> None:
     put(root, {"archive.tar.gz": b"x"})
     assert get(server, "/archive.tar", "Accept-Encoding: gzip").status == 404
     assert get(server, "/only.js.gz")["Content-Type"] == "application/gzip"
+
+
+@pytest.mark.parametrize("accept", ["identity", "br, identity", "", "br"])
+def test_lone_gzip_is_unpacked_for_who_takes_none(serve: Serve, root: Path, accept: str) -> None:
+    add_sidecars(root, "only.js", "gzip")
+    reply = thrice(serve(), "/only.js", f"Accept-Encoding: {accept}")
+    assert (reply.status, reply.body, reply.all("Content-Encoding")) == (200, TEXT, [])
+    assert reply["Content-Type"].startswith("text/javascript")
+    assert get(serve(), "/only.js", "Accept-Encoding: identity", "Range: bytes=1-3").body == TEXT[1:4]
+
+
+def test_large_lone_gzip_is_unpacked_by_another_thread(serve: Serve, root: Path) -> None:
+    content = random.Random(1).randbytes(200_000).hex().encode()
+    add_sidecars(root, "only.js", "gzip", content=content)
+    assert (root / "only.js.gz").stat().st_size > variants.AT_ONCE_BYTES
+    settle(root / "only.js.gz")
+    assert thrice(serve(), "/only.js", "Accept-Encoding: identity").body == content
+
+
+def test_several_members_of_a_gzip_file_are_one(serve: Serve, root: Path) -> None:
+    put(root, {"only.js.gz": gzip.compress(b"one ") + gzip.compress(b"two") + bytes(512)})
+    assert get(serve(), "/only.js", "Accept-Encoding: identity").body == b"one two"
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        (gzip.compress(bytes(1 << 20)), "larger than CompressMaxFile"),
+        (gzip.compress(bytes(60_000)) + gzip.compress(bytes(60_000)), "larger than CompressMaxFile"),
+        (gzip.compress(TEXT)[:-9], "ends early"),
+        (b"no gzip at all", "cannot be unpacked"),
+    ],
+)
+def test_gzip_that_is_a_bomb_or_broken_is_406_and_said_once(
+    serve: Serve, root: Path, tmp_path: Path, packed: bytes, reason: str
+) -> None:
+    put(root, {"only.js.gz": packed})
+    settle(root / "only.js.gz")
+    error_log = tmp_path / "errors.txt"
+    server = serve("CompressMaxFile 100K", error_log=str(error_log))
+    assert thrice(server, "/only.js", "Accept-Encoding: identity").status == 406
+    assert get(server, "/only.js", "Accept-Encoding: gzip").body == packed
+    server.stop(0)
+    log = error_log.read_text()
+    assert log.count("only.js.gz ") == 1
+    assert reason in log
+
+
+KEPT = [("Via: 1.1 cache",), ("X-Forwarded-For: 192.0.2.1",), ("CDN-Loop: example",), ()]
+
+
+@pytest.mark.parametrize("coding", list(DECODE))
+@pytest.mark.parametrize("fields", KEPT)
+def test_first_answer_that_a_cache_keeps_is_compressed(
+    serve: Serve, root: Path, coding: str, fields: tuple[str, ...]
+) -> None:
+    large = random.Random(1).randbytes(150_000).hex().encode()
+    put(root, {"large.js": large, "page.js": TEXT})
+    settle(root / "page.js")
+    lines = () if fields else ('CacheControl *.js "max-age=31536000, immutable"',)
+    server = serve(*lines)
+    for target, content in (("/page.js", TEXT), ("/large.js", large)):
+        reply = get(server, target, f"Accept-Encoding: {coding}", *fields)
+        assert reply["Content-Encoding"] == coding
+        assert DECODE[coding](reply.body) == content
+
+
+def test_quick_form_gives_way_to_the_thorough_one(serve: Serve, root: Path) -> None:
+    text = "".join(f"line {n * n % 977} of {n}\n" for n in range(3000)).encode()
+    put(root, {"page.js": text})
+    settle(root / "page.js")
+    server = serve()
+    accept = "Accept-Encoding: gzip"
+    quick = get(server, "/page.js", accept, "Via: 1.1 cache")
+    wait_until(lambda: len(get(server, "/page.js", accept).body) < len(quick.body))
+    assert thrice(server, "/page.js", accept)["ETag"] != quick["ETag"]
+
+
+def test_compressing_has_a_limit_of_its_own(serve: Serve, root: Path) -> None:
+    put(root, {"page.js": TEXT})
+    settle(root / "page.js")
+    cached = "Via: 1.1 cache"
+    server = serve("CacheMaxFile 10")
+    assert get(server, "/page.js", "Accept-Encoding: gzip", cached)["Content-Encoding"] == "gzip"
+    server = serve(f"CompressMaxFile {len(TEXT) - 1}")
+    assert get(server, "/page.js", "Accept-Encoding: gzip", cached).all("Content-Encoding") == []
+    assert get(server, "/page.js", "Accept-Encoding: gzip, identity;q=0").status == 406
 
 
 def test_old_sidecar_is_ignored_and_logged_once(serve: Serve, root: Path, tmp_path: Path) -> None:

@@ -318,7 +318,8 @@ def test_missing_bcrypt_is_a_clear_error_at_the_start(
 ) -> None:
     monkeypatch.setitem(sys.modules, "bcrypt", None)
     with pytest.raises(
-        ConfigError, match=r"ws\.conf:[1-9]\d*: BasicAuth: the package bcrypt is needed: pip install bcrypt$"
+        ConfigError,
+        match=r"ws\.conf:[1-9]\d*: BasicAuth: the package bcrypt is needed: pip install 'fastws-server\[auth\]'$",
     ):
         _start(tmp_path, htpasswd)
 

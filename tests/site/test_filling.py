@@ -408,7 +408,8 @@ MISSING = frozenset(
         ("headers", MISSING | {"/only.css"}),
         ("users", frozenset()),
         ("elsewhere", MISSING - {"/old/none.png", "/-/none.png", "/-/healthz"}),
-        ("names", frozenset(path for path in MISSING if "." in path)),  # for others there is the fallback
+        # For others there is the fallback.
+        ("names", frozenset(path for path in MISSING if "." in path) | {"/only.css"}),
     ],
 )
 def test_what_is_missing_is_answered_at_once(
