@@ -157,6 +157,8 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("ErrorLog", "error_log", "FILE|-|off", v.parse_log, "log_webserver_error.txt",
             "Start, stop, and the reasons for errors; `-` is standard error. Without a file it lies in the user's"
             " state directory.", flag="--error-log"),
+        Directive("ErrorLogFormat", "error_log_format", "text|json", v.choice("text", "json"), "text",
+            "Lines to read, or a JSON object a line."),
         Directive("LogLevel", "log_level", "LEVEL", v.choice("debug", "info", "warning", "error"), "info",
             "Lowest severity recorded in ErrorLog: debug, info, warning or error."),
         Directive("StatusPath", "status_path", "/PATH/", v.optional(v.parse_status_path), "off",

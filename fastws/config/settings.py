@@ -61,6 +61,7 @@ class Config(NamedTuple):
     access_log: str
     access_log_format: str
     error_log: str
+    error_log_format: str
     log_level: str
     status_path: str | None
     status_allow: tuple[str, ...]

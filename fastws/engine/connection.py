@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import portable
 from ..h1 import framing
+from ..h1.grammar import beginning
 from ..http.errors import PASSWORD, HTTPError, UndecidedError
 from ..http.messages import FileSlice, Request, Response
 from ..seam import DONE, IDLE, INPUT, NOTHING, OUTPUT, PARTIAL, READ, PartialSend, Transport
@@ -252,7 +253,9 @@ class Connection:
     def _fail(self, error: HTTPError, *, is_last: bool = False) -> bool:
         """Answer with an error that the site knows nothing of."""
         response = self._worker.site.error(error)
-        if self._request is not None and self._request.method == "HEAD":
+        if self._request is None:
+            response = response._replace(received=beginning(self._buffer))
+        elif self._request.method == "HEAD":
             response = response._replace(body=())
         return self._start(response, is_last=is_last)
 

@@ -20,6 +20,20 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _BAD_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\x00")
 
 
+SHOWN_BYTES = 256
+"""The logs show at most so much of what could not be read as a request."""
+
+# What other protocols say first: the record type of a TLS handshake (RFC 8446 section 5.1), and a proxy's
+# preamble, version 1 (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
+_TLS = b"\x16"
+_PROXY = b"PROXY "
+
+
+def beginning(data: bytes) -> str:
+    """Return the first line of what came, or as much of it as the logs show."""
+    return data.removeprefix(b"\r\n")[:SHOWN_BYTES].partition(b"\r\n")[0].decode("latin-1")
+
+
 def refuse_incomplete(data: bytes, start: int, scanned: int, limits: Limits) -> None:
     """Raise ``HTTPError`` if no bytes to come could make ``data[start:]`` an acceptable head, else return.
 
@@ -57,6 +71,10 @@ def refusal(head: bytes, limits: Limits) -> HTTPError:
 
 def _find_early(data: bytes, start: int, scanned: int, limits: Limits) -> HTTPError | None:
     """Return an offence that is certain before the head is complete, except for the head's size."""
+    if data.startswith(_TLS, start):
+        return _malformed(
+            "This is a TLS handshake on a plain-text port: the URL's scheme is http here, not https."
+        )
     line_start = start + 2 if data.startswith(b"\r\n", start) else start
     line_end = data.find(b"\r\n", line_start, line_start + limits.request_line_bytes + 2)
     # Bytes beyond a limit do not count: that it was passed was certain before they came.
@@ -78,6 +96,8 @@ def _refuse_request_line(line: bytes) -> HTTPError | None:
     if not line:
         return _malformed("More than one empty line stands before the request line.")
     parts = line.split(b" ")
+    if line.startswith(_PROXY):
+        return _proxied()
     if len(parts) != 3:
         return _malformed(
             "The request line is not of the form: method, one space, target, one space, version."
@@ -111,6 +131,10 @@ def _refuse_field_line(line: bytes) -> HTTPError | None:
 
 def _malformed(detail: str) -> HTTPError:
     return HTTPError(400, detail, close=True)
+
+
+def _proxied() -> HTTPError:
+    return _malformed("This is a preamble of the PROXY protocol, which is not expected on this port.")
 
 
 def _bad_line_end(found: bytes) -> HTTPError:

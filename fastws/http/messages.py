@@ -110,7 +110,8 @@ class Response(NamedTuple):
     ``body`` holds the pieces to send one after another; it is empty for HEAD, whatever Content-Length among
     the ``fields`` says. ``file`` is closed when the response has been sent or given up. ``close`` asks for
     the connection to end after it; ``detail`` is the reason of an error, for the error log; ``user`` is who
-    was authenticated, for the access log.
+    was authenticated, for the access log. ``received`` stands in the logs for the request line of what could not
+    be read as a request.
     """
 
     status: int
@@ -120,3 +121,4 @@ class Response(NamedTuple):
     close: bool = False
     detail: str = ""
     user: str = ""
+    received: str = ""

@@ -40,12 +40,13 @@ static inline void fastws_spell_moment(fastws_moment *moment, int json) {
     localtime_r(&moment->second, &t);
     sign = t.tm_gmtoff < 0 ? '-' : '+';
     zone = t.tm_gmtoff < 0 ? -t.tm_gmtoff : t.tm_gmtoff;
-    zone = zone / 3600 * 100 + zone % 3600 / 60;
     moment->log_time_len = (unsigned)(json
-        ? snprintf(moment->log_time, sizeof moment->log_time, "%04d-%02d-%02dT%02d:%02d:%02d%c%04ld",
-                   t.tm_year + 1900, t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, sign, zone)
-        : snprintf(moment->log_time, sizeof moment->log_time, "%02d/%s/%04d:%02d:%02d:%02d %c%04ld",
-                   t.tm_mday, months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec, sign, zone));
+        ? snprintf(moment->log_time, sizeof moment->log_time, "%04d-%02d-%02dT%02d:%02d:%02d%c%02ld:%02ld",
+                   t.tm_year + 1900, t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, sign, zone / 3600,
+                   zone % 3600 / 60)
+        : snprintf(moment->log_time, sizeof moment->log_time, "%02d/%s/%04d:%02d:%02d:%02d %c%02ld%02ld",
+                   t.tm_mday, months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec, sign, zone / 3600,
+                   zone % 3600 / 60));
 }
 
 static inline void fastws_look_at_clock(fastws_moment *moment) {

@@ -80,7 +80,9 @@ class Server:
         for path in {config.access_log, config.error_log} - {STANDARD_ERROR, OFF}:
             opener.make_directory(os.path.dirname(path))
         with ExitStack() as opened:
-            self.error_log = ErrorLog(config.error_log, config.log_level, opener.open)
+            self.error_log = ErrorLog(
+                config.error_log, config.log_level, config.error_log_format, opener.open
+            )
             opened.callback(self.error_log.close)
             self.logger: logging.Logger = self.error_log.logger
             self.access_log = LogFile(config.access_log, self.logger.error, opener.open)
@@ -288,7 +290,7 @@ class Server:
         self._listeners = listeners
         if (config.access_log, config.error_log) != (previous_config.access_log, previous_config.error_log):
             self._open_logs_anew(config)
-        self.error_log.set_level(config.log_level)
+        self.error_log.configure(config.log_level, config.error_log_format)
         sockets = list(listeners.values())
         self._tell_all(lambda worker: worker.adopt(config, site, sockets), ANSWER_S)
         self._close_listeners(dropped)

@@ -34,12 +34,12 @@ class Clock:
 def format_log_time(second: int, log_format: str) -> str:
     """Return ``second`` since the epoch as local time, independent of the locale.
 
-    ``combined``: ``23/Nov/2026:07:59:29 +0000``; ``json``: ``2026-11-23T07:59:29+0000`` (ISO 8601).
+    ``combined``: ``23/Nov/2026:07:59:29 +0000``; ``json``: ``2026-11-23T07:59:29+00:00`` (RFC 3339).
     """
     local = time.localtime(second)
     sign, offset = ("-", -local.tm_gmtoff) if local.tm_gmtoff < 0 else ("+", local.tm_gmtoff)
-    zone = f"{sign}{offset // 3600:02}{offset % 3600 // 60:02}"
+    hours, minutes = f"{offset // 3600:02}", f"{offset % 3600 // 60:02}"
     clock = f"{local.tm_hour:02}:{local.tm_min:02}:{local.tm_sec:02}"
     if log_format == "json":
-        return f"{local.tm_year:04}-{local.tm_mon:02}-{local.tm_mday:02}T{clock}{zone}"
-    return f"{local.tm_mday:02}/{MONTHS[local.tm_mon - 1]}/{local.tm_year:04}:{clock} {zone}"
+        return f"{local.tm_year:04}-{local.tm_mon:02}-{local.tm_mday:02}T{clock}{sign}{hours}:{minutes}"
+    return f"{local.tm_mday:02}/{MONTHS[local.tm_mon - 1]}/{local.tm_year:04}:{clock} {sign}{hours}{minutes}"

@@ -37,7 +37,7 @@ class Ledger:
         """
         self._tally.add(response.status, body_sent, duration_s)
         if request is None:
-            line, fields = "", {}
+            line, fields = response.received, {}
         else:
             line, fields = f"{request.method} {request.target} {request.version}", request.fields
         if self._log_format != "off":

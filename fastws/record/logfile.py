@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 
 from .. import portable
+from .clock import format_log_time
 from .stream import StandardError, Stream, may_stop
 
 STANDARD_ERROR = "-"
@@ -204,25 +205,45 @@ def _number_of(fd: int) -> tuple[int, int]:
 
 
 class _LineFormatter(logging.Formatter):
-    """One record, one line: what a client chose cannot begin another. A traceback follows indented."""
+    """One record, one line: what a client chose cannot begin another. In text, a traceback follows indented."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spell = _spell_text
 
     def format(self, record: logging.LogRecord) -> str:
-        line = _line(record.created, record.levelname.lower(), str(record.threadName), record.getMessage())
-        if record.exc_info:
-            trace = self.formatException(record.exc_info)
-            line += "".join(f"    {_printable(part)}\n" for part in trace.splitlines())
-        return line
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        level = record.levelname.lower()
+        return self.spell(record.created, level, str(record.threadName), record.getMessage(), trace)
 
 
-def _line(moment: float, level: str, thread: str, text: str) -> str:
+def _spell_text(moment: float, level: str, thread: str, text: str, trace: str = "") -> str:
+    line = f"{_time(moment)} {level} [{thread}] {_printable(text)}\n"
+    if trace:
+        line += "".join(f"    {_printable(part)}\n" for part in trace.splitlines())
+    return line
+
+
+def _spell_json(moment: float, level: str, thread: str, text: str, trace: str = "") -> str:
+    import json  # only where it is asked for
+
+    members = {"time": _time(moment), "level": level, "thread": thread, "message": text}
+    if trace:
+        members["trace"] = trace
+    return json.dumps(members) + "\n"
+
+
+def _time(moment: float) -> str:
+    """Return ``moment`` as local time with its offset, to the millisecond (RFC 3339)."""
     second, milliseconds = divmod(int(moment * 1000), 1000)
+    stamp = _stamp(second)
     # A format specification would cost as much again as the rest of the line.
-    return f"{_stamp(second)},{str(milliseconds).zfill(3)} {level} [{thread}] {_printable(text)}\n"
+    return f"{stamp[:19]}.{str(milliseconds).zfill(3)}{stamp[19:]}"
 
 
 @functools.lru_cache(maxsize=4)
 def _stamp(second: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+    return format_log_time(second, "json")
 
 
 def _printable(text: str) -> str:
@@ -237,7 +258,8 @@ class _LogFileHandler(logging.Handler):
     def __init__(self, file: LogFile) -> None:
         super().__init__()
         self.file = file
-        self.setFormatter(_LineFormatter())
+        self.lines = _LineFormatter()
+        self.setFormatter(self.lines)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
@@ -260,13 +282,20 @@ class _Logger(logging.Logger):
 class ErrorLog:
     """The error log: ``logger`` to write to, and the file behind it."""
 
-    def __init__(self, path: str, level: str, opener: Callable[[str, int, int], int] = os.open) -> None:
+    def __init__(
+        self,
+        path: str,
+        level: str,
+        log_format: str = "text",
+        opener: Callable[[str, int, int], int] = os.open,
+    ) -> None:
         # What the error log itself loses has nowhere else to be said than standard error.
         self._standard_error = StandardError()
         self.file = LogFile(path, lambda text: self._standard_error.say(f"fastws: {text}"), opener)
         self.logger: logging.Logger = _Logger("fastws")
-        self.logger.addHandler(_LogFileHandler(self.file))
-        self.set_level(level)
+        self._handler = _LogFileHandler(self.file)
+        self.logger.addHandler(self._handler)
+        self.configure(level, log_format)
 
     def note(self, level: int, thread: str, text: str) -> None:
         """Record one line as ``logger`` would in ``thread``, at a fraction of its cost: any request may cause it.
@@ -274,7 +303,7 @@ class ErrorLog:
         Only an error is written at once; what is less, with the next line that is, or by ``flush``.
         """
         if level >= self.logger.level:
-            line = _line(time.time(), _NAMES[level], thread, text)
+            line = self._handler.lines.spell(time.time(), _NAMES[level], thread, text)
             add = self.file.write if level >= logging.ERROR else self.file.put
             add(line.encode("utf-8", "backslashreplace"))
 
@@ -282,8 +311,12 @@ class ErrorLog:
         """Write the notes that wait."""
         self.file.flush()
 
-    def set_level(self, level: str) -> None:
-        """Record from ``level`` (debug, info, warning, error) on, nothing in a log that is off."""
+    def configure(self, level: str, log_format: str) -> None:
+        """Record from ``level`` (debug, info, warning, error) on, nothing in a log that is off.
+
+        ``log_format`` is ``text``, or ``json`` for an object a line.
+        """
+        self._handler.lines.spell = _spell_json if log_format == "json" else _spell_text
         self.logger.setLevel(_NEVER if self.file.path == OFF else _LEVELS[level])
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ COMBINED = re.compile(
     r'"((?:[ !#-\[\]-~]|\\x[0-9A-F]{2})*)" ([1-5]\d\d) (\d+) '
     r'"((?:[ !#-\[\]-~]|\\x[0-9A-F]{2})*)" "((?:[ !#-\[\]-~]|\\x[0-9A-F]{2})*)"'
 )
+RFC_3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?[+-]\d\d:\d\d"
 HOSTILE_AGENTS = [
     'quote" 200 1 "-" "',
     "back\\slash\\",
@@ -186,7 +188,8 @@ def test_json_lines_are_json(serve: Serve, root: Path, tmp_path: Path) -> None:
         client.send(b"malformed\r\n\r\n")
         client.reply()
     found = [json.loads(line) for line in lines_of(tmp_path / "log_webserver.txt", server)]
-    assert [entry["request"] for entry in found if entry["status"] == 400] == [""]
+    assert [entry["request"] for entry in found if entry["status"] == 400] == ["malformed"]
+    assert all(re.fullmatch(RFC_3339, entry["time"]) for entry in found)
     agents = [entry["agent"] for entry in found if entry["status"] == 200]
     assert sorted(agents) == sorted([agent.strip("\t ") for agent in HOSTILE_AGENTS] * 3)
 
@@ -224,7 +227,7 @@ def test_nothing_a_client_sends_begins_a_line_or_leaves_its_quotes(
     for line in lines:
         assert COMBINED.fullmatch(line), line
     for line in (tmp_path / "errors.txt").read_text().splitlines():
-        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ [a-z]+ \[[^]]+\] ", line), line
+        assert re.match(RFC_3339 + r" [a-z]+ \[[^]]+\] ", line), line
         assert "\x1b" not in line
 
 
@@ -236,6 +239,109 @@ def test_reason_of_an_error_cannot_begin_a_line_of_the_error_log(
     assert thrice(server, "/x.a%0Aforged").status == 501
     server.stop()
     assert not any(line.startswith("forged") for line in (tmp_path / "errors.txt").read_text().splitlines())
+
+
+TLS_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"r" * 40
+MALFORMED = [
+    (b"malformed\r\nX: secret\r\n\r\n", r"malformed", "method"),
+    (b"GET /  HTTP/1.1\r\n\r\n", r"GET /  HTTP/1.1", "request line"),
+    (b"GET / HTTP/1.1\r\nX : y\r\n\r\n", r"GET / HTTP/1.1", "White space"),
+    (b"\x16", r"\x16", "TLS handshake on a plain-text port"),
+    (
+        TLS_HELLO,
+        r"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03" + "r" * 40,
+        "TLS handshake on a plain-text port",
+    ),
+    (b"\r\n\r\n\x00\r\nQUIT\n!", "-", "More than one empty line"),
+    (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2", "PROXY protocol"),
+    (b"PROXY UNKNOWN\r\n\r\n", "PROXY UNKNOWN", "PROXY protocol"),
+    (b"GET /" + b"a" * 9000, "GET /" + "a" * 251, "longer than 8192 bytes"),
+    (b"GET /\x00" + b"\xff" * 9000, r"GET /\x00" + r"\xFF" * 250, "NUL byte"),
+]
+
+
+@pytest.mark.parametrize(("data", "shown", "reason"), MALFORMED, ids=[reason for _, _, reason in MALFORMED])
+def test_what_could_not_be_read_is_shown_escaped_and_cut(
+    serve: Serve, root: Path, tmp_path: Path, data: bytes, shown: str, reason: str
+) -> None:
+    server = serve("ErrorLog errors.txt")
+    for _ in range(2):
+        with Client(server) as client:
+            client.send(data)
+            assert client.reply().status in (400, 414)
+    lines = lines_of(tmp_path / "log_webserver.txt", server)
+    assert [COMBINED.fullmatch(line)[1] for line in lines] == [shown] * 2  # type: ignore[index]
+    said = [line for line in (tmp_path / "errors.txt").read_text().splitlines() if reason in line]
+    assert len(said) == 2
+    assert "secret" not in "".join(said)
+    assert all(len(line) < 1500 for line in said)
+    if shown != "-":
+        assert all(
+            line.endswith(f'"{shown}"') for line in said if "\\xFF" not in shown and "\\xFC" not in shown
+        )
+
+
+def test_request_that_came_too_slowly_is_shown_as_far_as_it_came(
+    serve: Serve, root: Path, tmp_path: Path
+) -> None:
+    server = serve("RequestTimeout 0.3")
+    with Client(server) as client:
+        client.send(b"GET /unfini")
+        assert client.reply().status == 408
+    (line,) = lines_of(tmp_path / "log_webserver.txt", server)
+    assert COMBINED.fullmatch(line)[1] == "GET /unfini"  # type: ignore[index]
+
+
+def test_error_log_in_json_has_an_object_a_line(serve: Serve, root: Path, tmp_path: Path) -> None:
+    server = serve("ErrorLog errors.txt", "ErrorLogFormat json", "AccessLogFormat json", "LogLevel debug")
+    assert get(server, '/"missing"\\%0a').status == 404
+    for data in ('"\\\u2028 forged\r\n\r\n'.encode(), TLS_HELLO):
+        with Client(server) as client:
+            client.send(data)
+            assert client.reply().status == 400
+    try:
+        raise ValueError("planted\nin two lines")
+    except ValueError:
+        server.logger.exception("a fault")
+    server.stop()
+    found = [json.loads(line) for line in (tmp_path / "errors.txt").read_text().splitlines()]
+    assert all(re.fullmatch(RFC_3339, entry["time"]) for entry in found)
+    assert {entry["level"] for entry in found} == {"info", "error"}
+    assert all(entry["thread"] and entry["message"] for entry in found)
+    assert sum("404 There is no such file." in entry["message"] for entry in found) == 1
+    assert sum("TLS handshake" in entry["message"] for entry in found) == 1
+    (fault,) = [entry for entry in found if "trace" in entry]
+    assert fault["trace"].endswith("ValueError: planted\nin two lines")
+
+
+def test_reload_changes_the_form_of_the_error_log(serve: Serve, root: Path, tmp_path: Path) -> None:
+    server = serve("ErrorLog errors.txt")
+    server.reload(lambda: server.config.with_overrides(error_log_format="json"))
+    server.stop()
+    lines = (tmp_path / "errors.txt").read_text().splitlines()
+    assert re.match(RFC_3339, lines[0])
+    assert json.loads(lines[-1])["message"] == "fastws stopped"
+
+
+@pytest.mark.parametrize("zone", ["UTC0", "XXX-5:45", "YYY+3:30"])
+def test_times_have_the_offset_of_their_zone(
+    serve: Serve, root: Path, tmp_path: Path, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    accesslog._stamp.cache_clear()  # another zone in the same second
+    try:
+        server = serve("ErrorLog errors.txt", "AccessLogFormat json")
+        thrice(server, "/a.txt")
+        times = [json.loads(line)["time"] for line in lines_of(tmp_path / "log_webserver.txt", server)]
+        times += [line.split(" ")[0] for line in (tmp_path / "errors.txt").read_text().splitlines()]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    offsets = {"UTC0": "+00:00", "XXX-5:45": "+05:45", "YYY+3:30": "-03:30"}
+    assert {text[-6:] for text in times} == {offsets[zone]}
+    for text in times:
+        assert abs((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()) < 120
 
 
 @pytest.mark.peer
