@@ -56,19 +56,19 @@ class Desk:
     """A worker in this thread, and a client of it."""
 
     def __init__(self, root: str) -> None:
-        from fastws import Server, backend, defaults
+        from fastws import Server, defaults
         from fastws.engine.worker import Worker
 
         config = defaults(root).with_overrides(
             listen_ports=(0,), access_log="off", error_log="off", compression=False, worker_threads=1
         )
-        side = backend.load()
-        self._server = Server(config, backend=side)
-        self._worker = Worker(self._server, 0, side, self._server._site)
+        self._server = Server(config)
+        pool = self._server._pool
+        self._worker = Worker(0, pool._equipment, pool, config, self._server._site)
         self.reactor = self._worker.reactor
         self._client, ours = socket.socketpair()
         ours.setblocking(False)
-        self._worker._adopt((ours.detach(), "127.0.0.1"))
+        self._worker.admission.adopt((ours.detach(), "127.0.0.1"))
 
     def ask(self, kind: str, numbers: range) -> None:
         """Ask as many times as there are numbers."""

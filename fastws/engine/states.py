@@ -21,18 +21,23 @@ WAITING_S = 30.0
 ASK_TIMES = 8
 """How often one request may find that work is to be done first: two password files, each read anew a few times."""
 
-HEAD = 0
-"""State: between requests, or in a request head."""
-BODY = 1
+IDLE = 0
+"""State: between requests, and nothing of the next one has come."""
+HEAD = 1
+"""State: in the head of a request."""
+BODY = 2
 """State: in the body of a request."""
-WAITING = 2
+WAITING = 3
 """State: until work in the background is done. Nothing is read meanwhile."""
-SENDING = 3
+SENDING = 4
 """State: an answer is on its way."""
-LINGERING = 4
+LINGERING = 5
 """State: the last answer is sent; the client may still be sending."""
-CLOSED = 5
+CLOSED = 6
 """State: over."""
+
+PAUSED = (WAITING,)
+"""The states that another thread ends, by ``Shared.resume``."""
 
 LONGEST_S = {WAITING: WAITING_S, LINGERING: LINGER_S}
 """How long states last that nothing puts off."""

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 
 from .. import backend as backends
 from .. import portable
 from ..config.settings import Config
-from ..engine.worker import ACCEPT_BATCH, Worker
+from ..engine.pool import ANSWER_S, Pool
+from ..engine.shared import Equipment
 from ..http.errors import ConfigError, ListenError
-from ..record.logfile import OFF, STANDARD_ERROR, ErrorLog, LogFile
 from ..record.tally import WorkerStatus
 from ..site.hidden import OwnFiles
 from ..site.site import Site
 from ..transport.listener import (
     ACTIVATED,
-    BACKLOG,
     Address,
     address_of,
     addresses_in,
+    is_local,
     open_listeners,
     reachable,
     turn_away,
@@ -32,7 +30,8 @@ from ..transport.listener import (
 from ..version import __version__
 from ..work.fair_queue import FairQueues
 from .doubts import doubts_of
-from .rights import drop_to, log_opener
+from .logs import Logs
+from .rights import drop_to
 from .systemd import activated_listeners
 
 GRACE_S = 0.5
@@ -40,12 +39,6 @@ GRACE_S = 0.5
 
 CLOSING_S = 0.2
 """How long the connections that were idle may take to be closed after it: a deadline is met 0.1 s late."""
-
-ANSWER_S = 5.0
-"""How long a worker may take to do a task; what takes longer is stuck, in a file system that hangs perhaps."""
-
-REPLACE_S = 0.1
-"""How long to wait before a failed worker's replacement is tried again, as accepting rests without descriptors."""
 
 _FIXED_AT_START = {"WorkerThreads": "worker_threads", "User": "user"}
 """The directives that a reload leaves as they were, and their fields."""
@@ -70,26 +63,21 @@ class Server:
         self.config = self._config_at_start = config
         self._backend = backend or backends.load()
         self.worker_count = config.worker_threads or self._backend.default_worker_count()
-        self._workers: list[Worker] = []
         self._listeners: dict[Address, socket.socket] = {}
         self._is_started = self._is_stopping = False
-        # Start, reload and the replacement of a worker exclude each other; after the start of the end there is
-        # neither of them.
+        # Start and reload exclude each other; after the start of the end there is neither of them.
         self._lock = threading.Lock()
-        opener = log_opener(config.user)
-        for path in {config.access_log, config.error_log} - {STANDARD_ERROR, OFF}:
-            opener.make_directory(os.path.dirname(path))
-        with ExitStack() as opened:
-            self.error_log = ErrorLog(
-                config.error_log, config.log_level, config.error_log_format, opener.open
-            )
-            opened.callback(self.error_log.close)
-            self.logger: logging.Logger = self.error_log.logger
-            self.access_log = LogFile(config.access_log, self.logger.error, opener.open)
-            opened.callback(self.access_log.close)
-            self.queues = FairQueues(self.logger)
+        self._logs = Logs(config)
+        self.logger: logging.Logger = self._logs.error.logger
+        self.queues = FairQueues(self.logger)
+        try:
             self._site = self._make_site(config)
-            opened.pop_all()
+        except BaseException:
+            self._logs.close()
+            raise
+        self._pool = Pool(
+            Equipment(self._backend, self._logs.access, self._logs.error, self.queues, self.worker_count)
+        )
 
     def _make_site(self, config: Config) -> Site:
         replays = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
@@ -98,7 +86,7 @@ class Server:
             self.logger,
             replays=replays,
             opener=self._backend.opener,
-            hidden=OwnFiles(config, self.access_log, self.error_log.file),
+            hidden=OwnFiles(config, self._logs.access, self._logs.error.file),
             status=self,
         )
 
@@ -117,10 +105,7 @@ class Server:
                 self._listeners = open_listeners(addresses_in(self.config), handed_over)
                 if self.config.user is not None:
                     drop_to(self.config.user)
-                for index in range(self.worker_count):
-                    self._workers.append(Worker(self, index, self._backend, self._site))
-                for worker in self._workers:
-                    worker.start(list(self._listeners.values()))
+                self._pool.start(self.config, self._site, list(self._listeners.values()))
         except BaseException:
             self._undo_start()
             raise
@@ -129,11 +114,7 @@ class Server:
     def _undo_start(self) -> None:
         with self._lock:
             self._is_stopping = True
-            workers, self._workers = self._workers, []
-        for worker in workers:
-            worker.abandon()
-        for worker in workers:
-            worker.join(ANSWER_S)
+        self._pool.abandon()
         self._close_listeners(self._listeners)
         self._close()
 
@@ -182,18 +163,11 @@ class Server:
     @property
     def is_exposed(self) -> bool:
         """Whether other machines can connect, because it listens on a non-loopback address."""
-        hosts = [
-            sock.getsockname()[0] for sock in self._listeners.values() if sock.family != portable.AF_UNIX
-        ]
-        return not all(host == "::1" or host.startswith("127.") for host in hosts)
+        return not all(is_local(listener) for listener in self._listeners.values())
 
     def connection_count(self) -> int:
         """Return the number of open connections."""
-        return sum([worker.load for worker in self._workers])
-
-    def connections_from(self, peer: str) -> int:
-        """Return the number of open connections of the client address ``peer``; 0 if there is no limit."""
-        return sum([worker.connections_from(peer) for worker in self._workers])
+        return self._pool.connection_count()
 
     # For the status pages
 
@@ -212,51 +186,11 @@ class Server:
 
     def worker_status(self) -> list[WorkerStatus]:
         """Return the counts of each worker."""
-        return [worker.status() for worker in self._workers]
+        return self._pool.status()
 
     def lost_lines(self) -> dict[str, int]:
         """Return how many lines each log has lost since the start."""
-        return {"access": self.access_log.lost, "error": self.error_log.file.lost}
-
-    # For workers
-
-    def least_loaded(self, preferred: Worker) -> Worker:
-        """Return the worker with the fewest connections, ``preferred`` in a tie."""
-        best, least = preferred, preferred.load
-        for worker in self._workers:
-            if worker.load < least and not worker.has_ended:
-                best, least = worker, worker.load
-        return best
-
-    def replace(self, worker: Worker) -> None:
-        """Start a worker in place of one that failed, as soon as possible.
-
-        Called by the failing worker's thread, which lives until then.
-        """
-        is_said = False
-        while not self._try_to_replace(worker, is_said):
-            is_said = True
-            time.sleep(REPLACE_S)
-
-    def _try_to_replace(self, worker: Worker, is_said: bool) -> bool:
-        with self._lock:
-            if self._is_stopping:
-                return True
-            index = self._workers.index(worker)
-            fresh = None
-            try:
-                fresh = Worker(self, index, self._backend, self._site)
-                fresh.start(list(self._listeners.values()))
-            except Exception as error:  # no descriptors, no threads
-                if fresh is not None:
-                    fresh.abandon()
-                if not is_said:
-                    self.logger.error(
-                        "no worker could be started in its place, which is tried until it succeeds: %s", error
-                    )
-                return False
-            self._workers[index] = fresh
-            return True
+        return self._logs.lost_lines()
 
     # Reload and stop
 
@@ -269,7 +203,7 @@ class Server:
         with self._lock:
             if self._is_stopping:
                 return
-            self._open_logs_anew(self.config)
+            self._logs.reopen(self.config)
             try:
                 config = read()
                 site = self._make_site(config)
@@ -288,11 +222,8 @@ class Server:
         previous_config, self.config = self.config, config
         previous_site, self._site = self._site, site
         self._listeners = listeners
-        if (config.access_log, config.error_log) != (previous_config.access_log, previous_config.error_log):
-            self._open_logs_anew(config)
-        self.error_log.configure(config.log_level, config.error_log_format)
-        sockets = list(listeners.values())
-        self._tell_all(lambda worker: worker.adopt(config, site, sockets), ANSWER_S)
+        self._logs.adopt(config, previous_config)
+        self._pool.adopt(config, site, list(listeners.values()))
         self._close_listeners(dropped)
         previous_site.close()
         for name, field in _FIXED_AT_START.items():
@@ -301,15 +232,11 @@ class Server:
         self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
         self._log_doubts()
 
-    def _open_logs_anew(self, config: Config) -> None:
-        for file, path in ((self.access_log, config.access_log), (self.error_log.file, config.error_log)):
-            file.reopen(path)
-
     def reopen_logs(self) -> None:
         """Close the logs and open them again, after a rotation has moved them."""
         with self._lock:
             if not self._is_stopping:
-                self._open_logs_anew(self.config)
+                self._logs.reopen(self.config)
                 self.logger.info("logs reopened")
 
     def stop(
@@ -331,77 +258,36 @@ class Server:
         timeout_s = self.config.drain_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
-        self._tell_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
+        self._pool.drain(grace_s, timeout_s)
         listeners, self._listeners = self._listeners, {}
         self._close_listeners(listeners)
-        for worker in self._workers:
-            worker.tell(Worker.finish)
-        if on_wait is not None and not self._join(min(time.monotonic() + grace_s + CLOSING_S, deadline)):
+        self._pool.finish()
+        if on_wait is not None and not self._pool.join(min(time.monotonic() + grace_s + CLOSING_S, deadline)):
             on_wait(self.connection_count())
-        if not self._join(deadline):
+        if not self._pool.join(deadline):
             self.logger.warning("connections still open after DrainTimeout are cut off")
             self.abort()
-        if not self._join(time.monotonic() + ANSWER_S):
+        if not self._pool.join(time.monotonic() + ANSWER_S):
             self.logger.error("a worker is stuck and was left behind")
         self.logger.info("fastws stopped")
         self._close()
 
-    def _join(self, deadline: float) -> bool:
-        """Wait for all workers to end, and tell whether they have by ``deadline``."""
-        return all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self._workers)
-
     def abort(self) -> None:
         """Make a ``stop`` in progress end now, cutting off connections. For any thread and signal handler."""
-        for worker in self._workers:
-            worker.tell(Worker.stop)
-
-    def _tell_all(self, task: Callable[[Worker], None], timeout_s: float) -> None:
-        """Have every worker do ``task``, and wait until all have."""
-        deadline = time.monotonic() + timeout_s
-        done = [threading.Event() for _ in self._workers]
-
-        def acknowledged(event: threading.Event) -> Callable[[Worker], None]:
-            def do(worker: Worker) -> None:
-                try:
-                    task(worker)
-                finally:
-                    event.set()
-
-            return do
-
-        for worker, event in zip(self._workers, done, strict=True):
-            worker.tell(acknowledged(event))
-        for worker, event in zip(self._workers, done, strict=True):
-            # A worker that has failed does nothing more.
-            while not event.wait(0.05) and not worker.has_ended and time.monotonic() < deadline:
-                pass
+        self._pool.stop()
 
     def _close_listeners(self, listeners: Mapping[Address, socket.socket]) -> None:
         """Hand over what still waits in the listeners' queues, then close them."""
         for address, listener in listeners.items():
             if address[0] != ACTIVATED:  # with those the service manager may go on
                 turn_away(listener)
-            first = next((worker for worker in self._workers if not worker.has_ended), None)
-            if first is not None:
-                self._accept_rest(listener, first)
+            self._pool.accept_rest(listener)
             listener.close()
-
-    def _accept_rest(self, listener: socket.socket, first: Worker) -> None:
-        """Hand over what waits, and no more than a queue holds: a socket that others keep open fills up again."""
-        left = BACKLOG
-        try:
-            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH)):
-                left -= len(accepted)
-                for each in accepted:
-                    self.least_loaded(first).hand_over(each)
-        except OSError as error:
-            self.logger.error("connections that waited could not be accepted: %s", error.strerror)
 
     def _close(self) -> None:
         self._site.close()
         self.queues.close()
-        self.access_log.close()
-        self.error_log.close()
+        self._logs.close()
 
     def __enter__(self) -> Server:
         self.start()

@@ -200,6 +200,14 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_local(listener: socket.socket) -> bool:
+    """Tell whether only this machine can connect to ``listener``."""
+    if listener.family == portable.AF_UNIX:
+        return True
+    host = str(listener.getsockname()[0])
+    return host == "::1" or host.startswith("127.")
+
+
 def addresses_in(config: Config) -> list[Address]:
     """Return where ``config`` says that the server listens."""
     return [(host, port) for host in config.hosts for port in config.listen_ports] + [

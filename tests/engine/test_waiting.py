@@ -84,8 +84,8 @@ def waiting(server: Server) -> int:
     """How many connections wait."""
     return sum(
         connection.state == states.WAITING
-        for worker in server._workers
-        for connection in list(worker._connections)
+        for worker in server._pool.workers
+        for connection in list(worker.admission._connections)
     )
 
 
@@ -219,8 +219,10 @@ def test_nothing_is_read_meanwhile(server: Server, gate: Gate) -> None:
         client.sock.settimeout(0.5)
         with pytest.raises(TimeoutError):
             client.send(bytes(256 << 20))
-        (connection,) = (each for each in server._workers[0]._connections if each.state == states.WAITING)
-        assert not connection._buffer
+        (connection,) = (
+            each for each in server._pool.workers[0].admission._connections if each.state == states.WAITING
+        )
+        assert not connection.speaker._buffer
 
 
 # Bounds
@@ -341,7 +343,7 @@ def test_reload_meanwhile_is_answered_by_the_new_configuration(
 
 
 def test_worker_that_fails_meanwhile_is_replaced(server: Server, gate: Gate) -> None:
-    failed = server._workers[0]
+    failed = server._pool.workers[0]
 
     def fail(_: object) -> None:
         raise RuntimeError("on purpose")
@@ -351,7 +353,7 @@ def test_worker_that_fails_meanwhile_is_replaced(server: Server, gate: Gate) -> 
         failed.tell(fail)
         with pytest.raises((ProtocolError, ConnectionError)):
             client.reply()
-    wait_until(lambda: server._workers[0] is not failed)
+    wait_until(lambda: server._pool.workers[0] is not failed)
     with Client(server) as client:
         ask(client, server, RIGHT)
         gate.open()
@@ -364,7 +366,7 @@ def test_drain_waits_for_the_answer(server: Server, gate: Gate) -> None:
         ask(client, server, RIGHT)
         thread = threading.Thread(target=server.stop, daemon=True)
         thread.start()
-        wait_until(lambda: server._workers[0].is_draining)
+        wait_until(lambda: server._pool.workers[0].shared.is_draining)
         gate.open()
         reply = client.reply()
         assert (reply.status, reply["Connection"]) == (200, "close")

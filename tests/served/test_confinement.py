@@ -397,7 +397,7 @@ def race_by_sendfile(server: Server, root: Path, tmp_path: Path, swaps: int) -> 
                 elif method == "GET":
                     assert reply.body == large, (target, turn)
     assert missed, "the swaps were never met"
-    reactors = [worker.reactor for worker in server._workers]
+    reactors = [worker.reactor for worker in server._pool.workers]
     sent = sum(reactor.counters().file_bytes for reactor in reactors)
     assert sent or not reactors[0].replays, "nothing was replayed from its file"
 

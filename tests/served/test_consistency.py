@@ -166,11 +166,11 @@ def test_connection_that_a_forked_process_still_has_is_forgotten(serve: Serve, r
     """Closing does not take a socket out of an epoll set while another process has it open."""
     put_old(root, {"page.txt": b"page"})
     server = serve("WorkerThreads 1")
-    reactor = server._workers[0].reactor
+    reactor = server._pool.workers[0].reactor
     reading, writing = os.pipe()
     with Client(server) as client:
         assert client.get("/page.txt").status == 200
-        wait_until(lambda: len(server._workers[0]._connections) == 1)
+        wait_until(lambda: len(server._pool.workers[0].admission._connections) == 1)
         child = os.fork()
         if not child:
             os.close(writing)

@@ -86,7 +86,7 @@ def test_what_waits_in_the_queue_is_still_answered(serve: Serve, root: Path) -> 
             clients[-1].send(request("/page.txt"))
         with stopping(server):
             # Each worker is told to drain before it can look at the queue again.
-            wait_until(lambda: all(worker._tasks for worker in server._workers))
+            wait_until(lambda: all(worker._tasks for worker in server._pool.workers))
             held.close()
             for client in clients:
                 reply = client.reply()
@@ -189,9 +189,9 @@ def test_worker_that_fails_while_draining_does_not_hold_up_the_end(serve: Serve,
         begin_download(client)
         begin_download(other)
         # A worker that has nothing to finish may have ended before it is told.
-        wait_until(lambda: [worker.load for worker in server._workers] == [1, 1], "one each")
+        wait_until(lambda: [worker.load for worker in server._pool.workers] == [1, 1], "one each")
         with stopping(server):
-            for worker in server._workers:
+            for worker in server._pool.workers:
                 worker.tell(lambda _: 1 / 0)
     assert error_log(server).count("ZeroDivisionError") == 2
 
@@ -214,7 +214,7 @@ def test_every_port_is_served_by_every_worker(serve: Serve, root: Path, free_por
             for _ in range(10):
                 assert stack.enter_context(Client(port)).get("/page.txt").status == 200
             # An answer may be on its way before its connection is counted.
-            wait_until(lambda: [worker.load for worker in server._workers] == [5, 5], "five each")
+            wait_until(lambda: [worker.load for worker in server._pool.workers] == [5, 5], "five each")
         wait_until(lambda: server.connection_count() == 0)
 
 

@@ -467,7 +467,7 @@ def test_worker_that_dies_is_replaced_its_connections_closed_and_logged(
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(2 * threads)]
         assert [client.get("/a.txt").status for client in clients] == [200] * len(clients)
-        victim = server._workers[0]
+        victim = server._pool.workers[0]
         victims = victim.load
         assert victims
 
@@ -475,7 +475,7 @@ def test_worker_that_dies_is_replaced_its_connections_closed_and_logged(
             raise RuntimeError("a task that nobody expected to fail")
 
         victim.tell(fail)
-        wait_until(lambda: server._workers[0] is not victim, "another worker")
+        wait_until(lambda: server._pool.workers[0] is not victim, "another worker")
         assert victim.join(20)
         survivors = sum(client.is_open() for client in clients)
         assert survivors == len(clients) - victims
@@ -489,7 +489,7 @@ def test_worker_that_dies_is_replaced_its_connections_closed_and_logged(
 
 def test_connection_handed_to_a_worker_that_dies_is_closed(serve: Serve, root: Path) -> None:
     server = serve("WorkerThreads 2")
-    victim = server._workers[0]
+    victim = server._pool.workers[0]
     release = threading.Event()
     here, there = socket.socketpair()
     there.settimeout(20)
@@ -516,14 +516,14 @@ def test_workers_that_die_again_and_again_leave_no_descriptor(serve: Serve, root
     server = serve("WorkerThreads 2")
     before = None
     for _ in range(10):
-        for victim in list(server._workers):
+        for victim in list(server._pool.workers):
 
             def fail(worker: Worker) -> None:
                 raise RuntimeError
 
             victim.tell(fail)
             assert victim.join(20)
-        wait_until(lambda old=victim: old not in server._workers)
+        wait_until(lambda old=victim: old not in server._pool.workers)
         assert get(server, "/a.txt").status == 200
         be_at_rest(server)
         count = open_descriptors() if sys.platform == "linux" else 0

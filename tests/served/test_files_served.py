@@ -124,7 +124,7 @@ def check_sent(server: Server, counts: list[int], expected: int, request: pytest
     have it before it is counted."""
 
     def sent() -> int:
-        return sum(counts) + sum(worker.reactor.counters().file_bytes for worker in server._workers)
+        return sum(counts) + sum(worker.reactor.counters().file_bytes for worker in server._pool.workers)
 
     if "bare" in request.node.name:
         expected = 0

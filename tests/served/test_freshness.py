@@ -312,13 +312,13 @@ class Hammer(threading.Thread):
 
 
 def _replays(server: Server) -> bool:
-    return any(worker.reactor.replays for worker in server._workers)
+    return any(worker.reactor.replays for worker in server._pool.workers)
 
 
 def _hits(server: Server) -> int:
     """How many there were once the turn is over in which the last answer was sent."""
-    server._tell_all(lambda _: None, TIMEOUT_S)
-    return sum(worker.reactor.counters().hits for worker in server._workers)
+    server._pool.have_all(lambda _: None, TIMEOUT_S)
+    return sum(worker.reactor.counters().hits for worker in server._pool.workers)
 
 
 def _ask_until_most_is_replayed(asker: Asker, client: Client, histories: list[History]) -> None:

@@ -86,7 +86,7 @@ class _Busy:
         for client in self._clients:
             for _ in range(3):
                 assert client.get("/page.html", "Accept-Encoding: gzip, br").status == 200
-        ident = self._server._workers[0]._thread.ident
+        ident = self._server._pool.workers[0]._thread.ident
         assert ident is not None
         self._clock = time.pthread_getcpuclockid(ident)
 

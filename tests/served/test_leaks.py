@@ -210,7 +210,7 @@ def test_descriptors_and_memory_stay_flat(
     if side.reactor.side == "compiled":
         hits = sum(status.cache_hits for status in site.big.worker_status())
         assert hits > (1_000 if UNDER_ASAN else 10_000)
-        assert sum(worker.reactor.counters().evicted for worker in site.full._workers) > 100
+        assert sum(worker.reactor.counters().evicted for worker in site.full._pool.workers) > 100
 
 
 @pytest.mark.long

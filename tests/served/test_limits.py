@@ -225,7 +225,7 @@ def test_connections_of_a_moment_ago_are_counted_when_a_reload_limits_them(
     clients = [opened.enter_context(Client(server)) for _ in range(3)]
     wait_until(lambda: server.connection_count() == 3)
     server.reload(lambda: server.config.with_overrides(max_connections_per_address=3))
-    assert server.connections_from("127.0.0.1") == 3
+    assert server._pool.connections_from("127.0.0.1") == 3
     refused(server, request("/a.txt"), 503)
     assert {client.get("/a.txt").status for client in clients} == {200}
 
@@ -253,7 +253,7 @@ def test_connection_beyond_max_connections_per_address_is_503_closed_and_logged(
     with connect_from("127.0.0.2", server) as fourth:
         assert fourth.get("/a.txt").status == 503
     clients.pop().sock.close()
-    wait_until(lambda: server.connections_from("127.0.0.1") == 2)
+    wait_until(lambda: server._pool.connections_from("127.0.0.1") == 2)
     assert get(server, "/a.txt").status == 200
     assert [client.get("/a.txt").status for client in clients] == [200] * 2
 
@@ -262,7 +262,7 @@ def test_connections_are_counted_down_to_none(serve: Serve, root: Path) -> None:
     server = serve("MaxConnectionsPerAddress 2")
     for _ in range(20):
         assert get(server, "/a.txt").status == 200
-        wait_until(lambda: server.connections_from("127.0.0.1") == 0)
+        wait_until(lambda: server._pool.connections_from("127.0.0.1") == 0)
 
 
 def test_addresses_are_not_limited_by_default(serve: Serve, root: Path, opened: contextlib.ExitStack) -> None:
@@ -298,7 +298,9 @@ def test_pipelined_requests_wait_in_the_clients_own_buffers(serve: Serve, root: 
             with contextlib.suppress(BlockingIOError):
                 sent += client.sock.send(data)
             assert sent < 64 * MIB, "the server reads without end"
-        held = [len(c._buffer) for worker in server._workers for c in worker._connections]
+        held = [
+            len(c.speaker._buffer) for worker in server._pool.workers for c in worker.admission._connections
+        ]
         assert held[0] <= 64 * KIB  # as much as one read, and no more than that
         client.sock.settimeout(20)
         for _ in range(5):

@@ -164,9 +164,9 @@ def test_lines_are_written_while_the_connection_idles(serve: Serve, root: Path, 
 
 def test_access_log_off_spells_no_line(serve: Serve, root: Path) -> None:
     server = serve("AccessLog off", "WorkerThreads 1")
-    (worker,) = server._workers
+    (worker,) = server._pool.workers
     assert get(server, "/none").status == 404
-    worker.ledger._parser = SimpleNamespace()  # which spells no access lines
+    worker.shared.ledger._parser = SimpleNamespace()  # which spells no access lines
     for target, status in (("/a.txt", 200), ("/none", 404)):
         assert get(server, target).status == status
     server.stop()
@@ -611,7 +611,7 @@ def test_reasons_are_written_while_nobody_asks(
     for number in range(3):
         assert get(server, f"/missing{number}").status == 404
         wait_until(lambda: f'"GET /missing{number} ' in (tmp_path / "errors.txt").read_text())  # noqa: B023
-    server.error_log.note(logging.INFO, "no worker", "from elsewhere")
+    server._logs.error.note(logging.INFO, "no worker", "from elsewhere")
     wait_until(lambda: "info [no worker] from elsewhere\n" in (tmp_path / "errors.txt").read_text())
 
 
@@ -638,7 +638,7 @@ def test_worker_that_ends_leaves_no_reason_unwritten(
     assert get(server, "/missing").status == 404
     be_at_rest(server)
     server.abort()
-    assert server._workers[0].join(60)
+    assert server._pool.workers[0].join(60)
     assert '"GET /missing HTTP/1.1"\n' in (tmp_path / "errors.txt").read_text()
 
 

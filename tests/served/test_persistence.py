@@ -429,6 +429,8 @@ def test_answers_are_not_delayed_by_nagle(serve: Serve, root: Path) -> None:
     server = serve()
     with Client(server) as client:
         assert client.get("/1.txt").status == 200
-        accepted = [c.transport._sock for worker in server._workers for c in worker._connections]
+        accepted = [
+            c.transport._sock for worker in server._pool.workers for c in worker.admission._connections
+        ]
         assert len(accepted) == 1
         assert accepted[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -57,7 +57,7 @@ def test_no_answer_is_the_old_sites_once_the_reload_is_over(serve: Serve, root: 
     server = serve("WorkerThreads 2")
     with hammering(server.port, "/page.txt", "/other.txt"), ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(8)]
-        assert {worker.load > 0 for worker in server._workers} == {True}
+        assert {worker.load > 0 for worker in server._pool.workers} == {True}
         for stamp in range(20):
             server.reload(lambda s=stamp: with_stamp(server.config, s))
             # First all requests, so that no worker has time to catch up; then again what may be replayed.
@@ -154,7 +154,7 @@ def test_log_level_is_the_new_one(serve: Serve, root: Path) -> None:
     server = serve("LogLevel info")
     server.reload(lambda: server.config.with_overrides(log_level="error"))
     get(server, "/first")
-    server._tell_all(lambda _: None, TIMEOUT_S)  # its reason is noted after it is sent
+    server._pool.have_all(lambda _: None, TIMEOUT_S)  # its reason is noted after it is sent
     server.reload(lambda: server.config.with_overrides(log_level="info"))
     get(server, "/second")
     wait_until(lambda: "/second" in error_log(server))
@@ -192,8 +192,8 @@ def test_what_waits_at_a_dropped_port_is_answered(serve: Serve, root: Path, free
         for _ in range(10):
             clients.append(Client(goes))
             clients[-1].send(request("/page.txt"))
-        release = server._tell_all
-        server._tell_all = lambda *a: (held.close(), release(*a))[1]  # type: ignore[method-assign]
+        release = server._pool.have_all
+        server._pool.have_all = lambda *a: (held.close(), release(*a))[1]  # type: ignore[method-assign]
         server.reload(lambda: server.config.with_overrides(listen_ports=(stays,)))
     for client in clients:
         assert client.reply().status == 200
@@ -252,7 +252,7 @@ def test_what_needs_a_restart_is_said(serve: Serve, root: Path) -> None:
     assert error_log(server).count("WorkerThreads was changed; that takes effect at the next start") == 2
     server.reload(lambda: server.config.with_overrides(worker_threads=2))
     assert error_log(server).count("takes effect at the next start") == 2
-    assert server.worker_count == len(server._workers) == 2
+    assert server.worker_count == len(server._pool.workers) == 2
 
 
 def test_cache_of_another_size_is_used_at_once(serve: Serve, root: Path) -> None:

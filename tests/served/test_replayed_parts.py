@@ -309,7 +309,7 @@ def test_range_of_a_file_is_replayed_from_its_second_time_on(serve: Serve, tmp_p
     found = replies(server, f"/{name}", *lines)
     assert (found[0].status, found[0].body) == (206, body[40_000:49_001])
     assert found == found[:1] * 3
-    expected = (2, 1) if server._workers[0].reactor.replays else (0, 3)
+    expected = (2, 1) if server._pool.workers[0].reactor.replays else (0, 3)
     wait_until(
         lambda: [(each.cache_hits, each.cache_misses) for each in server.worker_status()] == [expected]
     )

@@ -36,7 +36,7 @@ def test_connections_opened_2_ms_apart_spread_over_two_workers(serve: Serve, roo
             clients.append(stack.enter_context(Client(server)))
             time.sleep(0.002)  # the pace that is promised for
         assert all(client.get("/a.txt").status == 200 for client in clients)
-        loads = [worker.load for worker in server._workers]
+        loads = [worker.load for worker in server._pool.workers]
         assert sum(loads) == 100
         assert all(40 <= load <= 60 for load in loads), loads
 
@@ -46,7 +46,7 @@ def test_connections_opened_at_once_spread_over_two_workers(serve: Serve, root: 
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(100)]
         assert all(client.get("/a.txt").status == 200 for client in clients)
-        loads = [worker.load for worker in server._workers]
+        loads = [worker.load for worker in server._pool.workers]
         assert all(40 <= load <= 60 for load in loads), loads
 
 
@@ -148,20 +148,20 @@ def test_worker_that_fails_is_replaced_and_logged(
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(4)]
         assert all(client.get("/a.txt").status == 200 for client in clients)
-        victim, other = server._workers
+        victim, other = server._pool.workers
 
         def fail(_: Worker) -> None:
             raise RuntimeError("this thread is broken")
 
         victim.tell(fail)
         assert victim.join(20)
-        wait_until(lambda: victim not in server._workers)
+        wait_until(lambda: victim not in server._pool.workers)
         ended = [client for client in clients if not serves_on(client)]
         assert len(ended) == 2
-        assert other in server._workers
+        assert other in server._pool.workers
         fresh = [stack.enter_context(Client(server)) for _ in range(4)]
         assert all(client.get("/a.txt").status == 200 for client in fresh)
-        assert [worker.load for worker in server._workers] == [3, 3]
+        assert [worker.load for worker in server._pool.workers] == [3, 3]
     log = (tmp_path / "errors.txt").read_text()
     assert "RuntimeError: this thread is broken" in log
     assert "another takes its place" in log
@@ -172,7 +172,7 @@ def test_worker_that_cannot_be_replaced_gets_no_connections_until_it_can_be(
     serve: Serve, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     server = serve("WorkerThreads 2", "ErrorLog errors.txt")
-    victim, other = server._workers
+    victim, other = server._pool.workers
     attempts = 0
 
     def fail(*_: object) -> None:
@@ -192,10 +192,10 @@ def test_worker_that_cannot_be_replaced_gets_no_connections_until_it_can_be(
         assert (victim.load, other.load) == (0, 10)
         server.reload(lambda: server.config)
         patches.undo()
-        wait_until(lambda: victim not in server._workers)
+        wait_until(lambda: victim not in server._pool.workers)
         clients += [stack.enter_context(Client(server)) for _ in range(10)]
         assert all(client.get("/a.txt").status == 200 for client in clients)
-        assert sorted(worker.load for worker in server._workers) == [10, 10]
+        assert sorted(worker.load for worker in server._pool.workers) == [10, 10]
     assert victim.join(20)
     log = (tmp_path / "errors.txt").read_text()
     assert log.count("no worker could be started in its place") == 1
@@ -215,7 +215,7 @@ def test_server_ends_while_a_worker_waits_for_its_replacement(
         raise RuntimeError("this thread is broken")
 
     monkeypatch.setattr(Worker, "__init__", fail)
-    victim = server._workers[0]
+    victim = server._pool.workers[0]
     victim.tell(break_down)
     assert attempted.wait(20)
     server.stop()

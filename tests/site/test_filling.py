@@ -192,8 +192,8 @@ def counted(server: Server, name: str = "") -> int:
 
     By default of the answers for which a file was published.
     """
-    server._tell_all(lambda _: None, TIMEOUT_S)
-    counters = [worker.reactor.counters() for worker in server._workers]
+    server._pool.have_all(lambda _: None, TIMEOUT_S)
+    counters = [worker.reactor.counters() for worker in server._pool.workers]
     return sum(int(getattr(each, name)) if name else each.filled - each.missing for each in counters)
 
 

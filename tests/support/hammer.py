@@ -104,13 +104,13 @@ def hammering(
 def holding(server: Server) -> Iterator[None]:
     """Have no worker do anything until the block ends."""
     release = threading.Event()
-    held = threading.Barrier(len(server._workers) + 1)
+    held = threading.Barrier(len(server._pool.workers) + 1)
 
     def hold(_: Worker) -> None:
         held.wait(30)
         release.wait(30)
 
-    for worker in server._workers:
+    for worker in server._pool.workers:
         worker.tell(hold)
     held.wait(30)
     try:

@@ -211,10 +211,10 @@ def be_at_rest(server: Server) -> None:
     """
 
     def is_at_rest() -> bool:
-        server._tell_all(lambda _: None, TIMEOUT_S)
+        server._pool.have_all(lambda _: None, TIMEOUT_S)
         if server.connection_count():
             return False
-        server._tell_all(lambda _: None, TIMEOUT_S)
+        server._pool.have_all(lambda _: None, TIMEOUT_S)
         return server.connection_count() == 0
 
     wait_until(is_at_rest, "a server at rest")

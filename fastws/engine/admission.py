@@ -1,0 +1,180 @@
+"""One worker's connections: which are let in, what is spoken on them, how many there are."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from .. import portable
+from ..config.settings import Config
+from ..http.errors import HTTPError
+from ..seam import Accepted, Transport
+from .connection import Connection
+from .http1 import Http1
+from .shared import Shared
+from .speaker import Speaker
+
+ACCEPT_BATCH = 64
+"""Connections accepted in one turn, so that a flood of them does not starve those that are open."""
+
+
+class Manner(NamedTuple):
+    """How connections are served: what is spoken on them, and how their bytes come and go.
+
+    ``transport`` is called with descriptor and peer; None: the bytes are plain. ``is_kept`` tells that the reactor
+    may answer before Python has the connection, which it can where plain HTTP/1.x is spoken.
+    """
+
+    speaker: Callable[[Connection], Speaker]
+    transport: Callable[[int, str], Transport] | None
+    is_kept: bool
+
+
+HTTP1 = Manner(Http1, None, is_kept=True)
+
+
+class Census(Protocol):
+    """Counts the connections of all workers of a server. Any of them may ask."""
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers there are."""
+
+    def connection_count(self) -> int:
+        """Return the number of open connections."""
+
+    def connections_from(self, peer: str) -> int:
+        """Return the number of open connections of the client address ``peer``; 0 if there is no limit."""
+
+
+class Admission:
+    """The connections of one worker. Only its thread touches it, but for ``count`` and ``count_from``."""
+
+    manner = HTTP1
+
+    def __init__(self, shared: Shared[Connection], census: Census) -> None:
+        self._shared = shared
+        self._reactor = shared.reactor
+        self._census = census
+        self._connections: set[Connection] = set()
+        self._max_connections = self._max_per_address = 0
+        self._count_by_peer: collections.Counter[str] = collections.Counter()
+        shared.forget = self.forget
+
+    def configure(self, config: Config) -> None:
+        """Use the limits of this configuration from now on."""
+        self.adopt_kept()  # they may have to be counted by address
+        self._max_connections = config.max_connections
+        if portable.CONNECTIONS_MOST is not None:
+            most = portable.CONNECTIONS_MOST * self._census.worker_count
+            self._max_connections = min(self._max_connections, most)
+        # Counted only where there is a limit: it costs every connection something.
+        self._max_per_address = config.max_connections_per_address
+        counted = self._connections if self._max_per_address else ()
+        self._count_by_peer = collections.Counter(connection.peer for connection in counted)
+
+    @property
+    def count(self) -> int:
+        """How many connections this worker owns, without those that the reactor keeps. Any thread may ask."""
+        return len(self._connections)
+
+    def count_from(self, peer: str) -> int:
+        """Return how many of them have the address ``peer``; 0 if there is no limit. Any thread may ask."""
+        return self._count_by_peer[peer]
+
+    # Who is let in
+
+    def room(self) -> int:
+        """Return how many connections the reactor may accept and keep.
+
+        0 where Python has to decide about each: which of several workers gets it, how many its address has.
+        """
+        if self._census.worker_count > 1 or self._max_per_address or not self.manner.is_kept:
+            return 0
+        return self._max_connections - len(self._connections)
+
+    def has_room(self) -> bool:
+        """Tell whether all that the workers may accept in one turn is surely let in, and may be kept."""
+        if self._max_per_address or self._shared.is_draining or not self.manner.is_kept:
+            return False
+        most = ACCEPT_BATCH * self._census.worker_count
+        return self._census.connection_count() + most <= self._max_connections
+
+    def take(self, accepted: Accepted, has_room: bool) -> None:
+        """Have the reactor keep a new connection, if it does that and all are let in; else decide about it."""
+        if not has_room:
+            self._admit(accepted)
+        elif not self._reactor.keep(*accepted):
+            self.adopt(accepted)
+
+    def _admit(self, accepted: Accepted) -> None:
+        """Own a connection, or refuse it where there are too many."""
+        connection = self.adopt(accepted)
+        crowded = self._crowded(accepted[1])
+        if crowded and connection is not None:
+            error = HTTPError(503, f"{crowded} has too many connections open.", close=True)
+            connection.handle(Connection.on_refuse, error)
+
+    def _crowded(self, peer: str) -> str:
+        """Return who has more connections than the configuration allows, the new one included, or ''.
+
+        Each worker counts its own before it looks at all, so that no two workers let in one too many.
+        """
+        if self._census.connection_count() > self._max_connections:
+            return "The server"
+        most = self._max_per_address
+        # A Unix-domain socket is a proxy's; its clients have no address here.
+        if most and peer != "unix:" and self._census.connections_from(peer) > most:
+            return "Your address"
+        return ""
+
+    def adopt(self, accepted: Accepted) -> Connection | None:
+        """Own a connection, new or kept by the reactor so far; None if it cannot be watched and is closed."""
+        fd, peer = accepted
+        manner = self.manner
+        transport = None if manner.transport is None else manner.transport(fd, peer)
+        connection = Connection(self._shared, fd, peer, transport)
+        try:
+            self._reactor.add(fd, connection, peer, transport)
+        except OSError as error:
+            self._shared.logger.error("a connection from %s cannot be watched: %s", peer, error)
+            if transport is None:
+                portable.close_socket(fd)
+            else:
+                transport.close()
+            return None
+        connection.speaker = manner.speaker(connection)
+        self._connections.add(connection)
+        if self._max_per_address:
+            self._count_by_peer[peer] += 1
+        connection.handle(Connection.on_begin)
+        return connection
+
+    def adopt_kept(self) -> None:
+        """Own the connections that the reactor keeps."""
+        for accepted in self._reactor.take_kept():
+            self.adopt(accepted)
+
+    # Who goes
+
+    def forget(self, connection: Connection) -> None:
+        """Remove a connection that is being closed from every table."""
+        self._connections.discard(connection)
+        if self._max_per_address:
+            self._count_by_peer[connection.peer] -= 1
+            if not self._count_by_peer[connection.peer]:
+                del self._count_by_peer[connection.peer]
+        self._shared.timers.cancel(connection)
+        self._reactor.remove(connection.fd)
+
+    def drain(self) -> None:
+        """Let none but the idle connections wait for a request, and these not for long; own what is kept."""
+        for connection in list(self._connections):
+            connection.drain(self._shared.grace_s)
+        self.adopt_kept()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in list(self._connections):
+            connection.close()

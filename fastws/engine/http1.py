@@ -1,0 +1,286 @@
+"""HTTP/1.x on a connection: head → body → respond → send → head again, one request after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..h1 import framing
+from ..h1.grammar import beginning
+from ..http.errors import PASSWORD, HTTPError, UndecidedError
+from ..http.messages import Request, Response
+from ..seam import DONE, INPUT, NOTHING, PARTIAL, READ, PartialSend
+from ..site.publication import publish
+from . import states
+from .answer import Answer, build_answer, continue_answer
+from .connection import Connection
+from .states import BODY, HEAD, IDLE, WAITING
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Http1:
+    """See ``speaker.Speaker``."""
+
+    __slots__ = (
+        "_answer", "_asked_at", "_asks", "_awaited", "_buffer", "_connection", "_decoder", "_is_tried", "_request",
+        "_scanned", "_shared",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._shared = connection.shared
+        self._buffer = b""  # what has come and is not yet parsed
+        self._scanned = 0  # so much of it was looked at for the end of a head
+        self._is_tried = False  # the reactor has looked at the buffer and left it to Python
+        self._asked_at = 0.0  # when the request's head was complete
+        self._request: Request | None = None
+        self._decoder: framing.LengthDecoder | framing.ChunkedDecoder | None = None  # of its body
+        self._asks = 0  # how often the site has been asked in vain
+        self._awaited = PASSWORD  # what was to be done first
+        self._answer: Answer | None = None
+
+    # What the connection reports
+
+    def on_read(self, data: bytes) -> None:
+        """See ``Speaker.on_read``."""
+        if self._buffer:
+            self._buffer += data
+        else:
+            self._buffer = data
+            if self._connection.state == IDLE:
+                self._connection.enter(HEAD)
+                self._is_tried = True
+        self.advance()
+
+    def on_partial(self, partial: PartialSend) -> None:
+        """See ``Speaker.on_partial``."""
+        if self._finish_replay(partial):
+            self.advance()
+
+    def on_sent(self) -> None:
+        """See ``Speaker.on_sent``."""
+        if self._finish():
+            self.advance()
+
+    def on_timeout(self, now: float) -> None:
+        """See ``Speaker.on_timeout``."""
+        connection, decoder = self._connection, self._decoder
+        if connection.state == BODY and decoder is not None and connection.is_moving(decoder.received):
+            connection.prolong(now)
+        elif connection.state == WAITING:
+            if self._fail(HTTPError(503, self._awaited.late)):
+                self.advance()
+        else:
+            part = "head" if connection.state == HEAD else "body"
+            self.refuse(HTTPError(408, f"The request {part} took too long to arrive.", close=True))
+
+    def refuse(self, error: HTTPError) -> None:
+        """See ``Speaker.refuse``."""
+        self._asked_at = time.monotonic()
+        self._fail(error, is_last=True)
+
+    def on_close(self) -> None:
+        """See ``Speaker.on_close``."""
+        if self._answer is not None:
+            self._record(self._answer)
+
+    # The pipeline
+
+    def advance(self) -> None:
+        """Go through the requests in the buffer, until more bytes, more room or a pause is needed.
+
+        See ``Speaker.advance``.
+        """
+        connection = self._connection
+        for _ in states.TURN:
+            step = _STEPS.get(connection.state)
+            if step is None or not step(self):
+                return
+        connection.give_way()
+
+    def _read_head(self) -> bool:
+        shared = self._shared
+        if not self._is_tried and not self._replay():
+            return False
+        self._is_tried = False
+        buffer = self._buffer
+        if not buffer:
+            self._connection.rest()
+            return False
+        try:
+            request = shared.parser.parse_request(buffer, 0, self._scanned, shared.limits)
+            if request is None:
+                self._scanned = len(buffer)
+                self._connection.wait(INPUT)
+                return False
+            self._request, self._asked_at = request, time.monotonic()
+            self._buffer, self._scanned = buffer[request.size :], 0
+            length = framing.body_length(request)
+            if length == 0:
+                return self._respond(buffer)
+            return self._begin_body(request, length)
+        except HTTPError as error:
+            self.refuse(error)
+            return False
+
+    def _replay(self) -> bool:
+        """Let the reactor answer what it can from the buffer; False if nothing is left to do."""
+        return self._take_replayed(*self._shared.reactor.replay(self._connection.fd, self._buffer))
+
+    def _take_replayed(self, kind: int, data: Any) -> bool:
+        if kind == READ:
+            if len(data) != len(self._buffer):
+                self._buffer, self._scanned = data, 0
+                self._connection.enter(HEAD)
+            return True
+        if kind == PARTIAL:
+            return self._finish_replay(data)
+        self._buffer = b""
+        if kind == DONE:
+            self._connection.on_done(data)
+        else:
+            self._connection.close()
+        return False
+
+    def _finish_replay(self, partial: PartialSend) -> bool:
+        shared = self._shared
+        request = shared.parser.parse_request(partial.request, 0, 0, shared.limits)
+        self._buffer, self._scanned, self._asked_at = partial.rest, 0, time.monotonic()
+        return self._send(continue_answer(request, partial))
+
+    def _begin_body(self, request: Request, length: int) -> bool:
+        shared, connection = self._shared, self._connection
+        self._decoder = framing.body_decoder(length, shared.max_body_bytes, shared.limits)
+        if framing.expects_continue(request) and not self._buffer and not self._invite_body():
+            connection.close()
+            return False
+        connection.enter(BODY)
+        return True
+
+    def _invite_body(self) -> bool:
+        """Send 100 (Continue) (RFC 9110 section 10.1.1); False if the connection is broken."""
+        try:
+            # After a part of it whatever comes next would go on in the middle.
+            return self._connection.transport.send((_CONTINUE,), False) == len(_CONTINUE)
+        except BlockingIOError:
+            return True  # the client reads nothing; it will find its own way
+        except OSError:
+            return False
+
+    def _read_body(self) -> bool:
+        decoder = self._decoder
+        assert decoder is not None
+        try:
+            taken = decoder.feed(self._buffer)
+        except HTTPError as error:
+            self.refuse(error)
+            return False
+        self._buffer = self._buffer[taken:]
+        if not decoder.is_complete:
+            self._connection.wait(INPUT)
+            return False
+        return self._respond()
+
+    def _respond(self, unanswered: bytes = b"") -> bool:
+        """Answer the request that was read; ``unanswered`` holds it and what came after it, if it has no body.
+
+        A response just published is sent by the reactor, along with those to the requests after it.
+        """
+        request, shared = self._request, self._shared
+        assert request is not None
+        body = b"" if self._decoder is None else bytes(self._decoder.body)
+        try:
+            response, publication = shared.site.respond(request, body, self._connection.peer)
+        except UndecidedError as undecided:
+            return self._pause(undecided)
+        is_published = publication is not None and publish(
+            publication, shared.reactor, shared.parser, shared.site.fill
+        )
+        if is_published and unanswered and response.file is None:
+            kind, data = shared.reactor.replay(self._connection.fd, unanswered, self._asked_at)
+            if kind != READ or len(data) < len(unanswered):
+                shared.ledger.count_miss()
+                self._request, self._buffer, self._is_tried = None, unanswered, kind == READ
+                return self._take_replayed(kind, data)
+        return self._start(response)
+
+    def _pause(self, undecided: UndecidedError) -> bool:
+        """Let others go on until it is time to ask the site again."""
+        connection = self._connection
+        if connection.state != WAITING:
+            self._asks = 0
+            connection.enter(WAITING)
+            connection.wait(NOTHING)
+        self._asks, self._awaited = self._asks + 1, undecided.work
+        is_queued = self._asks <= states.ASK_TIMES and self._shared.queues.submit(
+            undecided, connection.peer, self._ask_again
+        )
+        if is_queued:
+            return False
+        return self._fail(HTTPError(503, undecided.work.crowded))
+
+    def _ask_again(self) -> None:
+        self._shared.resume(self._connection)  # called by other threads
+
+    # Answers
+
+    def _fail(self, error: HTTPError, *, is_last: bool = False) -> bool:
+        """Answer with an error that the site knows nothing of."""
+        response = self._shared.site.error(error)
+        if self._request is None:
+            response = response._replace(received=beginning(self._buffer))
+        elif self._request.method == "HEAD":
+            response = response._replace(body=())
+        return self._start(response, is_last=is_last)
+
+    def _start(self, response: Response, *, is_last: bool = False) -> bool:
+        shared = self._shared
+        request, self._request, self._decoder = self._request, None, None
+        try:
+            head = shared.parser.build_head(response.status, response.fields)
+        except ValueError:
+            peer = self._connection.peer
+            shared.logger.exception("a response to %s has an impossible field", peer)
+            if response.file is not None:
+                response.file.close()
+            self._connection.close()
+            return False
+        is_last = is_last or shared.is_draining
+        return self._send(build_answer(request, response, head, shared.clock.date_line, is_last=is_last))
+
+    def _send(self, answer: Answer) -> bool:
+        self._answer = answer
+        return self._connection.send(answer.transmission) and self._finish()
+
+    def _finish(self) -> bool:
+        """The answer is sent: record it, and go on with the next request or end."""
+        answer, connection = self._answer, self._connection
+        assert answer is not None
+        self._record(answer)
+        if answer.is_last:
+            self._buffer = b""
+            connection.linger()
+            return False
+        if self._buffer:
+            connection.enter(HEAD)
+            return True
+        connection.rest()
+        return False
+
+    def _record(self, answer: Answer) -> None:
+        """Record the answer in progress with what was really sent, and let go of it."""
+        connection = self._connection
+        sent, duration_s = connection.body_sent(answer.transmission), time.monotonic() - self._asked_at
+        self._shared.ledger.record(connection.peer, answer.request, answer.response, sent, duration_s)
+        answer.close()
+        self._answer = None
+
+
+_STEPS: dict[int, Callable[[Http1], bool]] = {
+    HEAD: Http1._read_head,
+    BODY: Http1._read_body,
+    WAITING: Http1._respond,
+}
+"""What is done in a state in which there is something to do; it tells whether to go on at once."""

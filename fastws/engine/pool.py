@@ -1,0 +1,193 @@
+"""The workers of one server together: which gets a connection, how all of them are told, how one is replaced."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..config.settings import Config
+from ..record.tally import WorkerStatus
+from ..site.site import Site
+from ..transport.listener import BACKLOG
+from .admission import ACCEPT_BATCH
+from .shared import Equipment
+from .worker import Worker
+
+ANSWER_S = 5.0
+"""How long a worker may take to do a task; what takes longer is stuck, in a file system that hangs perhaps."""
+
+REPLACE_S = 0.1
+"""How long to wait before a failed worker's replacement is tried again, as accepting rests without descriptors."""
+
+
+class _Present(NamedTuple):
+    """What a worker begins with."""
+
+    config: Config
+    site: Site
+    listeners: Sequence[socket.socket]
+
+
+class Pool:
+    """The worker threads of one server. Any thread may call; ``stop`` may be called by a signal handler."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._equipment = equipment
+        self._present: _Present
+        self._is_ending = False
+        # The replacement of a worker excludes start, change and end.
+        self._lock = threading.Lock()
+        self.workers: list[Worker] = []
+
+    # Start and replacement
+
+    def start(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> None:
+        """Start the workers. Raises ``OSError`` or ``RuntimeError``; then those begun are to be ``abandon``ed."""
+        with self._lock:
+            self._present = _Present(config, site, listeners)
+            for index in range(self.worker_count):
+                self.workers.append(self._make(index))
+            for worker in self.workers:
+                worker.start(listeners)
+
+    def _make(self, index: int) -> Worker:
+        return Worker(index, self._equipment, self, self._present.config, self._present.site)
+
+    def abandon(self) -> None:
+        """Undo a start that failed."""
+        with self._lock:
+            self._is_ending = True
+            workers, self.workers = self.workers, []
+        for worker in workers:
+            worker.abandon()
+        for worker in workers:
+            worker.join(ANSWER_S)
+
+    def replace(self, worker: Worker) -> None:
+        """Start a worker in place of one that failed, as soon as possible.
+
+        Called by the failing worker's thread, which lives until then.
+        """
+        is_said = False
+        while not self._try_to_replace(worker, is_said):
+            is_said = True
+            time.sleep(REPLACE_S)
+
+    def _try_to_replace(self, worker: Worker, is_said: bool) -> bool:
+        with self._lock:
+            if self._is_ending:
+                return True
+            index = self.workers.index(worker)
+            fresh = None
+            try:
+                fresh = self._make(index)
+                fresh.start(self._present.listeners)
+            except Exception as error:  # no descriptors, no threads
+                if fresh is not None:
+                    fresh.abandon()
+                if not is_said:
+                    self._equipment.logger.error(
+                        "no worker could be started in its place, which is tried until it succeeds: %s", error
+                    )
+                return False
+            self.workers[index] = fresh
+            return True
+
+    # Counts
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers there are once it has started."""
+        return self._equipment.worker_count
+
+    def connection_count(self) -> int:
+        """Return the number of open connections."""
+        return sum([worker.load for worker in self.workers])
+
+    def connections_from(self, peer: str) -> int:
+        """Return the number of open connections of the client address ``peer``; 0 if there is no limit."""
+        return sum([worker.admission.count_from(peer) for worker in self.workers])
+
+    def status(self) -> list[WorkerStatus]:
+        """Return the counts of each worker."""
+        return [worker.status() for worker in self.workers]
+
+    # Who gets a connection
+
+    def least_loaded(self, preferred: Worker) -> Worker:
+        """Return the worker with the fewest connections, ``preferred`` in a tie."""
+        best, least = preferred, preferred.load
+        for worker in self.workers:
+            if worker.load < least and not worker.has_ended:
+                best, least = worker, worker.load
+        return best
+
+    def accept_rest(self, listener: socket.socket) -> None:
+        """Hand over what waits at a listener that is about to be closed.
+
+        It is no more than a queue holds: a socket that others keep open fills up again.
+        """
+        first = next((worker for worker in self.workers if not worker.has_ended), None)
+        if first is None:
+            return
+        left = BACKLOG
+        try:
+            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH)):
+                left -= len(accepted)
+                for each in accepted:
+                    self.least_loaded(first).hand_over(each)
+        except OSError as error:
+            self._equipment.logger.error("connections that waited could not be accepted: %s", error.strerror)
+
+    # Change and end
+
+    def adopt(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> None:
+        """Use another configuration from the next request on; returns when all workers do."""
+        with self._lock:
+            self._present = _Present(config, site, listeners)
+        self.have_all(lambda worker: worker.adopt(config, site, listeners), ANSWER_S)
+
+    def drain(self, grace_s: float, timeout_s: float) -> None:
+        """Stop accepting, see ``Worker.drain``; returns when all workers have, or after ``timeout_s``."""
+        with self._lock:
+            self._is_ending = True
+        self.have_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
+
+    def finish(self) -> None:
+        """After ``drain``: nothing more will be accepted, and each worker ends with its last connection."""
+        for worker in self.workers:
+            worker.tell(Worker.finish)
+
+    def stop(self) -> None:
+        """Make all workers end now, cutting off connections."""
+        for worker in self.workers:
+            worker.tell(Worker.stop)
+
+    def join(self, deadline: float) -> bool:
+        """Wait for all workers to end; return whether they have by ``deadline`` (``time.monotonic()`` seconds)."""
+        return all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self.workers)
+
+    def have_all(self, task: Callable[[Worker], None], timeout_s: float) -> None:
+        """Have every worker do ``task``, and wait until all have."""
+        deadline = time.monotonic() + timeout_s
+        workers = list(self.workers)
+        done = [threading.Event() for _ in workers]
+
+        def acknowledged(event: threading.Event) -> Callable[[Worker], None]:
+            def do(worker: Worker) -> None:
+                try:
+                    task(worker)
+                finally:
+                    event.set()
+
+            return do
+
+        for worker, event in zip(workers, done, strict=True):
+            worker.tell(acknowledged(event))
+        for worker, event in zip(workers, done, strict=True):
+            # A worker that has failed does nothing more.
+            while not event.wait(0.05) and not worker.has_ended and time.monotonic() < deadline:
+                pass

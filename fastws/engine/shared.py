@@ -1,0 +1,87 @@
+"""What the connections of one worker share: its reactor and parser, the site, the durations, the books."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from ..backend import Backend
+from ..config.settings import Config
+from ..http.messages import Limits
+from ..http.negotiation import codings_number, preferred_codings
+from ..record.clock import Clock
+from ..record.ledger import Ledger
+from ..record.logfile import ErrorLog, LogFile
+from ..site.site import Site
+from ..work.fair_queue import FairQueues
+from .states import UNHURRIED_S
+from .timers import Timed, Timers
+
+
+class Equipment(NamedTuple):
+    """What all workers of one server have in common for as long as it runs."""
+
+    backend: Backend
+    access_log: LogFile
+    error_log: ErrorLog
+    queues: FairQueues
+    worker_count: int
+
+    @property
+    def logger(self) -> logging.Logger:
+        """What writes to the error log at once."""
+        return self.error_log.logger
+
+
+C = TypeVar("C", bound=Timed)
+
+
+class Shared(Generic[C]):
+    """What the connections (``C``) of one worker share. Only the worker's thread touches it, but for ``resume``.
+
+    Raises ``OSError`` if the reactor cannot be made.
+    """
+
+    forget: Callable[[C], None]
+    """Remove a connection that is being closed from every table; set by the admission, which has these tables."""
+
+    resume: Callable[[C], None]
+    """Make a paused connection go on, soon; for any thread. Set by the worker, whose thread does it."""
+
+    def __init__(self, equipment: Equipment, name: str) -> None:
+        """``name`` is the worker's, for the error log. To be configured before use."""
+        self._share = equipment.worker_count
+        self.logger = equipment.logger
+        self.queues = equipment.queues
+        self.parser = equipment.backend.parser
+        self.reactor = equipment.backend.reactor()
+        self.limits = Limits()
+        self.timers: Timers[C] = Timers()
+        self.ledger = Ledger(name, self.parser, self.reactor, equipment.error_log)
+        self.is_draining = False
+        self.grace_s = 0.0
+        """How long an idle connection has for a last request, once ``is_draining``."""
+
+    def configure(self, config: Config, site: Site) -> None:
+        """Use this configuration from the next request on."""
+        self.site = site
+        log_format = "off" if config.access_log == "off" else config.access_log_format
+        self.clock = Clock(config.access_log_format)
+        self.ledger.configure(log_format, self.clock)
+        self.reactor.configure(
+            limits=self.limits,
+            methods=config.request_methods,
+            versions=config.http_types,
+            cache_bytes=config.cache_size_bytes // self._share,
+            log_format=log_format,
+            default_codings=codings_number(preferred_codings(None)),
+            fill=functools.partial(site.fill, self.parser),
+        )
+        self.keepalive_time_s = config.keepalive_time_s
+        self.request_timeout_s = config.request_timeout_s
+        self.max_body_bytes = config.max_body_bytes
+        # A transfer is looked at after so long: has it moved that many bytes since?
+        self.patience_s = config.request_timeout_s if config.min_rate_bytes_s else UNHURRIED_S
+        self.least_bytes = config.min_rate_bytes_s * config.request_timeout_s
