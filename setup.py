@@ -1,7 +1,9 @@
 """Builds the compiled twins where that is possible; without a compiler the pure ones are the server."""
 
 import os
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -40,5 +42,34 @@ def extensions() -> list[Extension]:
     return modules
 
 
+def index_readme(text: str, files: str) -> str:
+    """Return the README for a package index, where relative links lead nowhere: to ``files``, or none of them."""
+
+    def mend(match: re.Match[str]) -> str:
+        mark, words, target = match.groups()
+        if re.match("[a-z]+:|#", target):
+            return match.group()
+        if not files:
+            return "" if mark else words
+        return f"{mark}[{words}]({files.rstrip('/')}/{target}{'?raw=true' if mark else ''})"
+
+    return re.sub(r"(!?)\[([^]]*)\]\(([^)\s]+)\)", mend, text)
+
+
+def index_pages() -> dict[str, str]:
+    """Return the addresses that a package index shows, by their names: of what ``[tool.fastws]`` names."""
+    pages = {"Homepage": PUBLISHED["home"]}
+    for name, path in (("Documentation", "docs/operations.md"), ("Changelog", "CHANGELOG.md")):
+        pages[name] = PUBLISHED["files"] and f"{PUBLISHED['files'].rstrip('/')}/{path}"
+    return {name: address for name, address in pages.items() if address}
+
+
+PUBLISHED = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["fastws"]
+INDEX = {
+    "long_description": index_readme(Path("README.md").read_text(encoding="utf-8"), PUBLISHED["files"]),
+    "long_description_content_type": "text/markdown",
+    "project_urls": index_pages(),
+}
+
 # Without ext_modules, not even an empty list of them, the wheel is for every platform: py3-none-any.
-setup(**({} if PURE else {"ext_modules": extensions()}))
+setup(**INDEX, **({} if PURE else {"ext_modules": extensions()}))

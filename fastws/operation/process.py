@@ -155,6 +155,8 @@ def _warn(server: Server, file_limit: int) -> None:
     config, texts = server.config, []
     if is_root():
         texts.append("fastws runs as root; the directive User names the account to change to after the start")
+    if text := server.unused_compiler():
+        texts.append(text)
     if file_limit < config.max_connections:
         texts.append(
             f"the limit of open files is {file_limit}, fewer than the {config.max_connections} of MaxConnections;"

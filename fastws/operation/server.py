@@ -29,6 +29,7 @@ from ..transport.listener import (
 )
 from ..version import __version__
 from ..work.fair_queue import FairQueues
+from .compiler import unused_compiler
 from .doubts import doubts_of
 from .logs import Logs
 from .rights import drop_to
@@ -178,6 +179,10 @@ class Server:
         """Return the version, and the sides of the parser and the reactor."""
         parser, reactor = self._backend.parser.side, self._backend.reactor.side
         return {"version": __version__, "parser": parser, "reactor": reactor}
+
+    def unused_compiler(self) -> str:
+        """Return a sentence if pure Python runs although a C compiler is here, else ''."""
+        return unused_compiler(self._backend)
 
     @property
     def is_draining(self) -> bool:
