@@ -28,6 +28,10 @@ __all__ = [
 
 if not TYPE_CHECKING:
 
+    def __dir__() -> list[str]:
+        """List what the package exports, whether it was imported by now or not."""
+        return sorted({*globals(), *__all__})
+
     def __getattr__(name: str) -> Any:
         """Import what the package exports when it is first used: its programs need no server for that."""
         if name not in __all__:

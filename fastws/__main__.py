@@ -1,10 +1,19 @@
-"""``python -m fastws``: the same as the console script ``fastws``."""
+"""``python -m fastws`` and the console script ``fastws``."""
 
 from __future__ import annotations
 
 import sys
 
-from .operation.cli import main
+from .operation.early import end_early
+
+
+def main() -> int:
+    """Run the command line; a signal is obeyed while it is still being imported."""
+    end_early()
+    from .operation import cli
+
+    return cli.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,10 +10,14 @@ import importlib
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from .http.messages import Fields, Identity, Limits, Prepared, Request
 from .seam import Accepted, Event, ReplayCounters, Transport
+
+if TYPE_CHECKING:  # for those that look for the modules of a program without running it, such as PyInstaller
+    from . import _openat, _openat_py, _parser, _parser_py, _reactor, _reactor_py  # noqa: F401
+    from .hot import decisive, epoll, hit, log_buffer, outgoing, table  # noqa: F401
 
 PURE, REQUIRED = "FASTWS_NO_EXTENSIONS", "FASTWS_REQUIRE_EXTENSIONS"
 
@@ -267,16 +271,12 @@ class Backend(NamedTuple):
         """Return which side of each runs, for ``--version`` and the log's first line."""
         return f"parser {self.parser.side}, reactor {self.reactor.side}, opener {self.opener.side}"
 
-    def default_worker_count(self) -> int:
+    def default_worker_count(self, processors: int) -> int:
         """Return the number of worker threads: one per processor where hits run without the GIL.
 
         Two loops that both need the GIL are slower than one; see ``benchmarks/README.md``.
         """
-        if self.reactor.side == "pure":
-            return 1
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return 1 if self.reactor.side == "pure" else processors
 
 
 def load(*, pure: bool | None = None, required: bool | None = None) -> Backend:

@@ -21,7 +21,8 @@ class Directive(NamedTuple):
     ``syntax`` shows the words after the name, of which ``least`` to ``most`` must be there. ``default`` is
     written as in the file; where it is empty, ``unset`` is the value. A ``repeatable`` directive adds the
     tuple or mapping of each of its lines to those before. ``flag`` is the command-line option that
-    overrides it, ``aliases`` are others that do the same.
+    overrides it, ``aliases`` are others that do the same; where ``flag_value`` is given, the option takes no value
+    and stands for that one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Directive(NamedTuple):
     unset: Any = None
     flag: str = ""
     aliases: tuple[str, ...] = ()
+    flag_value: str = ""
 
 
 ANY = 1000  # words: as many as the line holds
@@ -44,14 +46,16 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
     "Where it listens": (
         Directive("Host", "hosts", "ADDRESS...", v.parse_hosts, "127.0.0.1",
             "IPv4 and IPv6 addresses to listen on, every port on each; `0.0.0.0` is every IPv4 address, `::`"
-            " every IPv6 one, `0.0.0.0,::` both.",
+            " every IPv6 one, `0.0.0.0,::` both. A name such as `localhost` stands for all of its addresses.",
             most=ANY, repeatable=True, flag="--host", aliases=("-b", "--bind")),
         Directive("ListenPort", "listen_ports", "PORT...", v.parse_ports, "",
-            "TCP ports from 1024 to 65535, each served by all threads. Required in a file unless `Listen` or"
-            " socket activation replaces it; without a file it is 8080. Lower ports need socket activation.",
+            "TCP ports from 1024 to 65535, each served by all threads. Required in a file unless `Listen`, socket"
+            " activation or the environment variable PORT replaces it; without a file it is 8080. Lower ports"
+            " need `User`, `--port`, PORT or socket activation.",
             most=ANY, repeatable=True, unset=(), flag="--port", aliases=("-p",)),
-        Directive("Listen", "listen_unix", "unix:PATH", v.parse_listen, "",
-            "Unix-domain socket to listen on.", repeatable=True, unset=()),
+        Directive("Listen", "listen_unix", "unix:PATH [MODE]", v.parse_listen, "",
+            "Unix-domain socket to listen on. MODE is its permissions in octal digits, such as `0660`; without it"
+            " they are `0666`.", most=2, repeatable=True, unset=()),
         Directive("User", "user", "NAME", v.parse_user, "",
             "Account to change to once the sockets are bound, when started as root."),
     ),
@@ -80,12 +84,13 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Content type of files for which none is known; `off` answers 501. Where there is no line for it, it"
             " is `off` if there are ContentType lines, else `application/octet-stream`.", most=ANY),
         Directive("DirectoryListing", "directory_listing", "on|off", v.parse_switch, "off",
-            "List a directory that has no index, in pages of 1,000 names; otherwise it is 404.", flag="--list"),
+            "List a directory that has no index, in pages of 1,000 names; otherwise it is 404.",
+            flag="--list", flag_value="on"),
         Directive("CleanUrls", "clean_urls", "on|off", v.parse_switch, "off",
             "Serve `/about` from `about.html`: see the table below."),
         Directive("Fallback", "fallback", "/PATH", v.optional(v.parse_url_path), "off",
             "Page to send with 200 where a page is missing, for single-page applications; see below. Without it,"
-            " startup and `--check` warn."),
+            " startup and `--check` warn.", flag="--spa", flag_value="/index.html"),
         Directive("ErrorPage", "error_pages", "STATUS /PATH", v.parse_error_page, "",
             "File to send as the body of an error from 400 to 599; it needs no password. If it is missing,"
             " startup and `--check` warn.",
@@ -123,7 +128,7 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
     ),
     "Threads, memory and limits": (
         Directive("WorkerThreads", "worker_threads", "COUNT", v.number(0, 256), "0",
-            "Threads that serve; 0 chooses by the processors.", flag="--workers"),
+            "Threads that serve; 0 chooses by the processors that this process may use.", flag="--workers"),
         Directive("CacheSize", "cache_size_bytes", "SIZE", v.size(1024 * GIB), "64M",
             "Memory for finished responses; 0 sends every file from disk."),
         Directive("CacheMaxFile", "cache_max_file_bytes", "SIZE", v.size(GIB), "1M",
@@ -180,6 +185,7 @@ with spaces goes in double quotes, in which `\\"` is a quote and `\\\\` a backsl
 are separated by commas or spaces. Paths are relative to the file. Sizes are in bytes; `K`, `M` and `G`
 multiply by powers of 1024. A directive may appear once, or repeatedly if marked with *. Without
 `--config` the server reads `./ws.conf`; if there is none, or if DIR is given, the defaults apply.
+The last column names the field of `fastws.Config`, which `with_overrides` sets.
 
 GLOB is a pattern in which `*` matches anything, `/` included; every other character stands for itself. It
 is compared with two whole paths, percent-decoded and without the query; one match is enough:
@@ -224,14 +230,14 @@ def reference() -> str:
     """The table as Markdown."""
     parts = [_INTRODUCTION]
     for title, rows in GROUPS.items():
-        parts.append(f"\n## {title}\n\n| directive | default | meaning |\n|---|---|---|\n")
+        parts.append(f"\n## {title}\n\n| directive | default | meaning | in Python |\n|---|---|---|---|\n")
         for row in rows:
             syntax = row.syntax.replace("|", "\\|")
             default = f"`{row.default}`" if row.default else "built-in table" if row.unset else "none"
             default = "see right" if row.name == "DefaultType" else default
             flag = f" Overridden by `{row.flag}`." if row.flag else ""
             mark = " *" if row.repeatable else ""
-            parts.append(f"| `{row.name} {syntax}`{mark} | {default} | {row.help}{flag} |\n")
+            parts.append(f"| `{row.name} {syntax}`{mark} | {default} | {row.help}{flag} | `{row.field}` |\n")
     return "".join([*parts, _PATHS])
 
 

@@ -13,9 +13,11 @@ from ..http.urlpath import encode_path
 from .directives import BY_NAME, DIRECTIVES, Directive
 from .frozen import FrozenDict
 from .redirects import Redirects
+from .values import HIGHEST_PORT, LOWEST_PORT, port
 
 OCTETS = "application/octet-stream"
 COMMAND_LINE = "command line"
+ENVIRONMENT = "environment"
 PROGRAM = "with_overrides"
 """What a problem names in the place of a file where a program gave the value."""
 
@@ -42,6 +44,7 @@ class Draft:
         self.values = dict(values)
         self.given = dict(given)
         self.problems: list[Problem] = []
+        self._directory = ""  # as the command line names it
         self._lines: dict[tuple[str, object], int] = {}  # of what a repeatable directive's mapping holds
 
     def has(self, *names: str) -> bool:
@@ -72,7 +75,7 @@ class Draft:
     def _add(self, row: Directive, words: list[str], number: int) -> None:
         try:
             value = parse(row, words, self.base)
-            if isinstance(value, Mapping):
+            if isinstance(value, Mapping | tuple):
                 self._lines.update({(row.name, key): number for key in value})
             before = self.values.get(row.field)
             self.values[row.field] = value if before is None else _joined(before, value)
@@ -83,15 +86,28 @@ class Draft:
         """Let the command line replace what the file said."""
         if directory is not None:
             self.values["document_root"] = os.path.abspath(directory)
+            self._directory = directory
             self.given["DocumentRoot"] = (COMMAND_LINE, 0)
         for name, text in overrides.items():
             row = BY_NAME[name.lower()]
             self.given[row.name] = (COMMAND_LINE, 0)
             try:
-                self.values[row.field] = parse(row, [text], os.getcwd(), is_from_file=False)
+                self.values[row.field] = parse(row, [text], "", is_from_file=False)
             except ValueError as error:
                 for wrong in error.args:
                     self.problems.append(Problem(COMMAND_LINE, 0, f"{row.flag or row.name}: {wrong}"))
+
+    def take_port_of(self, environment: Mapping[str, str]) -> bool:
+        """Let the variable PORT name the port where nothing else does, as platforms that run programs do."""
+        text = environment.get("PORT", "")
+        if not text or self.has("ListenPort", "Listen"):
+            return False
+        self.given["ListenPort"] = (ENVIRONMENT, 0)
+        try:
+            self.values["listen_ports"] = (port(text),)
+        except ValueError as error:
+            self.problems.append(Problem(ENVIRONMENT, 0, f"PORT: {error}"))
+        return True
 
     def replace(self, fields: Mapping[str, Any]) -> None:
         """Let a program replace ``fields`` of ``Config``; raises ``TypeError`` for one that no directive has."""
@@ -99,7 +115,7 @@ class Draft:
         before = self.values["content_types"]
         for field, value in fields.items():
             if field not in rows:
-                raise TypeError(f"{field!r} is not a field of Config that a directive sets")
+                raise TypeError(_unknown_field(field, rows))
             row = rows[field]
             self.given[row.name] = (PROGRAM, 0)
             try:
@@ -149,6 +165,7 @@ class Draft:
         """
         for fields, look in (
             (("document_root",), self._check_root),
+            (("listen_ports",), self._check_ports),
             (("access_log", "error_log"), self._check_logs),
             (("redirects",), self._check_redirects),
         ):
@@ -170,7 +187,29 @@ class Draft:
         if root is None and self.file == PROGRAM:
             self._report_of("DocumentRoot", "is missing; the directory to serve is needed")
         if root is not None and (wrong := directory_problem(root, os.R_OK | os.X_OK)):
-            self._report_of("DocumentRoot", f"{wrong}; a readable directory is needed")
+            hint = (
+                ""
+                if not re.fullmatch(r"[0-9]{1,5}", self._directory)
+                else (f"; a port is given by --port {self._directory}")
+            )
+            self._report_of("DocumentRoot", f"{wrong}; a readable directory is needed{hint}")
+
+    def _check_ports(self) -> None:
+        """Report a port of the file that needs a privilege which nothing there is about.
+
+        ``--port``, the variable PORT and a program say what they mean; for them the kernel decides.
+        """
+        if self.given.get("ListenPort", (COMMAND_LINE, 0))[0] != self.file or self.has("User"):
+            return
+        if self.file in (COMMAND_LINE, PROGRAM):
+            return
+        for number in self.values["listen_ports"]:
+            if number < LOWEST_PORT:
+                text = (
+                    f"port {number} is below {LOWEST_PORT}; {LOWEST_PORT} to {HIGHEST_PORT} are allowed, lower"
+                    " ports need User, --port, or socket activation (systemd, LISTEN_FDS)"
+                )
+                self._report_of("ListenPort", text, self._lines.get(("ListenPort", number)))
 
     def _check_logs(self) -> None:
         """Report a log that cannot be written, and one file for both."""
@@ -302,8 +341,16 @@ def _lines_of(row: Directive, value: Any) -> list[list[str]]:
         lines = [_several(value)]
     found = [[_word_of(row, word) for word in line] for line in lines]
     if row.name == "Listen":
-        return [[word if word.startswith("unix:") else f"unix:{word}" for word in line] for line in found]
+        return [[word if word.startswith("unix:") else f"unix:{word}", *more] for word, *more in found]
     return found
+
+
+def _unknown_field(field: str, rows: Collection[str]) -> str:
+    import difflib  # only a mistake pays for it
+
+    near = difflib.get_close_matches(field, rows, n=1, cutoff=0.6) or [row for row in rows if field in row]
+    hint = f"the nearest one is {near[0]!r}" if near else "docs/configuration.md lists them"
+    return f"{field!r} is not a field of Config that a directive sets; {hint}"
 
 
 def _several(value: Any) -> tuple[Any, ...]:
@@ -317,6 +364,8 @@ def _word_of(row: Directive, value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:.9f}".rstrip("0").rstrip(".")
+    if row.name == "Listen" and isinstance(value, int):
+        return f"{value:04o}"
     if not isinstance(value, str | int):
         raise ValueError(f"{value!r} is not a value; allowed is {row.name} {row.syntax}")
     if re.search(_CONTROL, text := str(value)):

@@ -9,13 +9,18 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..http.errors import ConfigError, Problem
 from ..http.mediatypes import MediaTypes
 from .directives import DIRECTIVES
 from .draft import COMMAND_LINE, PROGRAM, Draft
 from .surroundings import state_directory, state_problem
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .overrides import Overrides
 
 _NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
@@ -27,7 +32,7 @@ class Config(NamedTuple):
 
     hosts: tuple[str, ...]
     listen_ports: tuple[int, ...]
-    listen_unix: tuple[str, ...]
+    listen_unix: tuple[tuple[str, int], ...]
     user: str | None
     document_root: str
     directory_index: tuple[str, ...]
@@ -69,7 +74,7 @@ class Config(NamedTuple):
     given: Mapping[str, tuple[str, int]]  # directive name → the file and line that first gave it
     state_problem: str  # why the logs of the built-in defaults are in no file; '' where they are
 
-    def with_overrides(self, **fields: Any) -> Config:
+    def with_overrides(self, **fields: Unpack[Overrides]) -> Config:
         """A copy with ``fields`` replaced, such as ``listen_ports=(0,)`` for a free port.
 
         Each value is checked as in a file, and may be text as in a file (``"64M"``). Relative paths start from
@@ -77,7 +82,7 @@ class Config(NamedTuple):
         sets.
         """
         values = {row.field: getattr(self, row.field) for row in DIRECTIVES}
-        draft = Draft(PROGRAM, os.getcwd(), values, self.given)
+        draft = Draft(PROGRAM, "", values, self.given)
         draft.replace(fields)
         if not draft.problems:
             draft.check(fields)
@@ -114,8 +119,8 @@ class Source(NamedTuple):
     ``overrides`` maps directive names to the text that the command line gave for them.
     """
 
-    path: str | None = None
-    directory: str | None = None
+    path: str | os.PathLike[str] | None = None
+    directory: str | os.PathLike[str] | None = None
     overrides: Mapping[str, str] = _NO_OVERRIDES
 
     def read(self, *, needs_address: bool = True) -> Config:
@@ -126,8 +131,8 @@ class Source(NamedTuple):
 
 
 def load(
-    path: str,
-    directory: str | None = None,
+    path: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | None = None,
     overrides: Mapping[str, str] = _NO_OVERRIDES,
     *,
     needs_address: bool = True,
@@ -137,6 +142,7 @@ def load(
     Without ``needs_address``, a configuration that listens nowhere is not an error by itself.
     Raises ``ConfigError`` with a problem for each error in the file and on the command line.
     """
+    path, directory = os.fspath(path), None if directory is None else os.fspath(directory)
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -149,6 +155,8 @@ def load(
     for number, line in enumerate(lines, 1):
         draft.read_line(number, line)
     draft.override(directory, overrides)
+    if not is_socket_activated():
+        draft.take_port_of(os.environ)
     if not draft.has("DocumentRoot"):
         draft.report(len(lines), "DocumentRoot is missing; the directory to serve is needed")
     draft.fill_in()
@@ -159,20 +167,21 @@ def load(
     return Config(config_path=config_path, state_problem="", **draft.finish())
 
 
-def defaults(directory: str = ".", overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
+def defaults(directory: str | os.PathLike[str] = ".", overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
     """The configuration without a file: ``directory`` on 127.0.0.1:8080, logs in the user's state directory.
 
     Each ``directory`` has its own state directory, which is not created here. If that is not writable, the error
     log is standard error and there is no access log. Raises ``ConfigError`` if ``directory`` or an override is
     wrong.
     """
+    directory = os.fspath(directory)
     state = state_directory(os.path.abspath(directory))
     draft = Draft(COMMAND_LINE, state)
     draft.override(directory, overrides)
     problem = "" if draft.has("AccessLog") and draft.has("ErrorLog") else state_problem(state)
     if problem:
         draft.values = {"access_log": "off", "error_log": "-"} | draft.values
-    if not draft.has("ListenPort") and not is_socket_activated():
+    if not draft.has("ListenPort") and not is_socket_activated() and not draft.take_port_of(os.environ):
         draft.values["listen_ports"] = (8080,)
     draft.fill_in()
     draft.check()

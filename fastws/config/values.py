@@ -32,6 +32,8 @@ _MEDIA_TYPE = (
 _NUMBER = r"[0-9]{1,18}"
 _DECIMAL = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _SIZE = r"([0-9]{1,15})([KMGkmg]?)"
+_MODE = r"0?[0-7]{3}"
+_HOST_NAME = r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z_][A-Za-z0-9_-]{0,62}\.?"
 _EXTENSION = r"\.[^./\s]+"
 _OCTETS = frozenset(map(str, range(256)))
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -130,23 +132,23 @@ def parse_switch(words: Sequence[str], base: str) -> bool:
 
 
 def parse_hosts(words: Sequence[str], base: str) -> tuple[str, ...]:
-    """IPv4 and IPv6 addresses, IPv6 with or without brackets."""
-    hosts = each(_host, _items(words))
+    """IPv4 and IPv6 addresses, IPv6 with or without brackets, and names, which stand for all their addresses."""
+    hosts = [host for hosts in each(_hosts, _items(words)) for host in hosts]
     if len(set(hosts)) < len(hosts):
         raise ValueError("an address is listed twice; each may be listed once")
-    return hosts
+    return tuple(hosts)
 
 
 def parse_ports(words: Sequence[str], base: str) -> tuple[int, ...]:
-    """TCP ports that need no privilege."""
-    ports = each(_port, _items(words))
+    """TCP ports; whether one that needs a privilege was meant is another question."""
+    ports = each(port, _items(words))
     if len(set(ports)) < len(ports):
         raise ValueError("a port is listed twice; each may be listed once")
     return ports
 
 
-def parse_listen(words: Sequence[str], base: str) -> tuple[str, ...]:
-    """``unix:/path``: the absolute path of a Unix-domain socket."""
+def parse_listen(words: Sequence[str], base: str) -> tuple[tuple[str, int], ...]:
+    """``unix:/path [mode]``: the absolute path of a Unix-domain socket, and its permissions."""
     scheme, _, path = words[0].partition(":")
     if scheme != "unix" or not path:
         raise ValueError(f"{words[0]!r} is not unix:/PATH; TCP ports are given by ListenPort")
@@ -154,10 +156,12 @@ def parse_listen(words: Sequence[str], base: str) -> tuple[str, ...]:
         raise ValueError(
             "Python has no Unix-domain sockets on this platform; TCP ports are given by ListenPort"
         )
+    mode = words[1] if len(words) > 1 else "0666"
+    matching(_MODE, mode, "not a mode: three octal digits, such as 0660, are allowed")
     path = _absolute(path, base)
     if len(os.fsencode(path)) > 107:  # unix(7): sun_path holds 108 bytes, one of them the final NUL
         raise ValueError(f"{path!r} is too long for a Unix-domain socket; at most 107 bytes are allowed")
-    return (path,)
+    return ((path, int(mode, 8)),)
 
 
 def parse_user(words: Sequence[str], base: str) -> str:
@@ -319,6 +323,14 @@ def one_of(text: str, names: Sequence[str]) -> str:
     return text
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    if re.fullmatch(_HOST_NAME, text):
+        from .names import addresses_of  # only configurations that hold a name pay for it
+
+        return addresses_of(text)
+    return (_host(text),)
+
+
 def _host(text: str) -> str:
     if _is_ipv4(text):
         return text
@@ -328,7 +340,7 @@ def _host(text: str) -> str:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]") if ":" in text else text))
     except ValueError:
         raise ValueError(
-            f"{text!r} is not an IP address such as 127.0.0.1, 0.0.0.0 (every IPv4 address) or ::1"
+            f"{text!r} is not an IP address such as 127.0.0.1, 0.0.0.0 (every IPv4 address) or ::1, nor a name"
         ) from None
 
 
@@ -337,18 +349,14 @@ def _is_ipv4(text: str) -> bool:
     return len(numbers) == 4 and all(number in _OCTETS for number in numbers)
 
 
-def _port(text: str) -> int:
+def port(text: str) -> int:
+    """A TCP port; raises ``ValueError``."""
     if not re.fullmatch(_NUMBER, text):
         raise ValueError(f"{text!r} is not a number; ports from {LOWEST_PORT} to {HIGHEST_PORT} are allowed")
     if int(text) == 0:
         raise ValueError(
             f"port 0 is below {LOWEST_PORT}; --port 0 on the command line takes a free port,"
             f" in a file {LOWEST_PORT} to {HIGHEST_PORT} are allowed"
-        )
-    if int(text) < LOWEST_PORT:
-        raise ValueError(
-            f"port {int(text)} is below {LOWEST_PORT}; {LOWEST_PORT} to {HIGHEST_PORT} are allowed,"
-            " lower ports are handed over by socket activation (systemd, LISTEN_FDS)"
         )
     if int(text) > HIGHEST_PORT:
         raise ValueError(f"port {text} is above {HIGHEST_PORT}; {LOWEST_PORT} to {HIGHEST_PORT} are allowed")

@@ -111,6 +111,13 @@ class Pool:
         """Return the number of open connections of the client address ``peer``; 0 if there is no limit."""
         return sum([worker.admission.count_from(peer) for worker in self.workers])
 
+    def is_responsive(self, timeout_s: float) -> bool:
+        """Tell whether a worker does a task within ``timeout_s``."""
+        is_done = threading.Event()
+        for worker in self.workers:
+            worker.tell(lambda _: is_done.set())
+        return is_done.wait(timeout_s)
+
     def status(self) -> list[WorkerStatus]:
         """Return the counts of each worker."""
         return [worker.status() for worker in self.workers]

@@ -6,7 +6,9 @@ port in use; 2: the configuration or the command line is wrong, and no socket wa
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING
 from ..config.directives import DIRECTIVES
 from ..config.settings import Config, Source
 from ..http.errors import ConfigError, ListenError
+from .early import EXIT_SIGNAL, end_early
+from .standard import flush_standard_files, open_standard_files, say, show
 
 if TYPE_CHECKING:
     import argparse
@@ -24,10 +28,25 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what ``argv`` asks and return the exit status; None stands for the process's own arguments."""
-    words = sys.argv[1:] if argv is None else argv
+    end_early()
+    open_standard_files()
+    try:
+        status = _do(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        status = EXIT_SIGNAL + signal.SIGINT
+    except SystemExit as ended:  # by a signal, or argparse has said what is wrong, or printed the help
+        status = ended.code if isinstance(ended.code, int) else EXIT_OK
+    return status if flush_standard_files() else max(status, EXIT_FAILED)
+
+
+def _do(words: Sequence[str]) -> int:
     if not words:
         return _serve(find_source())  # without argparse, a tenth of the time to the first answer
-    arguments = build_parser().parse_args(words)
+    parser = build_parser()
+    arguments = parser.parse_args(words)
+    if arguments.directory is not None and arguments.option is not None:
+        parser.error("DIR is given twice: by itself and by --directory")
+    arguments.directory = arguments.directory if arguments.option is None else arguments.option
     if arguments.version:
         return _print_version()
     source = find_source(arguments)
@@ -37,13 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.check:
             _check_passwords(config)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return EXIT_USAGE
+    except (OSError, MemoryError) as error:
+        say(f"fastws: {_explain(error, source)}")
+        return EXIT_FAILED
     if arguments.check:
         _print_doubts(config)
-        _print_directives(config)
-        return EXIT_OK
-    return _serve(source)
+        return EXIT_OK if _print_directives(config) else EXIT_FAILED
+    return _serve(source, is_quiet=arguments.quiet)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         " the current directory on 127.0.0.1:8080. --port 0 takes a free port; the line at the start names it.",
     )
     parser.add_argument("directory", nargs="?", metavar="DIR", help="directory to serve")
+    parser.add_argument("-d", "--directory", dest="option", metavar="DIR", help="the same")
     parser.add_argument("--config", metavar="FILE", help="configuration file, one directive a line")
     for row in DIRECTIVES:
         if row.flag:
@@ -65,11 +87,19 @@ def build_parser() -> argparse.ArgumentParser:
             if meaning[1].islower():
                 meaning = meaning[0].lower() + meaning[1:]
             text = f"{meaning} (in place of {row.name} in the file)"
-            if row.syntax == "on|off":
-                parser.add_argument(*names, dest=row.name, action="store_const", const="on", help=text)
+            if row.flag_value:
+                parser.add_argument(
+                    *names, dest=row.name, action="store_const", const=row.flag_value, help=text
+                )
             else:
                 metavar = row.syntax if "|" in row.syntax else row.flag.removeprefix("--").upper()
                 parser.add_argument(*names, dest=row.name, metavar=metavar, help=text)
+    parser.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="show no requests on the terminal, as is done without a file",
+    )
     parser.add_argument("--check", action="store_true", help="print every directive in force and exit")
     parser.add_argument(
         "--version", action="store_true", help="print the version and which side runs, and exit"
@@ -94,10 +124,11 @@ def _print_version() -> int:
     from ..version import __version__
 
     try:
-        print(f"fastws {__version__} ({backend.describe()})")
-        print(describe_codings())
+        text = f"fastws {__version__} ({backend.describe()})\n{describe_codings()}"
+        if not show(text + "\n"):
+            return EXIT_FAILED
     except ImportError as error:
-        print(f"fastws: {error}", file=sys.stderr)
+        say(f"fastws: {error}")
         return EXIT_FAILED
     return EXIT_OK
 
@@ -106,7 +137,7 @@ def _print_doubts(config: Config) -> None:
     from .doubts import doubts_of  # a server tells its own
 
     for doubt in doubts_of(config):
-        print(f"fastws: warning: {doubt}", file=sys.stderr)
+        say(f"fastws: warning: {doubt}")
 
 
 def _check_passwords(config: Config) -> None:
@@ -118,38 +149,48 @@ def _check_passwords(config: Config) -> None:
     Auth(config, logging.getLogger("fastws"))
 
 
-def _print_directives(config: Config) -> None:
-    """Print the dictionary of every directive in force, as Python would read it, below what the machine adds."""
+def _print_directives(config: Config) -> bool:
+    """Print the dictionary of every directive in force, as Python would read it, below what the machine adds.
+
+    False if that cannot be done.
+    """
     import pprint  # for this one listing
 
     from ..files.compression import describe_codings
 
-    try:
-        if config.compression:
-            print(f"# {describe_codings()}")
-        pprint.pp(config.as_dict(), width=100)
-        sys.stdout.flush()
-    except BrokenPipeError:  # as `| head` does; what Python still holds for it goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    codings = f"# {describe_codings()}\n" if config.compression else ""
+    return show(codings + pprint.pformat(config.as_dict(), width=100, sort_dicts=False) + "\n")
 
 
-def _serve(source: Source) -> int:
+def _serve(source: Source, *, is_quiet: bool = False) -> int:
     from .process import run  # --check needs none of it
 
     try:
-        return run(source)
+        return run(source, shows_requests=source.path is None and not is_quiet)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return EXIT_USAGE
     except (ListenError, ImportError) as error:
-        print(f"fastws: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"fastws: {_explain(error, source)}", file=sys.stderr)
+        say(f"fastws: {error}")
+    except (OSError, MemoryError) as error:
+        say(f"fastws: {_explain(error, source)}")
+    except RuntimeError as error:  # as threading calls it when the system grants no thread
+        if "thread" not in str(error):
+            raise
+        say(
+            f"fastws: {error}; the limits of processes (ulimit -u) and of memory decide how many there may be"
+        )
     return EXIT_FAILED
 
 
-def _explain(error: OSError, source: Source) -> str:
-    """Return what to do about a log that cannot be opened, the one file that a start writes."""
+def _explain(error: OSError | MemoryError, source: Source) -> str:
+    """Return what to do about a resource that is missing, or about a log, the one file that a start writes."""
+    if isinstance(error, MemoryError):
+        return "the memory that the system grants is not enough (ulimit -v)"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}; the limit must be raised (ulimit -n, LimitNOFILE)"
+    if error.errno == errno.ENOENT and error.filename is None:
+        return "the current directory does not exist any more; another one is needed, or absolute paths"
     if error.filename is None:
         return str(error)
     means = "AccessLog and ErrorLog" if source.path else "XDG_STATE_HOME, or --access-log and --error-log,"

@@ -1,11 +1,12 @@
 """One server as a process: signals, the banner, the service manager, and root's rights.
 
 SIGINT and SIGTERM drain and end, a second one ends at once; SIGHUP reloads the configuration and reopens the
-logs, SIGUSR1 only reopens the logs.
+logs, or ends a server whose terminal was closed; SIGUSR1 only reopens the logs.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -17,13 +18,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..config.settings import Config, Source
-from ..record.logfile import STANDARD_ERROR
+from ..record.logfile import OFF, STANDARD_ERROR
 from ..record.stream import StandardError
 from ..version import __version__
 from .file_limit import raise_file_limit
 from .rights import is_root
 from .server import Server
-from .systemd import notify
+from .systemd import notify, watchdog_interval_s
+from .terminal import RequestLines, has_controlling_terminal, is_terminal, wants_colour
 
 GC_THRESHOLD = 20_000
 """Objects made between two runs of the cyclic garbage collector; the interpreter's own 700 is for scripts."""
@@ -49,73 +51,133 @@ OWN_FILES, WORKER_FILES = 64, 4
 """Descriptors that the process needs for itself, and for each worker."""
 
 
-def serve(config: Config | str) -> int:
+def serve(config: Config | str | os.PathLike[str]) -> int:
     """Serve until SIGINT or SIGTERM, and return the exit status 0. For the main thread only.
 
-    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises what ``Server`` and its ``start`` raise.
+    ``config`` is a ``Config`` or the path of a ``ws.conf``. Raises what ``Server`` and its ``start`` raise, and
+    ``RuntimeError`` in another thread.
     """
-    if isinstance(config, str):
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            "serve() waits for signals, which only the main thread gets; in another thread, use"
+            " 'with fastws.Server(config) as server:', which serves until its block ends"
+        )
+    if not isinstance(config, Config):
         return run(Source(config))
     return _run_until_signal(Server(config), lambda: config)
 
 
-def run(source: Source) -> int:
+def run(source: Source, *, shows_requests: bool = False) -> int:
     """Serve by ``source`` until SIGINT or SIGTERM; SIGHUP reads it again. Returns the exit status 0.
 
-    Raises ``ConfigError`` and ``ListenError``.
+    ``shows_requests`` has each request shown on the terminal, if there is one. Raises ``ConfigError`` and
+    ``ListenError``.
     """
-    server = Server(source.read())
+    read: Callable[[], Config] = source.read
+    is_shown = shows_requests and is_terminal()
+    if is_shown:
+        read = functools.partial(_read_with_lines, source)
+    server = Server(read())
     # Answers make no cycles, and what is published lives long: the collector has little to find and much to
     # look through. What was made until now lives for ever.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    return _run_until_signal(server, source.read)
+    if not is_shown or server.config.access_log == STANDARD_ERROR:
+        return _run_until_signal(server, read)
+    lines = RequestLines(os.dup(2), is_coloured=wants_colour(os.environ))
+    server.observe_requests(lines.show)
+    try:
+        return _run_until_signal(server, read)
+    finally:
+        lines.close()
+
+
+def _read_with_lines(source: Source) -> Config:
+    """Read the configuration; access lines are made for the terminal where no file is to have them."""
+    config = source.read()
+    return config.with_overrides(access_log=os.devnull) if config.access_log == OFF else config
+
+
+class _Signals:
+    """The signals of one server: noted when they arrive, waited for by the main thread.
+
+    A handler in Python runs when the main thread comes round to it, and a wait may begin just before: then it
+    sleeps, with the signal noted and nobody to tell. A byte in a socket stays. But the socket may be full, while a
+    reload takes long: what counts is what was noted.
+    """
+
+    def __init__(self, abort: Callable[[], None]) -> None:
+        self._abort = abort
+        self._noted: set[int] = set()
+        self._is_ending = False
+        self._has_ended = threading.Event()
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+
+    def __enter__(self) -> _Signals:
+        self._wakeup_fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, self._note) for number in (*_ENDING, *_OTHERS)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._has_ended.set()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_fd)
+        self._receiver.close()
+        self._sender.close()
+        _standard_error.close()
+
+    def _note(self, number: int, _: Any) -> None:
+        if number in _ENDING:
+            if self._is_ending:
+                self._abort()
+                _end_unless(self._has_ended, number)
+            self._is_ending = True
+        self._noted.add(number)
+
+    def wait(self, timeout_s: float | None) -> set[int]:
+        """Return the numbers of the signals that have arrived, none after ``timeout_s``."""
+        self._receiver.settimeout(timeout_s)
+        try:
+            self._receiver.recv(4096)
+        except TimeoutError:
+            return set()
+        # One by one: a signal may arrive between any two of these instructions.
+        return {self._noted.pop() for _ in range(len(self._noted))}
 
 
 def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
-    # Handlers in Python run when the main thread comes round to it, and a wait for a lock or a queue may begin
-    # just before: then it sleeps, with the signal noted and nobody to tell. A byte in a socket stays.
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
-    is_ending, has_ended = False, threading.Event()
-
-    def note(number: int, _: Any) -> None:
-        nonlocal is_ending
-        if number in _ENDING:
-            if is_ending:
-                server.abort()
-                _end_unless(has_ended, number)
-            is_ending = True
-
-    before = {number: signal.signal(number, note) for number in (*_ENDING, *_OTHERS)}
-    wakeup_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    try:
+    # nohup has SIGHUP ignored: then there is no hang-up to be obeyed.
+    is_by_hand = has_controlling_terminal() and not any(
+        signal.getsignal(number) is signal.SIG_IGN for number in _RELOADING
+    )
+    with _Signals(server.abort) as signals:
         file_limit = _fit_file_limit(server)
         server.start()
         _warn(server, file_limit)
         _print_banner(server)
         notify("READY=1")
-        while (number := receiver.recv(1)[0]) not in _ENDING:
-            if number not in _OTHERS:
-                continue  # of a handler that somebody else has set
-            if number not in _RELOADING:
+        interval_s = watchdog_interval_s()
+        while not (arrived := signals.wait(interval_s)).intersection(_ENDING):
+            if interval_s is not None and server.is_responsive(interval_s / 2):
+                notify("WATCHDOG=1")
+            if arrived.intersection(_RELOADING):
+                if is_by_hand and not has_controlling_terminal():
+                    break  # the terminal was closed
+                _reload(server, read)
+            elif arrived:
                 server.reopen_logs()
-                continue
-            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            server.reload(read)
-            _fit_file_limit(server)
-            notify("READY=1")
         notify("STOPPING=1")
-        server.stop(on_wait=_say_what_is_waited_for if number == signal.SIGINT else None)
-        return 0
-    finally:
-        has_ended.set()
-        signal.set_wakeup_fd(wakeup_fd)
-        receiver.close()
-        sender.close()
-        _standard_error.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        server.stop(on_wait=_say_what_is_waited_for if signal.SIGINT in arrived else None)
+    return 0
+
+
+def _reload(server: Server, read: Callable[[], Config]) -> None:
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    server.reload(read)
+    _fit_file_limit(server)
+    notify("READY=1")
 
 
 def _end_unless(has_ended: threading.Event, number: int) -> None:
@@ -135,13 +197,27 @@ def _print_banner(server: Server) -> None:
     _standard_error.say(
         f"fastws {__version__} serves {config.document_root} at {server.url}"
         + (f" and {more}" if more else "")
-        + (", open to other machines" if server.is_exposed else "")
+        + (", open to other machines" + _urls_for_others(server) if server.is_exposed else "")
         + f" ({logs}{f', as {config.state_problem}' if config.state_problem else ''}; Ctrl-C stops)"
     )
 
 
+def _urls_for_others(server: Server) -> str:
+    """Return what another machine in the network may type, where a listener takes every address of a family."""
+    from ..transport.interfaces import local_addresses  # only a server that is open to others has them
+
+    found = []
+    for address in server.addresses:
+        host, _, port = address.rpartition(":")
+        if host == "0.0.0.0":
+            found += [f"http://{each}:{port}/" for each in local_addresses(socket.AF_INET)]
+        elif host == "[::]":
+            found += [f"http://[{each}]:{port}/" for each in local_addresses(socket.AF_INET6)]
+    return " at " + " ".join(found) if found else ""
+
+
 def _named(log: str) -> str:
-    return "standard error" if log == STANDARD_ERROR else log
+    return {STANDARD_ERROR: "standard error", os.devnull: OFF}.get(log, log)
 
 
 def _fit_file_limit(server: Server) -> int:

@@ -12,6 +12,7 @@ from .. import backend as backends
 from .. import portable
 from ..config.settings import Config
 from ..engine.pool import ANSWER_S, Pool
+from ..engine.processors import processors
 from ..engine.shared import Equipment
 from ..http.errors import ConfigError, ListenError
 from ..record.tally import WorkerStatus
@@ -63,7 +64,7 @@ class Server:
             )
         self.config = self._config_at_start = config
         self._backend = backend or backends.load()
-        self.worker_count = config.worker_threads or self._backend.default_worker_count()
+        self.worker_count = config.worker_threads or self._backend.default_worker_count(processors())
         self._listeners: dict[Address, socket.socket] = {}
         self._is_started = self._is_stopping = False
         # Start and reload exclude each other; after the start of the end there is neither of them.
@@ -103,7 +104,9 @@ class Server:
         try:
             with self._lock:
                 handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
-                self._listeners = open_listeners(addresses_in(self.config), handed_over)
+                self._listeners = open_listeners(
+                    addresses_in(self.config), handed_over, dict(self.config.listen_unix)
+                )
                 if self.config.user is not None:
                     drop_to(self.config.user)
                 self._pool.start(self.config, self._site, list(self._listeners.values()))
@@ -166,6 +169,14 @@ class Server:
         """Whether other machines can connect, because it listens on a non-loopback address."""
         return not all(is_local(listener) for listener in self._listeners.values())
 
+    def is_responsive(self, timeout_s: float) -> bool:
+        """Tell whether a worker does what it is told within ``timeout_s``."""
+        return self._pool.is_responsive(timeout_s)
+
+    def observe_requests(self, observe: Callable[[bytes], None]) -> None:
+        """Have ``observe`` called with lines of the access log, several at once. It neither waits nor raises."""
+        self._logs.access.on_lines = observe
+
     def connection_count(self) -> int:
         """Return the number of open connections."""
         return self._pool.connection_count()
@@ -212,7 +223,7 @@ class Server:
             try:
                 config = read()
                 site = self._make_site(config)
-                listeners = open_listeners(addresses_in(config), self._listeners)
+                listeners = open_listeners(addresses_in(config), self._listeners, dict(config.listen_unix))
             except (ConfigError, ListenError) as error:
                 self.logger.error("the configuration was not reloaded; what is wrong with it:")
                 for line in str(error).splitlines():

@@ -46,6 +46,19 @@ def _activated(fd: int) -> socket.socket:
     return listener
 
 
+def watchdog_interval_s() -> float | None:
+    """Return how often the manager wants a sign of life, None if it does not: sd_watchdog_enabled(3).
+
+    Half of the time after which it would end the server.
+    """
+    text = os.environ.get("WATCHDOG_USEC", "")
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) > 0):
+        return None
+    return int(text) / 2e6
+
+
 def notify(state: str) -> None:
     """Tell the service manager, if there is one, a state such as ``READY=1``. Never raises."""
     address = os.environ.get("NOTIFY_SOCKET", "")

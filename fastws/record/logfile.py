@@ -57,6 +57,8 @@ class LogFile:
         self._is_losing = False
         self._cut = b""  # the rest of a line that a full disk cut, to be written before any other
         self._waiting = bytearray()  # lines that were put
+        self.on_lines: Callable[[bytes], None] | None = None
+        """Called with all that ``write`` is called with; must neither wait nor raise."""
         self._stream: Stream | None = None
         self._use(self._open())
 
@@ -96,6 +98,8 @@ class LogFile:
 
     def write(self, lines: bytes) -> None:
         """Append ``lines``, each with its line feed. Never raises: serving goes on when a disk is full."""
+        if lines and self.on_lines is not None:
+            self.on_lines(lines)
         with self._lock:
             self._append(lines)
 

@@ -30,21 +30,33 @@ _REASONS = {
 }
 
 
+ANYBODY = 0o666
+"""The mode of a socket to which anybody may connect who may enter its directory, as with nginx."""
+
+
 class UnixListener(socket.socket):
     """A listening Unix-domain socket that knows the file it made."""
 
     path = ""
+    mode = ANYBODY
     _file_number = (0, 0)
 
-    def bind_to(self, path: str) -> None:
-        """Make the socket file. Anybody may connect who may enter its directory, as with nginx."""
+    def bind_to(self, path: str, mode: int = ANYBODY) -> None:
+        """Make the socket file with these permissions; connecting takes the right to write."""
         # The file is made with its mode: by its name, another one could be met that was put in its place.
-        umask = os.umask(0o111)
+        umask = os.umask(0o777 & ~mode)
         try:
             self.bind(path)
         finally:
             os.umask(umask)
-        self.path, self._file_number = path, _file_number(path)
+        self.path, self.mode, self._file_number = path, mode, _file_number(path)
+
+    def change_mode(self, mode: int) -> None:
+        """Give the file other permissions, unless another program has put its own in its place."""
+        with suppress(OSError):
+            if mode != self.mode and _file_number(self.path) == self._file_number:
+                os.chmod(self.path, mode)
+                self.mode = mode
 
     def remove_file(self) -> None:
         """Remove the socket file, unless another program has put its own in its place."""
@@ -61,11 +73,12 @@ def _file_number(path: str) -> tuple[int, int]:
 
 
 def open_listeners(
-    wanted: Iterable[Address], kept: Mapping[Address, socket.socket]
+    wanted: Iterable[Address], kept: Mapping[Address, socket.socket], modes: Mapping[str, int]
 ) -> dict[Address, socket.socket]:
     """Return the listening socket of each address, those of ``kept`` as they are, and all activated ones.
 
-    Raises ``ListenError`` if one cannot be had; then none is opened.
+    ``modes`` are the permissions of Unix-domain sockets by their paths. Raises ``ListenError`` if one cannot be
+    had; then none is opened.
     """
     listeners = {address: sock for address, sock in kept.items() if address[0] == ACTIVATED}
     opened: list[socket.socket] = []
@@ -73,7 +86,7 @@ def open_listeners(
         listener = kept.get(address)
         if listener is None:
             try:
-                listener = _listen(address)
+                listener = _listen(address, modes)
             except ListenError:
                 for other in opened:
                     turn_away(other)
@@ -81,12 +94,18 @@ def open_listeners(
                 raise
             opened.append(listener)
         listeners[address] = listener
+    for listener in listeners.values():
+        if isinstance(listener, UnixListener):
+            listener.change_mode(modes.get(listener.path, ANYBODY))
     return listeners
 
 
-def _listen(address: Address) -> socket.socket:
+def _listen(address: Address, modes: Mapping[str, int]) -> socket.socket:
     host, port = address
-    return listen_unix(host.removeprefix("unix:")) if host.startswith("unix:") else listen_tcp(host, port)
+    if not host.startswith("unix:"):
+        return listen_tcp(host, port)
+    path = host.removeprefix("unix:")
+    return listen_unix(path, modes.get(path, ANYBODY))
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
@@ -115,8 +134,8 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     return listener
 
 
-def listen_unix(path: str) -> UnixListener:
-    """Return a non-blocking socket that listens on the Unix-domain socket ``path``.
+def listen_unix(path: str, mode: int = ANYBODY) -> UnixListener:
+    """Return a non-blocking socket that listens on the Unix-domain socket ``path``, with these permissions.
 
     A socket file that nobody listens on any more is replaced. Raises ``ListenError``.
     """
@@ -126,7 +145,7 @@ def listen_unix(path: str) -> UnixListener:
     try:
         if _is_stale(path, listener.family):
             os.unlink(path)
-        listener.bind_to(path)
+        listener.bind_to(path, mode)
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:
@@ -211,7 +230,7 @@ def is_local(listener: socket.socket) -> bool:
 def addresses_in(config: Config) -> list[Address]:
     """Return where ``config`` says that the server listens."""
     return [(host, port) for host in config.hosts for port in config.listen_ports] + [
-        (f"unix:{path}", 0) for path in config.listen_unix
+        (f"unix:{path}", 0) for path, _ in config.listen_unix
     ]
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from fastws.config import values
 from fastws.config.directives import DIRECTIVES, reference
+from fastws.config.overrides import Overrides
 from fastws.config.settings import Config, Source, defaults, load
 from fastws.http.errors import ConfigError
 from fastws.http.mediatypes import BUILT_IN
@@ -29,6 +30,7 @@ Write = Callable[..., str]
 def _no_socket_activation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LISTEN_FDS", raising=False)
     monkeypatch.delenv("LISTEN_PID", raising=False)
+    monkeypatch.delenv("PORT", raising=False)
 
 
 @pytest.fixture
@@ -58,11 +60,13 @@ GOOD: list[tuple[str, str, Any]] = [
     ("Host", "0.0.0.0", ("0.0.0.0",)),
     ("Host", "::1", ("::1",)),
     ("Host", "[::1]", ("::1",)),
+    ("Host", "LocalHost", ("127.0.0.1", "::1")),
     ("Host", "127.0.0.1, [::1] ::2", ("127.0.0.1", "::1", "::2")),
     ("ListenPort", "8081", (8081,)),
     ("ListenPort", "1024, 65535", (1024, 65535)),
-    ("Listen", "unix:run.sock", ("{}/run.sock",)),
-    ("Listen", "unix:/run/fastws.sock", ("/run/fastws.sock",)),
+    ("Listen", "unix:run.sock", (("{}/run.sock", 0o666),)),
+    ("Listen", "unix:/run/fastws.sock 0660", (("/run/fastws.sock", 0o660),)),
+    ("Listen", "unix:/run/fastws.sock 600", (("/run/fastws.sock", 0o600),)),
     ("User", "root", "root"),
     ("DocumentRoot", "www", "{}/www"),
     ("DocumentRoot", '"www"', "{}/www"),
@@ -120,15 +124,18 @@ GOOD: list[tuple[str, str, Any]] = [
 
 # directive, values, part of what is said about them
 BAD: list[tuple[str, str, str]] = [
-    ("Host", "localhost", "not an IP address such as 127.0.0.1"),
+    ("Host", "127.0.0.256", "not an IP address such as 127.0.0.1"),
+    ("Host", "localhost ::1", "an address is listed twice"),
+    ("Host", "nowhere.invalid", "nor a name that has one: "),
     ("ListenPort", "http", "'http' is not a number; ports from 1024 to 65535 are allowed"),
     ("ListenPort", "8_080", "is not a number"),
-    ("ListenPort", "80", "below 1024; 1024 to 65535 are allowed, lower ports are handed over by socket"),
+    ("ListenPort", "80", "below 1024; 1024 to 65535 are allowed, lower ports need User, --port"),
     ("ListenPort", "0", "port 0 is below 1024; --port 0 on the command line takes a free port"),
     ("ListenPort", "65536", "above 65535"),
     ("ListenPort", "9000,9000", "listed twice"),
     ("Listen", "8080", "not unix:/PATH; TCP ports are given by ListenPort"),
     ("Listen", "unix:/" + "a" * 107, "at most 107 bytes"),
+    ("Listen", "unix:a 0888", "'0888' is not a mode: three octal digits"),
     ("User", "no-such-account", "not the name of an account"),
     ("DocumentRoot", "nowhere", "does not exist; a readable directory is needed"),
     ("DocumentRoot", "ws.conf", "is not a directory"),
@@ -353,10 +360,10 @@ def test_every_error_is_reported_in_the_order_of_the_file(write: Write) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("ListenPort abc, 9000 80", ["'abc' is not a number", "port 80 is below 1024"]),
+        ("ListenPort abc, 9000 0", ["'abc' is not a number", "port 0 is below 1024"]),
         ("RequestMethods PUT GET TRACE", ["'PUT' is none of", "'TRACE' is none of"]),
         ("DirectoryIndex a/b index.html .c", ["'a/b' is not a plain", "'.c' is not a plain"]),
-        ("Host here ::1,there", ["'here' is not an IP address", "'there' is not an IP address"]),
+        ("Host 1.2.3 ::1,a.b/8", ["'1.2.3' is not an IP address", "'a.b/8' is not an IP address"]),
         ("StatusAllow here 10.0.0.0/8 there", ["'here' does not", "'there' does not"]),
         ("ContentType html text", ["'html' is not one extension", "'text' is not type/subtype"]),
         (
@@ -451,7 +458,7 @@ def test_wrong_port_is_not_also_called_missing(write: Write) -> None:
 
 def test_unix_socket_stands_in_for_the_port(write: Write) -> None:
     config = load(write("DocumentRoot www", "Listen unix:/tmp/a", needed=False))
-    assert (config.listen_ports, config.listen_unix) == ((), ("/tmp/a",))
+    assert (config.listen_ports, config.listen_unix) == ((), (("/tmp/a", 0o666),))
 
 
 def test_socket_activation_stands_in_for_the_port(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -627,7 +634,9 @@ def test_overrides_go_before_the_file_and_survive_a_reload(write: Write, tmp_pat
 
 
 def test_wrong_overrides_are_all_reported(tmp_path: Path) -> None:
-    source = Source(None, str(tmp_path / "nowhere"), {"Host": "x", "ListenPort": "80", "WorkerThreads": "-1"})
+    source = Source(
+        None, str(tmp_path / "nowhere"), {"Host": "1.2", "ListenPort": "x", "WorkerThreads": "-1"}
+    )
     with pytest.raises(ConfigError) as caught:
         source.read()
     texts = [str(problem) for problem in caught.value.problems]
@@ -646,8 +655,10 @@ REPLACED: list[tuple[str, Any, Any]] = [
     ("listen_ports", (0,), (0,)),
     ("listen_ports", (0, 8081), (0, 8081)),
     ("listen_ports", 8081, (8081,)),
-    ("listen_unix", ("/tmp/a",), ("/tmp/a",)),
-    ("listen_unix", "unix:b", ("{}/b",)),
+    ("listen_ports", 80, (80,)),
+    ("listen_unix", ("/tmp/a",), (("/tmp/a", 0o666),)),
+    ("listen_unix", "unix:b", (("{}/b", 0o666),)),
+    ("listen_unix", [(Path("/tmp/a"), 0o640), "b"], (("/tmp/a", 0o640), ("{}/b", 0o666))),
     ("user", None, None),
     ("document_root", "www", "{}/www"),
     ("document_root", Path("www"), "{}/www"),
@@ -697,13 +708,12 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"redirects": {"/x": ("/y", 200)}}, ["redirects: '200' is none of 301"]),
     ({"redirects": {"/x": "/x"}}, ["redirects: /x leads round in a circle"]),
     ({"listen_ports": ()}, ["listen_ports: ListenPort is missing; a port from 1024 to 65535 is needed"]),
-    ({"listen_ports": (80,)}, ["listen_ports: port 80 is below 1024"]),
     ({"listen_ports": (0, 0)}, ["listen_ports: the same value was given"]),
     ({"directory_index": ()}, ["directory_index: the value is missing"]),
     ({"basic_auth": (("*", "nofile"),)}, ["basic_auth: '{}/nofile' is not a file that can be read"]),
     ({"access_log": "nowhere/log"}, ["access_log: '{}/nowhere' does not exist; -, off or a file"]),
     ({"access_log": "log", "error_log": "log"}, ["log: '{}/log' is the file of the other log too"]),
-    ({"hosts": "x", "log_level": "y"}, ["hosts: 'x' is not an IP address", "log_level: 'y' is none of"]),
+    ({"hosts": "1", "log_level": "y"}, ["hosts: '1' is not an IP address", "log_level: 'y' is none of"]),
 ]  # fmt: skip
 
 
@@ -749,7 +759,69 @@ def test_every_field_takes_back_what_it_holds(write: Write, row: Any) -> None:
 @pytest.mark.parametrize("field", ["listen_port", "given", "config_path"])
 def test_with_overrides_refuses_what_no_directive_sets(field: str) -> None:
     with pytest.raises(TypeError, match=f"'{field}' is not a field of Config that a directive sets"):
-        defaults("/").with_overrides(**{field: None})
+        defaults("/").with_overrides(**{field: None})  # type: ignore[misc]
+
+
+def test_with_overrides_suggests_the_nearest_field() -> None:
+    with pytest.raises(TypeError, match=r"; the nearest one is 'listen_ports'$"):
+        defaults("/").with_overrides(port=0, listen_port=0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"; docs/configuration.md lists them$"):
+        defaults("/").with_overrides(qq=0)  # type: ignore[call-arg]
+
+
+def test_types_of_with_overrides_name_every_field() -> None:
+    assert list(Overrides.__annotations__) == [row.field for row in DIRECTIVES]
+
+
+def test_paths_may_be_objects(write: Write, tmp_path: Path) -> None:
+    path = Path(write())
+    assert load(path) == load(str(path))
+    assert load(path, tmp_path).document_root == str(tmp_path)
+    assert defaults(tmp_path) == defaults(str(tmp_path))
+    assert Source(path, tmp_path).read() == load(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "lines", [["ListenPort 80", "User root"], ["User root", "ListenPort 8080", "ListenPort 443"]]
+)
+def test_low_port_is_the_kernels_to_refuse_where_root_is_to_be_given_up(
+    write: Write, lines: list[str]
+) -> None:
+    assert min(load(write("DocumentRoot www", *lines, needed=False)).listen_ports) < 1024
+
+
+def test_low_port_is_reported_where_it_stands(write: Write) -> None:
+    path = write("DocumentRoot www", "ListenPort 8080", "ListenPort 443", needed=False)
+    (problem,) = problems(path)
+    assert problem.startswith("3: ListenPort: port 443 is below 1024")
+    assert load(path, None, {"ListenPort": "80"}).listen_ports == (80,)
+
+
+def test_port_of_the_environment_stands_in_where_no_other_is_given(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "9000")
+    assert defaults("/").listen_ports == (9000,)
+    assert defaults("/", {"ListenPort": "9001"}).listen_ports == (9001,)
+    assert load(write()).listen_ports == (8080,)
+    path = write("DocumentRoot www", needed=False)
+    assert load(path).listen_ports == (9000,)
+    monkeypatch.setenv("PORT", "80")
+    assert load(path).listen_ports == (80,)
+    monkeypatch.setenv("PORT", "http")
+    with pytest.raises(ConfigError, match=r"^environment: PORT: 'http' is not a number"):
+        defaults("/")
+    assert load(write()).listen_ports == (8080,)
+
+
+def test_directory_that_looks_like_a_port_gets_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"DIR: .*9000' does not exist.*; a port is given by --port 9000$"):
+        defaults("9000")
+    (tmp_path / "9000").mkdir()
+    assert defaults("9000").document_root == str(tmp_path / "9000")
 
 
 def test_with_overrides_needs_no_state_directory_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -819,9 +891,9 @@ def test_a_host_is_what_ipaddress_takes_for_one(text: str) -> None:
         known = str(ipaddress.ip_address(text))
     except ValueError:
         with pytest.raises(ValueError, match="is not an IP address"):
-            values._host(text)
+            values._hosts(text)
     else:
-        assert values._host(text) == known
+        assert values._hosts(text) == (known,)
 
 
 def test_a_quoted_parameter_holds_any_printable_ascii_but_quote_and_backslash() -> None:

@@ -423,3 +423,21 @@ def test_reactors_have_the_contracts_signatures(file: str) -> None:
 def test_nothing_of_cythons_own_is_used(path: Path) -> None:
     """Its next version may lack it, and where a module cannot be compiled the pure one is installed instead."""
     assert "__Pyx" not in path.read_text(encoding="utf-8")
+
+
+# What is found without running it
+
+
+def test_import_statements_of_the_program_lead_to_every_twin_and_compiled_module() -> None:
+    # PyInstaller and the like look no further, and find nothing in what is compiled.
+    found, waiting = set[Path](), [PACKAGE / "operation" / "cli.py"]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            if path.suffix == ".py":
+                waiting += [each.target for each in imports_of(path) if each.target is not None]
+    wanted = {path for path in CYTHON if path.suffix == ".pyx"} | {
+        PACKAGE / f"{n}.py" for n in TWINS if "_py" in n
+    }
+    assert sorted(map(shown, wanted - found)) == []

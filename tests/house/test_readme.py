@@ -127,7 +127,8 @@ def test_serve_example_serves_until_a_signal(site: Path) -> None:
 def test_short_table_of_directives_is_part_of_the_long_one() -> None:
     rows = re.findall(r"^\| `.*$", section("Configure it"), re.MULTILINE)
     assert len(rows) > 10
-    assert [row for row in rows if row not in reference().splitlines()] == []
+    page = [line.rpartition(" | `")[0] + " |" for line in reference().splitlines()]  # without names in Python
+    assert [row for row in rows if row not in page] == []
 
 
 def modules_of_the_server() -> set[Path]:

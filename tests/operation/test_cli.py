@@ -15,13 +15,14 @@ import fastws
 from fastws import Server, backend, defaults, load
 from fastws.operation.cli import build_parser, find_source, main
 from fastws.operation.process import _print_banner, _warn
+from fastws.transport.interfaces import local_addresses
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def environment(state: Path) -> dict[str, str]:
     """The environment of a run that finds this package from anywhere and leaves the user's files alone."""
-    kept = {name: value for name, value in os.environ.items() if name != "LISTEN_FDS"}
+    kept = {name: value for name, value in os.environ.items() if name not in ("LISTEN_FDS", "PORT")}
     return kept | {"PYTHONPATH": str(REPOSITORY), "XDG_STATE_HOME": str(state)}
 
 
@@ -81,8 +82,9 @@ def test_directory_is_served_by_the_defaults(site: Path) -> None:
 
 def test_directory_goes_before_the_root_of_a_named_file(site: Path) -> None:
     (site / "other").mkdir()
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\nDefaultType off\n")
     shown = ast.literal_eval(run(site, "other", "--config", "ws.conf", "--check").stdout)
-    assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "other"), "application/octet-stream")
+    assert (shown["DocumentRoot"], shown["DefaultType"]) == (str(site / "other"), None)
 
 
 def test_nothing_named_and_no_file_serves_the_current_directory(tmp_path: Path) -> None:
@@ -157,7 +159,59 @@ def test_banner_says_who_can_reach_it(
     )
     with Server(config) as server:
         _print_banner(server)
-    assert (", open to other machines (access log" in capfd.readouterr().err) == is_open
+    assert (", open to other machines" in capfd.readouterr().err) == is_open
+
+
+def test_banner_names_what_others_may_type(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "fastws.transport.interfaces.local_addresses",
+        lambda family: ["192.0.2.7", "10.0.0.7"] if family == socket.AF_INET else ["2001:db8::7"],
+    )
+    config = defaults(tmp_path).with_overrides(
+        hosts=("0.0.0.0", "::"), listen_ports=(0,), access_log="off", error_log="off"
+    )
+    with Server(config) as server:
+        _print_banner(server)
+        first, second = [address.rpartition(":")[2] for address in server.addresses]
+    urls = f"http://192.0.2.7:{first}/ http://10.0.0.7:{first}/ http://[2001:db8::7]:{second}/"
+    assert f", open to other machines at {urls} (access log" in capfd.readouterr().err
+
+
+def test_local_addresses_can_be_bound_and_are_no_loopback() -> None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for address in local_addresses(family):
+            with socket.socket(family) as sock:
+                sock.bind((address, 0))
+            assert address != "::1"
+            assert not address.startswith("127.")
+
+
+@pytest.mark.parametrize("arguments", [["-d", "www"], ["--directory", "www"], ["--directory=www"]])
+def test_directory_may_be_given_as_for_http_server(site: Path, arguments: list[str]) -> None:
+    assert ast.literal_eval(run(site, "--check", *arguments).stdout)["DocumentRoot"] == str(site / "www")
+
+
+def test_directory_given_twice_exits_2(site: Path) -> None:
+    done = run(site, "www", "-d", "www")
+    assert done.returncode == 2
+    assert "DIR is given twice: by itself and by --directory" in done.stderr
+
+
+def test_port_in_place_of_the_directory_gets_a_hint(site: Path) -> None:
+    done = run(site, "9000")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("; a port is given by --port 9000\n")
+
+
+def test_spa_falls_back_to_the_index(site: Path) -> None:
+    assert ast.literal_eval(run(site, "www", "--spa", "--check").stdout)["Fallback"] == "/index.html"
+
+
+def test_name_of_this_machine_is_both_its_addresses(site: Path) -> None:
+    shown = ast.literal_eval(run(site, "www", "-b", "localhost", "--check").stdout)
+    assert shown["Host"] == ("127.0.0.1", "::1")
 
 
 def test_familiar_names_of_flags(site: Path) -> None:

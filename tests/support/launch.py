@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
+import select
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -66,6 +70,52 @@ def answers(port: int) -> bool:
     """Tell whether somebody listens on ``port`` of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Terminal:
+    """A pseudo-terminal with a process on it, whose controlling terminal it is."""
+
+    def __init__(self, directory: Path, *arguments: str, side: str = "pure", **variables: str) -> None:
+        self.master, slave = pty.openpty()
+        self.popen = subprocess.Popen(
+            command(*arguments),
+            cwd=directory,
+            env=environment(side, directory / "state") | variables,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.text = ""
+
+    def read_until(self, pattern: str) -> re.Match[str]:
+        """Read what is shown until ``pattern`` is found in it."""
+        while (found := re.search(pattern, self.text)) is None:
+            assert select.select([self.master], [], [], END_S)[0], self.text
+            self.text += os.read(self.master, 65536).decode()
+        return found
+
+    def rest(self) -> str:
+        """Return all that was shown, once the process has ended."""
+        with suppress(OSError):  # EIO is the end of it
+            while data := os.read(self.master, 65536):
+                self.text += data.decode()
+        return self.text
+
+    def hang_up(self) -> None:
+        """Close the terminal, as a window that is closed."""
+        os.close(self.master)
+        self.master = -1
+
+    def close(self) -> None:
+        """End what is left."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait(END_S)
+        if self.master >= 0:
+            os.close(self.master)
 
 
 @contextmanager

@@ -270,3 +270,12 @@ def test_unix_socket_turns_away_by_its_file(tmp_path: Path) -> None:
         accepted, _ = listener.accept()
         accepted.close()
         assert early.recv(1) == b""
+
+
+def test_mode_of_a_socket_file_is_what_the_configuration_says(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = serve(f"Listen unix:{path} 0640")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    number = path.stat().st_ino
+    server.reload(lambda: server.config.with_overrides(listen_unix=[(path, 0o600)]))
+    assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_ino) == (0o600, number)

@@ -1,0 +1,62 @@
+"""The types of what ``Config.with_overrides`` takes: for type checkers alone, nothing imports this at run time.
+
+A value may always be the text that a file has in its place, such as ``"64M"``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TypeAlias, TypedDict, TypeVar
+
+T = TypeVar("T")
+Path: TypeAlias = str | os.PathLike[str]
+Several: TypeAlias = tuple[T, ...] | list[T]
+Number: TypeAlias = int | str
+Seconds: TypeAlias = float | str
+Switch: TypeAlias = bool | str
+
+
+class Overrides(TypedDict, total=False):
+    """One key for each field of ``Config`` that a directive sets."""
+
+    hosts: str | Several[str]
+    listen_ports: Number | Several[int]
+    listen_unix: Path | Several[Path | tuple[Path, int]]
+    user: str | None
+    document_root: Path
+    directory_index: str | Several[str]
+    content_types: Mapping[str, str]
+    added_types: Mapping[str, str]
+    content_codings: Mapping[str, str]
+    default_type: str | None
+    directory_listing: Switch
+    clean_urls: Switch
+    fallback: str | None
+    error_pages: Mapping[int, str]
+    redirects: Mapping[str, str | tuple[str, int]]
+    basic_auth: Several[tuple[str, Path]]
+    request_methods: str | Several[str]
+    http_types: str | Several[str]
+    keepalive_time_s: Seconds
+    server_header: str
+    headers: Several[tuple[str, str] | tuple[str, str, str]]
+    cache_control: Several[tuple[str, str]]
+    compression: Switch
+    worker_threads: Number
+    cache_size_bytes: Number
+    cache_max_file_bytes: Number
+    compress_max_file_bytes: Number
+    max_connections: Number
+    max_connections_per_address: Number
+    max_body_bytes: Number
+    request_timeout_s: Seconds
+    min_rate_bytes_s: Number
+    drain_timeout_s: Seconds
+    access_log: Path
+    access_log_format: str
+    error_log: Path
+    error_log_format: str
+    log_level: str
+    status_path: str | None
+    status_allow: str | Several[str]
