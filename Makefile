@@ -1,7 +1,7 @@
 # Thin on purpose: each target is one command. PYTHON is the virtual environment that the README makes.
 PYTHON ?= .venv/bin/python
 
-.PHONY: run test test-pure test-asan lint pages bench
+.PHONY: run test test-pure test-asan lint types pages bench
 
 run:
 	$(PYTHON) -m fastws
@@ -18,7 +18,10 @@ test-asan:
 lint:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy
+	$(MAKE) -s types
+
+types:
+	$(PYTHON) -m mypy --platform linux
 	$(PYTHON) -m mypy --platform win32
 	$(PYTHON) -m mypy --platform darwin
 

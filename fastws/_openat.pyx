@@ -16,65 +16,11 @@ from libc.string cimport strlen
 from posix.unistd cimport close
 
 from .native.named_tuple cimport fastws_alloc_tuple
+from .native.open_beneath cimport fastws_open_beneath, fastws_open_regular, fastws_read_whole
 from .native.stat cimport FASTWS_CTIME_NS, FASTWS_MTIME_NS, fstat, stat_t
 
 from . import _openat_py
 from .http.messages import Identity
-
-cdef extern from *:
-    """
-    #include <errno.h>
-    #include <fcntl.h>
-    #include <sys/stat.h>
-    #include <sys/syscall.h>
-    #include <sys/uio.h>
-    #include <unistd.h>
-
-    #ifndef O_PATH
-    #define O_PATH O_RDONLY
-    #endif
-
-    #if defined(SYS_openat2)
-    #include <linux/openat2.h>
-    static int fastws_open_beneath(int directory, const char *path) {
-        struct open_how how = {
-            .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-        };
-        return (int)syscall(SYS_openat2, directory, path, &how, sizeof(how));
-    }
-    #else
-    static int fastws_open_beneath(int directory, const char *path) {
-        errno = ENOSYS;
-        return -1;
-    }
-    #endif
-
-    /* Open a regular file of at most `most` bytes below the directory `root`; -1 if there is none. */
-    static int fastws_open_regular(const char *root, const char *path, size_t most, struct stat *status) {
-        int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
-        if (directory < 0)
-            return -1;
-        fd = fastws_open_beneath(directory, path);
-        close(directory);
-        if (fd >= 0 && (fstat(fd, status) != 0 || !S_ISREG(status->st_mode) || (size_t)status->st_size > most)) {
-            close(fd);
-            fd = -1;
-            errno = 0; /* openat2 is to be had */
-        }
-        return fd;
-    }
-
-    /* Read a file of `size` bytes, no longer and no shorter: what /proc makes up is longer than it says. */
-    static int fastws_read_whole(int fd, char *body, size_t size) {
-        char beyond;
-        struct iovec parts[2] = {{body, size}, {&beyond, 1}};
-        return preadv(fd, parts, 2, 0) == (ssize_t)size;
-    }
-    """
-    int fastws_open_beneath(int directory, const char *path) nogil
-    bint fastws_read_whole(int fd, char *body, size_t size) nogil
-    int fastws_open_regular(const char *root, const char *path, size_t most, stat_t *status) nogil
 
 cdef extern from "Python.h":
     bytes PyUnicode_EncodeFSDefault(str text)

@@ -1,7 +1,8 @@
 """Fixtures that run a test on both sides of the seam, and fail when the compiled side is missing.
 
 A test that serves runs once more on the pure side with epoll, sendfile and /proc hidden (``bare``), as on a
-platform that has none of them.
+platform that has none of them. Those that a platform could change run again on Windows, as far as this machine can
+play it (``windows``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import launch
 import pytest
 from hypothesis import HealthCheck, settings
+from windows import become_windows
 
 from fastws import Server, backend, load
 from fastws.files import ways
@@ -57,6 +59,23 @@ LONGEST_FIRST = (
 """Files that take long, in the order in which processes are handed them: one at the end would be waited for."""
 
 
+ON_WINDOWS = {
+    *(
+        "auth",
+        "codings",
+        "confinement",
+        "drain",
+        "files_served",
+        "limits",
+        "listing",
+        "logs",
+        "ranges_served",
+    ),
+    *("serving", "workers"),
+}
+"""Files whose tests run on ``windows`` too: those about files, sockets, threads and logs."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many processes share the tests: two for each processor, as each waits half of the time.
@@ -73,8 +92,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "side" in metafunc.fixturenames:
-        bare = ["bare"] if "serve" in metafunc.fixturenames else []
-        metafunc.parametrize("side", ["compiled", "pure", *bare], indirect=True)
+        more = []
+        if "serve" in metafunc.fixturenames:
+            is_played = metafunc.module.__name__.rpartition("test_")[2] in ON_WINDOWS
+            more = ["bare", "windows"] if is_played and not _is_posix(metafunc.definition) else ["bare"]
+        metafunc.parametrize("side", ["compiled", "pure", *more], indirect=True)
+
+
+def _is_posix(item: pytest.Item) -> bool:
+    return item.get_closest_marker("posix") is not None
 
 
 @pytest.fixture
@@ -82,6 +108,10 @@ def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bac
     """Each backend in turn; a missing compiled side is a failure unless the environment says it was meant."""
     if request.param == "bare":
         _hide_the_platform(monkeypatch)
+    if request.param == "windows":
+        if _is_posix(request.node):  # this case of the test
+            pytest.skip("Windows has nothing of the kind")
+        become_windows(monkeypatch)
     if request.param != "compiled":
         return backend.load(pure=True)
     if PURE_ONLY:

@@ -30,7 +30,10 @@ def decode_path(raw: bytes) -> str:
         raw = decoded
     if b"\x00" in raw:
         raise ValueError("The path has a NUL byte.")
-    return os.fsdecode(raw)
+    try:
+        return os.fsdecode(raw)
+    except UnicodeDecodeError:  # on Windows, where names are text
+        raise ValueError("The path is not UTF-8.") from None
 
 
 def normalise(path: str) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -118,7 +119,7 @@ class Stream:
         self._on_taken()
 
     def _is_ready(self) -> bool:
-        if not hasattr(select, "poll"):
+        if sys.platform == "win32" or not hasattr(select, "poll"):
             return True  # then write waits, and nobody for it
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)

@@ -34,7 +34,7 @@ from rawhttp import (
     wait_until,
 )
 
-from fastws import Server
+from fastws import Server, portable
 from fastws.engine.worker import Worker
 from fastws.record.logfile import LogFile
 
@@ -306,12 +306,12 @@ def test_document_root_on_a_file_system_that_vanishes_and_comes_back(serve: Serv
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOMEM])
-@pytest.mark.parametrize("call", ["open_beneath", "look", "pread"])
+@pytest.mark.parametrize("call", ["open_beneath", "look", "read_at"])
 def test_file_system_that_fails_is_a_500_that_is_logged_and_passes(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     server = serve("ErrorLog errors.txt", "WorkerThreads 1")
-    caller = os if call == "pread" else server._backend.opener
+    caller = portable if call == "read_at" else server._backend.opener
 
     def fail(*_: object) -> object:
         raise OSError(number, os.strerror(number))

@@ -271,6 +271,7 @@ def test_addresses_are_not_limited_by_default(serve: Serve, root: Path, opened: 
     assert [client.get("/a.txt").status for client in clients] == [200] * 100
 
 
+@pytest.mark.posix
 def test_clients_of_a_unix_socket_have_no_address_to_be_limited(
     serve: Serve, root: Path, tmp_path: Path, opened: contextlib.ExitStack
 ) -> None:

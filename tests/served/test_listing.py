@@ -56,6 +56,7 @@ def test_directory_without_index_is_404_unless_listing_is_on(serve: Serve, root:
     assert get(serve(), "/files/").status == 404
 
 
+@pytest.mark.posix  # a name with a colon
 def test_listing_shows_what_can_be_asked_for(serve: Serve, root: Path) -> None:
     server = serve("DirectoryListing on")
     reply = get(server, "/files/")

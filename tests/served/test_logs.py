@@ -231,6 +231,7 @@ def test_nothing_a_client_sends_begins_a_line_or_leaves_its_quotes(
         assert "\x1b" not in line
 
 
+@pytest.mark.posix  # a name with a line feed
 def test_reason_of_an_error_cannot_begin_a_line_of_the_error_log(
     serve: Serve, root: Path, tmp_path: Path
 ) -> None:

@@ -97,9 +97,9 @@ def test_many_files_over_one_connection(serve: Serve, root: Path) -> None:
         ("grüße.txt", "/gr%c3%bc%c3%9fe.txt"),
         ("100%.txt", "/100%25.txt"),
         ("a+b.txt", "/a+b.txt"),
-        ("a?b.txt", "/a%3Fb.txt"),
+        pytest.param("a?b.txt", "/a%3Fb.txt", marks=pytest.mark.posix),
         ("a#b.txt", "/a%23b.txt"),
-        ("back\\slash.txt", "/back%5Cslash.txt"),
+        pytest.param("back\\slash.txt", "/back%5Cslash.txt", marks=pytest.mark.posix),
         ("~user.txt", "/%7Euser.txt"),
         ("sub/deep.txt", "/sub/./x/../deep.txt"),
         ("sub/deep.txt", "//sub///deep.txt"),
@@ -172,6 +172,7 @@ def test_etag_is_the_same_for_equal_content_and_under_a_copy_with_times(serve: S
     assert thrice(server, "/three.bin")["ETag"] != tag
 
 
+@pytest.mark.posix  # a ctime of change
 def test_etag_changes_with_content_even_where_size_and_times_do_not(serve: Serve, root: Path) -> None:
     path = root / "a.txt"
     server = serve()
@@ -312,9 +313,9 @@ def test_directory_without_slash_redirects_and_keeps_the_query(serve: Serve, roo
         ("http://localhost//evil.example", "/evil.example/"),
         ("/with%20space", "/with%20space/"),
         ("/gr%c3%bcn", "/gr%C3%BCn/"),
-        ("/a%3fb", "/a%3Fb/"),
+        pytest.param("/a%3fb", "/a%3Fb/", marks=pytest.mark.posix),
         ("/a%23b", "/a%23b/"),
-        ("/%5cevil.example", "/%5Cevil.example/"),
+        pytest.param("/%5cevil.example", "/%5Cevil.example/", marks=pytest.mark.posix),
         ("/%73ub?q=//x", "/sub/?q=//x"),
     ],
 )
