@@ -133,9 +133,11 @@ class Admission:
         """Own a connection, new or kept by the reactor so far; None if it cannot be watched and is closed."""
         fd, peer = accepted
         manner = self.manner
-        transport = None if manner.transport is None else manner.transport(fd, peer)
-        connection = Connection(self._shared, fd, peer, transport)
+        transport = None
         try:
+            if manner.transport is not None:
+                transport = manner.transport(fd, peer)
+            connection = Connection(self._shared, fd, peer, transport)
             self._reactor.add(fd, connection, peer, transport)
         except OSError as error:
             self._shared.logger.error("a connection from %s cannot be watched: %s", peer, error)

@@ -155,6 +155,18 @@ def test_connection_that_cannot_be_watched_is_closed_and_logged(
     assert log.count("a connection from 127.0.0.1 cannot be watched: [Errno 28] No space left") == 2
 
 
+def test_connection_whose_transport_cannot_be_made_is_closed_and_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> PlainTransport:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(Admission, "manner", HTTP1._replace(transport=fail, is_kept=False))
+    assert world.arrive().recv(1) == b""
+    assert world.admission.count == 0
+    assert "a connection from 127.0.0.1 cannot be watched" in Path(world.config.error_log).read_text()
+
+
 def test_forgetting_that_fails_closes_the_descriptor_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
