@@ -107,9 +107,11 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             " `bcrypt`.", least=2, most=2, repeatable=True, unset=()),
     ),
     "How it speaks": (
-        Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST"),
+        Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST", "OPTIONS"),
             "GET,HEAD,POST",
-            "Methods to answer; every other one is 501.", most=ANY),
+            "Methods to answer: GET, HEAD, POST and OPTIONS; every other one is 501. OPTIONS, if listed, is"
+            " answered by 204 with Allow and the `Header` lines of the path, as a CORS preflight needs it.",
+            most=ANY),
         Directive("HTTPType", "http_types", "VERSION...", v.chosen("HTTP/1.0", "HTTP/1.1"),
             "HTTP/1.0,HTTP/1.1",
             "Protocol versions to answer; every other one is 400.", most=ANY),

@@ -138,7 +138,7 @@ class Site:
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Decision:
         """Return the response to ``request`` and what may be replayed; raises only ``UndecidedError``.
 
-        1. the version, the Host field and the method are acceptable (400, 501)
+        1. the version, the Host field and the method are acceptable (400, 501); OPTIONS asks no more (204)
         2. the target is a path inside the root (400)
         3. it is not one of the server's own pages below StatusPath (200, 503)
         4. the configuration does not send it elsewhere (3xx)
@@ -154,6 +154,8 @@ class Site:
         path, published = "", None
         try:
             self._check(request)
+            if request.method == "OPTIONS":
+                return Decision(self._say_methods(request))
             target = parse_target(request.target)
             path = target.path
             response = None if self._status is None else self._status.respond(request, path, peer)
@@ -180,6 +182,18 @@ class Site:
         check_host(request)
         if request.method not in self.config.request_methods:
             raise HTTPError(501, f"The method {request.method} is not implemented.")
+
+    def _say_methods(self, request: Request) -> Response:
+        """Return the methods for a path, and its configured fields: for CORS preflights and health checks.
+
+        That needs no password and tells nothing of files: browsers send no credentials with a preflight.
+        """
+        path = "" if request.target == "*" else parse_target(request.target).path
+        kind = self._types.known(path)
+        takes_forms = kind is None or kind.startswith("text/html")
+        methods = [name for name in self.config.request_methods if name != "POST" or takes_forms]
+        allow = ("Allow", ", ".join(methods))
+        return Response(204, (*self._common, allow, *self._policy.header_fields(path)), ())
 
     # Errors and redirects
 
@@ -379,5 +393,5 @@ class Site:
         return Response(200, fields, (page,))
 
     def _method_not_allowed(self, detail: str) -> HTTPError:
-        allowed = [name for name in READ_METHODS if name in self.config.request_methods]
+        allowed = [name for name in (*READ_METHODS, "OPTIONS") if name in self.config.request_methods]
         return HTTPError(405, detail, fields=(("Allow", ", ".join(allowed)),))

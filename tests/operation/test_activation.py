@@ -17,6 +17,8 @@ import pytest
 from hammer import hammering
 from rawhttp import get, put, request, wait_until
 
+from fastws.operation.systemd import watchdog_interval_s
+
 # Puts the sockets where sd_listen_fds(3) has them, and becomes the server, whose process this then is.
 LAUNCHER = """
 import os, sys
@@ -241,3 +243,46 @@ def test_manager_that_has_gone_or_reads_nothing_does_not_matter(site: Path, kind
                         other.sendto(b"full", path)
                 with activated(site, kind, [listener], NOTIFY_SOCKET=path):
                     assert get(port, "/page.txt").status == 200
+
+
+# The watchdog
+
+
+def test_watchdog_is_answered_while_a_worker_does_its_work(site: Path, kind: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(site / "notify"))
+        manager.settimeout(launch.END_S)
+        variables = {"NOTIFY_SOCKET": str(site / "notify"), "WATCHDOG_USEC": "200000"}
+        server = start(site, kind, [], "--port", "0", **variables)
+        try:
+            told = [manager.recv(1000) for _ in range(4)]
+            server.send_signal(signal.SIGTERM)
+            while told[-1] != b"STOPPING=1":
+                told.append(manager.recv(1000))
+            assert server.wait(launch.END_S) == 0
+        finally:
+            server.kill()
+            server.communicate()
+    assert told[:4] == [b"READY=1", *[b"WATCHDOG=1"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "3000000"}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "-5"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_watchdog_is_answered_where_the_manager_wants_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: float | None
+) -> None:
+    for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    assert watchdog_interval_s() == expected
