@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .http.messages import Identity, Limits, Prepared
-from .seam import Accepted, Event, ReplayCounters, Transport
+from .seam import Accepted, Event, Filled, ReplayCounters, Transport
 
 class Reactor:
     side: str
@@ -20,7 +20,7 @@ class Reactor:
         cache_bytes: int,
         log_format: str,
         default_codings: int,
-        fill: Callable[[Reactor, str, int], Prepared | bool],
+        fill: Callable[[Reactor, str, int], Filled | Prepared],
     ) -> None: ...
     def add_listener(self, fd: int, owner: object) -> None: ...
     def remove_listener(self, fd: int) -> None: ...

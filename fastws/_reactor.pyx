@@ -31,8 +31,11 @@ from .native.scan cimport FASTWS_MAX_FIELDS, fastws_head, fastws_scan_head
 from .native.send_file cimport fastws_file, fastws_send_file
 from .hot.table cimport Entry, Table, lay_out
 
-from .seam import DURATION_BOUNDS_S, PartialSend, ReplayCounters
+from .seam import DURATION_BOUNDS_S, Filled, PartialSend, ReplayCounters
 from .transported import Transported
+
+cdef object PUBLISHED = Filled.PUBLISHED
+cdef object UNDECIDED = Filled.UNDECIDED
 
 cdef enum:
     # events.py names these; a test compares them.
@@ -473,11 +476,11 @@ cdef class Reactor:
             i += 1
             entry = self._table.look_up(lack.path, lack.path_len, lack.codings)
             is_hit = entry != NULL and self._table.is_fresh(entry, self._turn)  # by now: it was lacking to another
-            answer = is_hit or self._fill_in(lack)
-            if answer is None:
+            answer = PUBLISHED if is_hit else self._fill_in(lack)
+            if answer is UNDECIDED:
                 self._find(lack.input.fd, READ, lack.input.data, lack.input.size)
             else:
-                if answer is not True:
+                if answer is not PUBLISHED:
                     prepared, peer = &self._prepared, self._set.peer_of(lack.input.fd)
                     lay_out(prepared, answer.status, answer.head, answer.body)
                 with nogil:
@@ -496,17 +499,15 @@ cdef class Reactor:
         return self._found_count > 0 and self._found[0].kind == PARTIAL
 
     cdef object _fill_in(self, Lack *lack):
-        """Return a ``Prepared``; True if the answer is published, with files looked at after the request came, so
-        that they are fresh for it; None where Python must decide."""
+        """Return what is ``Filled``, or a ``Prepared``. What is published is fresh: files were looked at after the request came."""
         cdef Entry *entry
         answer = self._fill(self, lack.path[: lack.path_len].decode("latin-1"), lack.codings)
-        if answer is not True:
-            return answer or None
-        entry = self._table.look_up(lack.path, lack.path_len, lack.codings)
-        if entry == NULL:
-            return None
-        entry.checked_turn = self._turn
-        return True
+        if answer is PUBLISHED:
+            entry = self._table.look_up(lack.path, lack.path_len, lack.codings)
+            if entry == NULL:
+                return UNDECIDED
+            entry.checked_turn = self._turn
+        return answer
 
     cdef tuple _event(self, Found *found):
         cdef PyObject *owner = self._set.records[found.fd].owner

@@ -25,6 +25,7 @@ from .seam import (
     WRITE,
     Accepted,
     Event,
+    Filled,
     ReplayCounters,
     Transport,
 )
@@ -87,7 +88,7 @@ class Reactor:
         cache_bytes: int,
         log_format: str,
         default_codings: int,
-        fill: Callable[[Reactor, str, int], Prepared | bool],
+        fill: Callable[[Reactor, str, int], Filled | Prepared],
     ) -> None:
         """See ``backend.Reactor.configure``."""
         self._logs = log_format != "off"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 
@@ -70,6 +71,13 @@ OUTPUT = 2
 """Interest: room to send."""
 NOTHING = 3
 """Interest: none, while the server is busy with a request. What comes stays in the kernel. ``RESET`` may come."""
+
+
+class Filled(Enum):
+    """What has become of a path that a reactor had no answer for; the third value is a ``Prepared`` response."""
+
+    PUBLISHED = "its answer is published"
+    UNDECIDED = "Python must decide"
 
 
 class PartialSend(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..http.messages import Identity
 from ..work.background import Background
 from .bounded import Bounded
-from .root import Content
+from .contents import Content
 
 QUEUE_JOBS = 256
 QUEUE_BYTES = 16 << 20

@@ -20,7 +20,8 @@ from ..backend import Opener
 from ..http.errors import LISTING, HTTPError, UndecidedError
 from ..http.messages import Identity
 from .bounded import Bounded
-from .root import SETTLED_NS, OpenFile, Root, error_from_errno, identity_of, is_settled
+from .identity import SETTLED_NS, identity_of, is_settled
+from .root import OpenFile, Root, error_from_errno
 
 SORTS = ("name", "size", "time")
 ORDERS = ("asc", "desc")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from .. import portable
-from ..http import conditional, messages, ranges
+from ..http import conditional, ranges
 from ..http.httpdate import format_http_date
-from ..http.messages import Fields, FileSlice, Identity, Response
-from .root import Content, Contents, OpenFile, error_from_errno
+from ..http.messages import Fields, FileSlice, Identity, Readable, Response
+from ..http.negotiation import IDENTITY_CODING
+from .contents import Content, Contents
+from .root import OpenFile, error_from_errno
 
-IDENTITY = "identity"
 VARY_CODINGS: Fields = (("Vary", "Accept-Encoding"),)
 
 READ_BYTES = 16384
@@ -20,84 +22,59 @@ _SECOND_NS = 1_000_000_000
 _NOT_IN_304 = frozenset({"Content-Type", "Content-Encoding", "Content-Length", "Accept-Ranges"})
 
 
-class Representation:
-    """Bytes in memory (``body``, owned by ``content``) or in ``file``; ``identity`` is the file's they are of.
+class Form(NamedTuple):
+    """What is said of one form of a file: all of it but its bytes.
 
-    ``last_modified`` is in seconds since the epoch, None where it says nothing; ``coding`` is the content
-    coding, or ``identity``.
+    ``coding`` is the content coding, or ``IDENTITY_CODING``; ``identity`` is that of the file that holds the form,
+    or that it was made from. ``last_modified`` is in seconds since the epoch, None where it says nothing.
     """
 
-    __slots__ = (
-        "body",
-        "coding",
-        "content",
-        "etag",
-        "file",
-        "identity",
-        "is_identity",
-        "last_modified",
-        "size",
-    )
+    coding: str
+    size: int
+    etag: str
+    identity: Identity
+    last_modified: int | None
 
-    def __init__(
-        self,
-        coding: str,
-        size: int,
-        etag: str,
-        identity: Identity,
-        last_modified: int | None,
-        *,
-        body: bytes | None = None,
-        content: object = None,
-        file: OpenFile | None = None,
-    ) -> None:
-        self.coding = coding
-        self.is_identity = coding == IDENTITY
-        """Whether no coding is applied; only then are ranges served."""
-        self.size = size
-        self.etag = etag
-        self.identity = identity
-        self.last_modified = last_modified
-        self.body = body
-        self.content = content
-        self.file = file
+    @property
+    def is_coded(self) -> bool:
+        """Whether a coding is applied; then no ranges are served."""
+        return self.coding != IDENTITY_CODING
 
-    def held_in(self, file: OpenFile) -> Representation:
-        """Return the same with its bytes in ``file``."""
-        return Representation(self.coding, self.size, self.etag, self.identity, self.last_modified, file=file)
-
-    def without_bytes(self) -> Representation:
-        """Return the same without its bytes, to be remembered."""
-        return Representation(self.coding, self.size, self.etag, self.identity, self.last_modified)
-
-    def is_like(self, other: Representation) -> bool:
+    def is_like(self, other: Form) -> bool:
         """Tell whether the two are described by the same fields."""
         return self.etag == other.etag and self.last_modified == other.last_modified
 
 
+class Representation(NamedTuple):
+    """A form with its bytes: in memory (``body``, owned by ``content``) or in ``file``."""
+
+    form: Form
+    body: bytes | None = None
+    content: object = None
+    file: OpenFile | None = None
+
+
 def of_file(
-    file: OpenFile, contents: Contents, *, in_memory: bool, now_ns: int, coding: str = IDENTITY
+    file: OpenFile, contents: Contents, *, in_memory: bool, now_ns: int, coding: str = IDENTITY_CODING
 ) -> Representation:
     """Return the representation that ``file`` holds; a small one may be read, to be sent from memory."""
     if in_memory:
         return of_content(contents.load(file), now_ns, coding)
     etag, identity = contents.tag(file)
     date = last_modified(identity, now_ns)
-    return Representation(coding, identity.size, coded_tag(etag, coding), identity, date, file=file)
+    return Representation(Form(coding, identity.size, coded_tag(etag, coding), identity, date), file=file)
 
 
-def of_content(content: Content, now_ns: int, coding: str = IDENTITY) -> Representation:
+def of_content(content: Content, now_ns: int, coding: str = IDENTITY_CODING) -> Representation:
     """Return the representation whose bytes are ``content``."""
     date = last_modified(content.identity, now_ns)
     tag = coded_tag(content.etag, coding)
-    return Representation(
-        coding, len(content.body), tag, content.identity, date, body=content.body, content=content
-    )
+    return Representation(Form(coding, len(content.body), tag, content.identity, date), content.body, content)
 
 
 def coded_tag(etag: str, coding: str) -> str:
     """Return the entity tag of bytes tagged ``etag`` as one coding's, never equal to another's."""
-    return etag if coding == IDENTITY else f'{etag[:-1]}-{coding}"'
+    return etag if coding == IDENTITY_CODING else f'{etag[:-1]}-{coding}"'
 
 
 def last_modified(identity: Identity, now_ns: int) -> int | None:
@@ -116,17 +93,16 @@ def is_held_back(identity: Identity, now_ns: int) -> bool:
     return identity.mtime_ns // _SECOND_NS >= now_ns // _SECOND_NS
 
 
-def content_fields(kind: str, representation: Representation) -> Fields:
-    """Return the fields that describe ``representation``, whose media type is ``kind``."""
-    coding, date = representation.coding, representation.last_modified
+def content_fields(kind: str, form: Form) -> Fields:
+    """Return the fields that describe ``form``, whose media type is ``kind``."""
     fields = [("Content-Type", kind)]
-    if not representation.is_identity:
-        fields.append(("Content-Encoding", coding))
-    fields.append(("Content-Length", str(representation.size)))
-    if date is not None:
-        fields.append(("Last-Modified", format_http_date(date)))
-    fields.append(("ETag", representation.etag))
-    if representation.is_identity:
+    if form.is_coded:
+        fields.append(("Content-Encoding", form.coding))
+    fields.append(("Content-Length", str(form.size)))
+    if form.last_modified is not None:
+        fields.append(("Last-Modified", format_http_date(form.last_modified)))
+    fields.append(("ETag", form.etag))
+    if not form.is_coded:
         fields.append(("Accept-Ranges", "bytes"))
     return tuple(fields)
 
@@ -138,7 +114,7 @@ def not_modified_fields(fields: Fields) -> Fields:
 
 def whole(fields: Fields, chosen: Representation) -> Response:
     """Return the 200 with all of ``chosen``."""
-    piece = chosen.body if chosen.body is not None else _piece(chosen, ranges.ByteRange(0, chosen.size))
+    piece = chosen.body if chosen.body is not None else _piece(chosen, ranges.ByteRange(0, chosen.form.size))
     return Response(200, fields, (piece,), _file_of(piece))
 
 
@@ -150,9 +126,11 @@ def partial(
     Raises ``HTTPError`` 416. ``fields`` are those of the 200.
     """
     condition = request_fields.get("if-range")
-    if condition is not None and not conditional.if_range_holds(condition, chosen.etag, chosen.last_modified):
+    if condition is not None and not conditional.if_range_holds(
+        condition, chosen.form.etag, chosen.form.last_modified
+    ):
         return None
-    parts = ranges.parse_ranges(request_fields["range"], chosen.size)
+    parts = ranges.parse_ranges(request_fields["range"], chosen.form.size)
     if parts is None:
         return None
     if len(parts) > 1:
@@ -160,7 +138,7 @@ def partial(
     length = ("Content-Length", str(parts[0].length))
     fields = (
         *[length if pair[0] == "Content-Length" else pair for pair in fields],
-        ("Content-Range", ranges.content_range(parts[0], chosen.size)),
+        ("Content-Range", ranges.content_range(parts[0], chosen.form.size)),
     )
     piece = _piece(chosen, parts[0])
     return Response(206, fields, (piece,), _file_of(piece))
@@ -171,12 +149,12 @@ def _multipart(
 ) -> Response:
     boundary = ranges.new_boundary()
     own = {
-        "Content-Length": str(ranges.multipart_length(boundary, kind, parts, chosen.size)),
+        "Content-Length": str(ranges.multipart_length(boundary, kind, parts, chosen.form.size)),
         "Content-Type": ranges.multipart_type(boundary),
     }
     pieces: list[bytes | FileSlice] = []
     for part in parts:
-        pieces.append(ranges.part_head(boundary, kind, part, chosen.size))
+        pieces.append(ranges.part_head(boundary, kind, part, chosen.form.size))
         pieces.append(_piece(chosen, part))
     pieces.append(ranges.closing_delimiter(boundary))
     fields = tuple([(name, own.get(name, value)) for name, value in fields])
@@ -197,5 +175,5 @@ def _piece(chosen: Representation, part: ranges.ByteRange) -> bytes | FileSlice:
     return FileSlice(chosen.file, part.first, part.length)
 
 
-def _file_of(piece: bytes | FileSlice) -> messages.OpenFile | None:
+def _file_of(piece: bytes | FileSlice) -> Readable | None:
     return piece.file if isinstance(piece, FileSlice) else None

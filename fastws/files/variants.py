@@ -23,7 +23,7 @@ from ..config.settings import Config
 from ..http.errors import CODING, HTTPError, UndecidedError
 from ..http.mediatypes import is_compressible
 from ..http.messages import ANY_CODINGS, Identity, Request
-from ..http.negotiation import codings_number, preferred_codings
+from ..http.negotiation import IDENTITY_CODING, codings_number, preferred_codings
 from .compression import (
     NOT_WORTHWHILE,
     Compressor,
@@ -34,8 +34,9 @@ from .compression import (
     encoder,
     unpack_gzip,
 )
-from .representation import IDENTITY, Representation, of_content, of_file
-from .root import Content, Contents, OpenFile, Root, entity_tag
+from .contents import Content, Contents, entity_tag
+from .representation import Representation, of_content, of_file
+from .root import OpenFile, Root
 
 SIDECARS = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
 """Content coding → the suffix of the file that holds it."""
@@ -132,14 +133,14 @@ class Variants:
         request, now_ns = asked.request, asked.now_ns
         if not self.are_negotiable(kind):
             assert plain is not None
-            return self.as_stored(relative, plain, IDENTITY, now_ns)
+            return self.as_stored(relative, plain, IDENTITY_CODING, now_ns)
         accept_encoding = request.fields.get("accept-encoding")
         preference = preferred_codings(accept_encoding)
         trail = _Trail()
-        wanted = tuple(coding for coding in preference if coding != IDENTITY)
+        wanted = tuple(coding for coding in preference if coding != IDENTITY_CODING)
         in_part = False
-        if plain is not None and IDENTITY in preference:
-            wanted = preference[: preference.index(IDENTITY)]
+        if plain is not None and IDENTITY_CODING in preference:
+            wanted = preference[: preference.index(IDENTITY_CODING)]
             in_part = bool(wanted) and request.method == "GET" and "range" in request.fields
             if in_part:
                 wanted, trail.is_final = (), False
@@ -151,7 +152,7 @@ class Variants:
         )
         files = [] if plain is None else [(relative, plain.identity)]
         own = relative + (SIDECARS.get(trail.sidecar, ""))
-        depends = dict([*files, *trail.ignored, (own, chosen.identity)])
+        depends = dict([*files, *trail.ignored, (own, chosen.form.identity)])
         return Choice(
             chosen,
             tuple(depends.items()),
@@ -164,7 +165,7 @@ class Variants:
     def as_stored(self, relative: str, file: OpenFile, coding: str, now_ns: int) -> Choice:
         """Return the one form of a file that is stored in ``coding``."""
         chosen = self._of_file(file, coding, now_ns)
-        return Choice(chosen, ((relative, chosen.identity),))
+        return Choice(chosen, ((relative, chosen.form.identity),))
 
     def close(self) -> None:
         """End the background thread."""
@@ -224,7 +225,9 @@ class Variants:
             return None
         if not LEAST_BYTES <= plain.identity.size <= self._max_bytes:
             return None
-        coding, encode = next(((c, e) for c in wanted if (e := encoder(c)) is not None), (IDENTITY, None))
+        coding, encode = next(
+            ((c, e) for c in wanted if (e := encoder(c)) is not None), (IDENTITY_CODING, None)
+        )
         if encode is None:
             return None
         key = plain.identity, coding
@@ -264,10 +267,10 @@ class Variants:
         self, root: Root, relative: str, preference: tuple[str, ...], trail: _Trail, now_ns: int
     ) -> Representation | None:
         """Return what a lone ``.gz`` holds, for a client that takes the plain form and no form that is there."""
-        file = self._open_sidecar(root, relative, "gzip", trail) if IDENTITY in preference else None
+        file = self._open_sidecar(root, relative, "gzip", trail) if IDENTITY_CODING in preference else None
         if file is None or file.identity.size > self._max_bytes:
             return None
-        key = file.identity, IDENTITY
+        key = file.identity, IDENTITY_CODING
         found = self.store.get(key)
         if found is None:
             content = self._contents.load(file)
@@ -310,8 +313,8 @@ class Variants:
     def _plain(
         self, plain: OpenFile | None, preference: tuple[str, ...], now_ns: int, in_part: bool
     ) -> Representation:
-        if plain is not None and IDENTITY in preference:
-            return self._of_file(plain, IDENTITY, now_ns, in_part=in_part)
+        if plain is not None and IDENTITY_CODING in preference:
+            return self._of_file(plain, IDENTITY_CODING, now_ns, in_part=in_part)
         if plain is None or "gzip" not in preference or plain.identity.size > self._max_bytes:
             raise HTTPError(406, "The file is there in no coding that the request accepts.")
         key = plain.identity, "gzip"

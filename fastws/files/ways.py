@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from .. import portable
 from ..backend import Opener
 from ..http.messages import Identity
+from .identity import identity_of
 from .windows import is_literal
 
 PROC_FD = "/proc/self/fd/"
@@ -195,8 +196,3 @@ def _is_inside(real: str, root: str) -> bool:
 
 def _with_separator(root: str) -> str:
     return root if root.endswith(os.sep) else root + os.sep
-
-
-def identity_of(info: os.stat_result) -> Identity:
-    """Return what distinguishes this state of the file from others."""
-    return Identity(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)

@@ -45,7 +45,7 @@ class Identity(NamedTuple):
     ctime_ns: int
 
 
-class OpenFile(Protocol):
+class Readable(Protocol):
     """A file opened for reading; its owner closes it."""
 
     @property
@@ -59,7 +59,7 @@ class OpenFile(Protocol):
 class FileSlice(NamedTuple):
     """``length`` bytes of an open file from ``offset`` on; the response that holds it owns the file."""
 
-    file: OpenFile
+    file: Readable
     offset: int
     length: int
 
@@ -117,7 +117,7 @@ class Response(NamedTuple):
     status: int
     fields: Fields
     body: tuple[bytes | memoryview | FileSlice, ...] = ()
-    file: OpenFile | None = None
+    file: Readable | None = None
     close: bool = False
     detail: str = ""
     user: str = ""

@@ -8,10 +8,18 @@ from itertools import permutations
 
 from .vocabulary import TOKEN
 
-CODINGS = ("br", "zstd", "gzip", "identity")
+IDENTITY_CODING = "identity"
+"""What a form without any coding is called (RFC 9110 section 8.4.1)."""
+
+CODINGS = ("br", "zstd", "gzip", IDENTITY_CODING)
 """The content codings that the server may choose from, in its own order of preference."""
 
-_ANY = ("identity", "gzip", "br", "zstd")  # for who says nothing: the plain form, or what most can decode
+_ANY = (
+    IDENTITY_CODING,
+    "gzip",
+    "br",
+    "zstd",
+)  # for who says nothing: the plain form, or what most can decode
 
 _ALIASES = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
 
@@ -52,7 +60,7 @@ def preferred_codings(value: str | None) -> tuple[str, ...]:
     # An identity that is not mentioned is acceptable, but less than anything that is: weights have 3 digits.
     unnamed_identity = weights.get("*", 0.0001)
     ranked = [
-        (coding, weights.get(coding, unnamed_identity if coding == "identity" else unnamed))
+        (coding, weights.get(coding, unnamed_identity if coding == IDENTITY_CODING else unnamed))
         for coding in CODINGS
     ]
     acceptable = [(coding, weight) for coding, weight in ranked if weight > 0]

@@ -134,9 +134,10 @@ def _print_version() -> int:
 
 
 def _print_doubts(config: Config) -> None:
+    from ..backend import load
     from .doubts import doubts_of  # a server tells its own
 
-    for doubt in doubts_of(config):
+    for doubt in doubts_of(config, load().opener):
         say(f"fastws: warning: {doubt}")
 
 

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
+from ..backend import Opener
 from ..config.settings import NO_ADDRESS, Config, is_socket_activated
-from ..files.root import Contents, Root, not_found
+from ..files.folder import Folder
+from ..files.root import not_found
 from ..files.variants import SIDECARS
 from ..http.errors import HTTPError, Problem
 from ..http.mediatypes import extension_of
 from ..http.urlpath import glob_pattern
-from ..site.errorhandlers import page_body
 from ..site.policy import is_long_lived
 
 
-def doubts_of(config: Config) -> list[Problem]:
+def doubts_of(config: Config, opener: Opener) -> list[Problem]:
     """Return the probable mistakes in ``config``; files missing now may be created later."""
     file = config.config_path or "configuration"
     found = []
     if not config.listen_ports and not config.listen_unix and not is_socket_activated():
         found.append(Problem(file, 0, f"ListenPort is missing; to start, {NO_ADDRESS}"))
-    contents = Contents(config.cache_max_file_bytes)
+    folder = Folder(
+        config.document_root,
+        config,
+        logging.getLogger("fastws"),
+        opener=opener,
+        replays=False,
+        hidden=frozenset,
+    )
     for status, page in config.error_pages.items():
         try:
-            page_body(page, config, contents)
+            folder.page(page)
         except HTTPError as error:
             text = f"ErrorPage: {_path(config, page)!r} for {status} cannot be sent: {error.detail}"
             found.append(Problem(file, 0, text))
     if config.fallback is not None:
         try:
-            _open_fallback(config, config.fallback[1:])
+            _open_fallback(config, folder)
         except HTTPError as error:
             text = f"Fallback: {_path(config, config.fallback)!r} cannot be sent: {error.detail}"
             found.append(Problem(file, 0, text))
@@ -52,8 +61,10 @@ def _lifetimes(config: Config, file: str) -> Iterator[Problem]:
         yield Problem(file, 0, f"CacheControl {glob} {value!r}: {reason}")
 
 
-def _open_fallback(config: Config, relative: str) -> None:
-    with Root(config.document_root) as root:
+def _open_fallback(config: Config, folder: Folder) -> None:
+    assert config.fallback is not None
+    relative = config.fallback[1:]
+    with folder.open() as root:
         if config.compression and any(root.has(relative + suffix) for suffix in SIDECARS.values()):
             return  # a sidecar alone may stand for it
         if root.open(relative).is_directory:

@@ -137,7 +137,7 @@ class Server:
         self._log_doubts()
 
     def _log_doubts(self) -> None:
-        self.doubts = doubts_of(self.config)
+        self.doubts = doubts_of(self.config, self._backend.opener)
         for doubt in self.doubts:
             self.logger.warning("%s", doubt)
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from ..config.settings import Config
 from ..files.hashes import blake2b
-from ..files.root import identity_of, is_settled
+from ..files.identity import identity_of, is_settled
 from ..http.errors import PASSWORD, ConfigError, HTTPError, Problem, UndecidedError
 from ..http.messages import Identity
 from ..http.urlpath import glob_pattern
 
-MEMO_SIZE = 1024
+KNOWN_PASSWORDS = 1024
 """Names and passwords remembered as right, and as many as wrong."""
 
 PASSWORD_BYTES = 72
@@ -49,6 +49,10 @@ class Auth:
             raise ConfigError(problems)
         for glob, path in config.basic_auth:
             self._rules.append((glob_pattern(glob), _challenge(glob), files[path]))
+
+    def guards(self, path: str) -> bool:
+        """Tell whether a password is asked for at the decoded ``path``."""
+        return any(pattern.fullmatch(path) for pattern, _, _ in self._rules)
 
     def authorize(self, path: str, authorization: str | None) -> str:
         """Return who asks for the decoded ``path``, '' if anybody may.
@@ -113,7 +117,7 @@ class Htpasswd:
 
     def _remember(self, digest: bytes, is_right: bool) -> None:
         memo = self._right if is_right else self._wrong
-        if len(memo) >= MEMO_SIZE:
+        if len(memo) >= KNOWN_PASSWORDS:
             memo.clear()
         memo[digest] = None
 

@@ -6,9 +6,9 @@ import os
 from typing import NamedTuple
 
 from ..backend import Parser, Reactor
+from ..files.identity import identity_of, is_settled
 from ..files.locate import Located
 from ..files.representation import not_modified_fields
-from ..files.root import identity_of, is_settled
 from ..files.variants import Choice
 from ..http.httpdate import format_http_date
 from ..http.messages import Fields, Publication, Response
@@ -36,7 +36,7 @@ def build(
     file of the chosen form be settled. ``now_ns`` is when the request began: what changed since then may have been
     looked at before it changed.
     """
-    chosen = choice.chosen
+    chosen, form = choice.chosen, choice.chosen.form
     if not choice.is_final or not target.is_canonical or located.by_names_anywhere:
         return None
     depends = [(f"{document_root}/{path}", identity) for path, identity in choice.depends]
@@ -46,11 +46,11 @@ def build(
             depends.append((directory, identity_of(os.stat(directory))))
         except OSError:
             return None  # gone since then
-    others = [identity for _, identity in depends if identity is not chosen.identity]
+    others = [identity for _, identity in depends if identity is not form.identity]
     if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for identity in others):
         return None
-    date = chosen.last_modified
-    is_plain = located.relative == target.path[1:] and chosen.is_identity and chosen.body is not None
+    date = form.last_modified
+    is_plain = located.relative == target.path[1:] and not form.is_coded and chosen.body is not None
     return Publication(
         path=encode_path(target.path),
         codings=choice.codings,
@@ -58,12 +58,12 @@ def build(
         depends=tuple(depends),
         fields=fields,
         not_modified=not_modified_fields(fields),
-        etag=chosen.etag,
+        etag=form.etag,
         last_modified="" if date is None else format_http_date(date),
         body=chosen.body or b"",
         content=chosen.content,
-        body_file=-1 if chosen.body is not None else [known for _, known in depends].index(chosen.identity),
-        ranges=chosen.is_identity,
+        body_file=-1 if chosen.body is not None else [known for _, known in depends].index(form.identity),
+        ranges=not form.is_coded,
         is_typical=is_plain and len(depends) == 1 and date is not None,
     )
 

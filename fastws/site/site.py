@@ -6,38 +6,36 @@ A site belongs to one configuration and knows no socket. All workers share it.
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import NamedTuple
 
-from .. import _openat_py
 from ..backend import Opener
-from ..config.redirects import Redirects
 from ..config.settings import Config
 from ..files import representation as rep
-from ..files.directory import Directories
-from ..files.locate import Located, Locator
-from ..files.root import Contents, Root, is_settled, not_found
-from ..files.variants import SIDECARS, Asked, Choice, Variants
+from ..files.folder import Folder, Hidden
+from ..files.identity import is_settled
+from ..files.locate import Located
+from ..files.root import Root, not_found
+from ..files.variants import Asked, Choice
 from ..http import conditional, forms
 from ..http.authority import check_host
 from ..http.errors import HTTPError, UndecidedError
 from ..http.mediatypes import extension_of
 from ..http.messages import Fields, FileSlice, Request, Response
+from ..http.negotiation import IDENTITY_CODING
 from ..http.target import Target, parse_target
 from ..http.urlpath import encode_path
 from ..http.vocabulary import READ_METHODS
 from ..pages import listing
-from . import errorhandlers, publication
-from .auth import Auth
+from . import publication
 from .filling import Filling
-from .hidden import is_hidden
-from .policy import Policy, is_long_lived
+from .policy import is_long_lived
 from .publication import Decision
-from .status import Status, StatusSource
+from .rules import Answerer, Rules
+from .status import StatusSource
 
-MEMO_SIZE = 4096
+KNOWN_FORMS = 4096
 """Forms of files that are remembered; about 4 MB."""
 
 _ON_THE_WAY = frozenset({"via", "forwarded", "x-forwarded-for", "cdn-loop", "surrogate-capability"})
@@ -47,21 +45,21 @@ _ON_THE_WAY = frozenset({"via", "forwarded", "x-forwarded-for", "cdn-loop", "sur
 class _Exchange:
     """A request that is being answered.
 
-    ``paths`` are those that patterns are compared with: the URL's, and the file's where it is another. ``user`` is
-    who asks, '' where anybody may; ``now_ns`` when the request began.
+    ``answerer`` is what answers its path. ``paths`` are those that patterns are compared with: the URL's, and the
+    file's where it is another. ``user`` is who asks, '' where anybody may; ``now_ns`` when the request began.
     """
 
-    __slots__ = ("body", "now_ns", "paths", "request", "target", "user")
+    __slots__ = ("answerer", "body", "now_ns", "paths", "peer", "request", "target", "user")
 
-    def __init__(
-        self, request: Request, target: Target, paths: tuple[str, ...], body: bytes, user: str, now_ns: int
-    ) -> None:
+    def __init__(self, request: Request, target: Target, body: bytes, peer: str, now_ns: int) -> None:
         self.request = request
         self.target = target
-        self.paths = paths
         self.body = body
-        self.user = user
+        self.peer = peer
         self.now_ns = now_ns
+        self.answerer = Answerer.FILE
+        self.paths: tuple[str, ...] = (target.path,)
+        self.user = ""
 
 
 class _Known(NamedTuple):
@@ -73,7 +71,7 @@ class _Known(NamedTuple):
 
     kind: str
     fields: Fields
-    form: rep.Representation
+    form: rep.Form
     is_stable: bool
     is_only: bool
 
@@ -82,9 +80,8 @@ class Site:
     """Answers requests by one configuration.
 
     ``replays`` tells that published answers are replayed, so that small files are worth being read into memory;
-    ``opener`` opens them;
-    ``hidden`` returns the (device, inode) pairs of files that are never served; ``status`` knows what
-    StatusPath shows. Raises ``ConfigError`` if BasicAuth cannot be had.
+    ``opener`` opens them; ``hidden`` returns the (device, inode) pairs of files that are never served; ``status``
+    knows what StatusPath shows. Raises ``ConfigError`` if BasicAuth cannot be had.
     """
 
     def __init__(
@@ -93,47 +90,25 @@ class Site:
         logger: logging.Logger,
         *,
         replays: bool,
-        opener: Opener = _openat_py,
-        hidden: Callable[[], Collection[tuple[int, int] | None]],
+        opener: Opener,
+        hidden: Hidden,
         status: StatusSource | None = None,
     ) -> None:
         self.config = config
         self._log = logger
         self._replays = replays
-        self._opener = opener
-        self._hidden = hidden
-        self._auth = Auth(config, logger)
-        self._policy = Policy(config)
-        self._types = config.media_types
-        self._redirects = Redirects(config.redirects) if config.redirects else None
-        self._contents = Contents(config.cache_max_file_bytes, opener)
-        self._variants = Variants(config, logger, self._contents, replays=replays, hidden=hidden)
-        self._directories = Directories(config.document_root, opener)
-        self._listings = listing.Listings()
-        self._locator = Locator(config, self._variants, hidden)
-        self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
-        self._status = None if config.status_path is None else Status(config, status, self._variants)
-        self.fill = Filling(
-            config,
-            logger,
-            opener,
-            self._contents,
-            self._variants.memory_bytes,
-            auth=self._auth,
-            policy=self._policy,
-            redirects=self._redirects,
-            status=self._status,
-            locator=self._locator,
-            error=self.error,
-            hidden=hidden,
+        self._folder = Folder(
+            config.document_root, config, logger, opener=opener, replays=replays, hidden=hidden
         )
-        self._common: Fields = ()
-        if config.server_header != "off":
-            self._common = (("Server", config.server_header),)
+        self._rules = Rules(config, self._folder, logger, status)
+        self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
+        self._listings = listing.Listings()
+        self.fill = Filling(self._rules, self._folder, logger)
+        self.error = self._rules.error
 
     def close(self) -> None:
         """End the background work; the site still answers."""
-        self._variants.close()
+        self._folder.close()
 
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Decision:
         """Return the response to ``request`` and what may be replayed; raises only ``UndecidedError``.
@@ -158,13 +133,7 @@ class Site:
                 return Decision(self._say_methods(request))
             target = parse_target(request.target)
             path = target.path
-            response = None if self._status is None else self._status.respond(request, path, peer)
-            if response is not None:
-                configured = self._policy.header_fields(path)
-                response = response._replace(fields=(*self._common, *response.fields, *configured))
-            else:
-                moved = self._redirect(target)
-                response, published = Decision(moved) if moved else self._serve(request, target, body, now_ns)
+            response, published = self._decide(_Exchange(request, target, body, peer, now_ns))
         except HTTPError as error:
             response = self.error(error, path)
         except UndecidedError:
@@ -189,116 +158,105 @@ class Site:
         That needs no password and tells nothing of files: browsers send no credentials with a preflight.
         """
         path = "" if request.target == "*" else parse_target(request.target).path
-        kind = self._types.known(path)
+        kind = self._rules.types.known(path)
         takes_forms = kind is None or kind.startswith("text/html")
         methods = [name for name in self.config.request_methods if name != "POST" or takes_forms]
         allow = ("Allow", ", ".join(methods))
-        return Response(204, (*self._common, allow, *self._policy.header_fields(path)), ())
+        fields = (*self._rules.common, allow, *self._rules.header_fields(path))
+        return Response(204, fields)
 
-    # Errors and redirects
+    def _decide(self, exchange: _Exchange) -> Decision:
+        path = exchange.target.path
+        answerer = self._rules.answerer(path)
+        if answerer is Answerer.STATUS:
+            response = self._rules.status_page(exchange.request, path, exchange.peer)
+            if response is not None:
+                return self._complete(response, self._rules.header_fields(path))
+            exchange.answerer, answerer = answerer, self._rules.answerer_beside_status(path)
+        else:
+            exchange.answerer = answerer
+        return _ANSWERERS[answerer](self, exchange)
 
-    def error(self, error: HTTPError, *paths: str) -> Response:
-        """Return the response for ``error``, as configured for the decoded ``paths`` as far as they are known."""
-        response = errorhandlers.respond_to(error)
-        page = self.config.error_pages.get(response.status)
-        if page is not None:
-            try:
-                response = errorhandlers.with_page(response, page, self.config, self._contents)
-                paths = (*paths, page)
-            except HTTPError as failure:
-                self._log.error(
-                    "the page %s for %s cannot be sent: %s", page, response.status, failure.detail
-                )
-        configured = self._policy.header_fields(*(paths or ("",)))
-        fields = (*self._common, *response.fields, *configured)
-        return Response(response.status, fields, response.body, close=response.close, detail=response.detail)
+    def _complete(self, response: Response, configured: Fields) -> Decision:
+        """Return a response that only its own fields are known of."""
+        fields = (*self._rules.common, *response.fields, *configured)
+        return Decision(response._replace(fields=fields))
 
-    def _redirect(self, target: Target) -> Response | None:
-        if self._redirects is None:
-            return None
-        found = self._redirects.find(target.path, target.query)
-        return None if found is None else self._moved(*found, self._policy.header_fields(target.path))
+    # Elsewhere and nowhere
 
-    def _moved(self, location: str, status: int, configured: Fields) -> Response:
+    def _redirect(self, exchange: _Exchange) -> Decision:
+        target = exchange.target
+        return self._moved(*self._rules.redirect(target), self._rules.header_fields(target.path))
+
+    def _moved(self, location: str, status: int, configured: Fields) -> Decision:
         body = listing.redirect_page(status, location)
         fields = (
-            *self._common,
             ("Location", location),
             ("Content-Type", "text/html; charset=utf-8"),
             ("Content-Length", str(len(body))),
-            *configured,
         )
-        return Response(status, fields, (body,))
+        return self._complete(Response(status, fields, (body,)), configured)
+
+    def _hide(self, exchange: _Exchange) -> Decision:
+        raise not_found()
 
     # Files
 
-    def _serve(self, request: Request, target: Target, body: bytes, now_ns: int) -> Decision:
+    def _admit_and_serve(self, exchange: _Exchange) -> Decision:
+        exchange.user = self._rules.authorize(exchange.request, exchange.target.path)
+        return self._serve(exchange)
+
+    def _serve(self, exchange: _Exchange) -> Decision:
+        target, rules = exchange.target, self._rules
         path = target.path
-        if is_hidden(path):
-            raise not_found()
-        user = self._authorize(request, path)
-        with Root(self.config.document_root, self._opener) as root:
-            located = self._locator.locate(root, path)
+        with self._folder.open() as root:
+            located = self._folder.locate(root, path)
             if isinstance(located, str):
                 query = "" if target.query is None else f"?{target.query}"
-                configured = self._policy.passing_fields(path)
-                return Decision(self._moved(encode_path(located) + query, 301, configured))
-            paths: tuple[str, ...] = (path,)
+                return self._moved(encode_path(located) + query, 301, rules.passing_fields(path))
             if located.relative != path[1:]:
                 # Under another name (an index, a clean URL) the file is no less protected.
-                paths = (path, "/" + located.relative)
-                user = self._authorize(request, paths[1]) or user
-            exchange = _Exchange(request, target, paths, body, user, now_ns)
+                exchange.paths = (path, "/" + located.relative)
+                exchange.user = rules.authorize(exchange.request, exchange.paths[1]) or exchange.user
             published = None
             try:
                 if located.is_directory:
                     response = self._list(exchange, root, located)
                 else:
-                    response, published = self._answer(exchange, root, located)
+                    response, published = self._respond_with_file(exchange, root, located)
             except HTTPError as error:
-                response = self.error(error, *paths)
+                response = self.error(error, *exchange.paths)
             if response.file is not None:
                 root.keep(response.file)
+        user = exchange.user
         return Decision(response._replace(user=user) if user else response, published)
-
-    def _authorize(self, request: Request, path: str) -> str:
-        """Return who asks, '' where anybody may; a sidecar is as protected as the file it stands for."""
-        if not self._auth.is_on:
-            return ""
-        credentials = request.fields.get("authorization")
-        user = self._auth.authorize(path, credentials)
-        stem, suffix = os.path.splitext(path)
-        if suffix in SIDECARS.values():
-            user = self._auth.authorize(stem, credentials) or user
-        return user
 
     def _list(self, exchange: _Exchange, root: Root, located: Located) -> Response:
         request, target = exchange.request, exchange.target
         if request.method not in READ_METHODS:
             raise self._method_not_allowed("A directory takes no form.")
-        assert located.file is not None
-        view = listing.parse_view(target.query)
-        found = self._directories.page(root, located.relative, located.file, view, self._hidden())
+        found = self._folder.list(root, located, listing.parse_view(target.query))
         fields, page = self._listings.render(request, target.path, found)
-        return Response(200, (*self._common, *fields, *self._policy.fields(*exchange.paths)), (page,))
+        configured = self._rules.fields(*exchange.paths)
+        return Response(200, (*self._rules.common, *fields, *configured), (page,))
 
-    def _answer(self, exchange: _Exchange, root: Root, located: Located) -> Decision:
+    def _respond_with_file(self, exchange: _Exchange, root: Root, located: Located) -> Decision:
         request, file = exchange.request, located.file
-        known = self._known.get((exchange.target.path, located.relative, rep.IDENTITY))
+        known = self._known.get((exchange.target.path, located.relative, IDENTITY_CODING))
         if (
             known is not None
             and known.is_only
             and file is not None
             and known.form.identity == file.identity
             and request.method in READ_METHODS
-            and not self._variants.wants_body(file)
+            and not self._folder.variants.wants_body(file)
         ):
-            choice = Choice(known.form.held_in(file), ((located.relative, file.identity),))
+            choice = Choice(rep.Representation(known.form, file=file), ((located.relative, file.identity),))
             return self._send(exchange, known, choice, located)
         return self._find_out(exchange, root, located)
 
     def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Decision:
-        kind, coding = self._types.find(located.relative), self._types.coding(located.relative)
+        kind, coding = self._rules.types.find(located.relative), self._rules.types.coding(located.relative)
         if kind is None:
             extension = extension_of(located.relative)
             raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
@@ -306,14 +264,14 @@ class Site:
             return Decision(self._submit(exchange, "" if coding else kind, located))
         if coding:
             assert located.file is not None
-            choice = self._variants.as_stored(located.relative, located.file, coding, exchange.now_ns)
-            known = self._describe(exchange, located, kind, (), choice.chosen)
+            choice = self._folder.variants.as_stored(located.relative, located.file, coding, exchange.now_ns)
+            known = self._describe(exchange, located, kind, (), choice.chosen.form)
             return self._send(exchange, known, choice, located)
-        vary = rep.VARY_CODINGS if self._variants.are_negotiable(kind) else ()
+        vary = rep.VARY_CODINGS if self._folder.variants.are_negotiable(kind) else ()
         try:
             asked = Asked(exchange.request, exchange.now_ns, self._is_kept(exchange, located))
-            choice = self._variants.choose(root, located.relative, located.file, kind, asked)
-            known = self._describe(exchange, located, kind, vary, choice.chosen)
+            choice = self._folder.variants.choose(root, located.relative, located.file, kind, asked)
+            known = self._describe(exchange, located, kind, vary, choice.chosen.form)
             return self._send(exchange, known, choice, located)
         except HTTPError as error:
             error.fields = (*error.fields, *vary)
@@ -327,23 +285,23 @@ class Site:
         return any(name == "Cache-Control" and is_long_lived(value) for name, value in rules)
 
     def _rules_for(self, located: Located) -> Callable[..., Fields]:
-        return self._policy.passing_fields if located.is_fallback else self._policy.fields
+        return self._rules.passing_fields if located.is_fallback else self._rules.fields
 
     def _describe(
-        self, exchange: _Exchange, located: Located, kind: str, vary: Fields, chosen: rep.Representation
+        self, exchange: _Exchange, located: Located, kind: str, vary: Fields, form: rep.Form
     ) -> _Known:
-        """Return what is to be known of ``chosen``, found out once for each state of its file."""
+        """Return what is to be known of ``form``, found out once for each state of its file."""
         path, now_ns = exchange.target.path, exchange.now_ns
-        key = path, located.relative, chosen.coding
+        key = path, located.relative, form.coding
         known = self._known.get(key)
-        if known is not None and known.form.is_like(chosen):
+        if known is not None and known.form.is_like(form):
             return known
-        is_stable = is_settled(chosen.identity, now_ns) and not rep.is_held_back(chosen.identity, now_ns)
-        rules = self._rules_for(located)(*exchange.paths)
-        fields = (*self._common, *rep.content_fields(kind, chosen), *vary, *rules)
-        known = _Known(kind, fields, chosen.without_bytes(), is_stable, is_only=not vary)
+        is_stable = is_settled(form.identity, now_ns) and not rep.is_held_back(form.identity, now_ns)
+        configured = self._rules_for(located)(*exchange.paths)
+        fields = (*self._rules.common, *rep.content_fields(kind, form), *vary, *configured)
+        known = _Known(kind, fields, form, is_stable, is_only=not vary)
         if is_stable:
-            if len(self._known) >= MEMO_SIZE:
+            if len(self._known) >= KNOWN_FORMS:
                 self._known.clear()  # one step, whatever other threads are doing
             self._known[key] = known
         return known
@@ -352,20 +310,20 @@ class Site:
         """Return what of the chosen form the request asks for."""
         request, chosen, fields = exchange.request, choice.chosen, known.fields
         status = conditional.evaluate(
-            request.method, request.fields, chosen.etag, chosen.last_modified, exchange.now_ns / 1e9
+            request.method, request.fields, chosen.form.etag, chosen.form.last_modified, exchange.now_ns / 1e9
         )
         if status == 304:
             return Decision(Response(304, rep.not_modified_fields(fields)))
         if status == 412:
             raise HTTPError(412, "The file is not in the state that the request asks for.")
         response = None
-        if request.method == "GET" and "range" in request.fields and chosen.is_identity:
+        if request.method == "GET" and "range" in request.fields and not chosen.form.is_coded:
             response = rep.partial(request.fields, known.kind, fields, chosen)
         response = response or rep.whole(fields, chosen)
         published = None
         if known.is_stable and len(response.body) == 1 and self._may_be_published(exchange):
             published = publication.build(  # nobody asks twice for a part of several ranges
-                self.config.document_root, exchange.target, located, choice, fields, exchange.now_ns
+                self._folder.path, exchange.target, located, choice, fields, exchange.now_ns
             )
         return Decision(response, published)
 
@@ -373,7 +331,7 @@ class Site:
         """Tell whether the answer is the same for everybody, and somebody will replay it."""
         if exchange.request.method != "GET" or not self._replays or exchange.user:
             return False
-        return self._status is None or not self._status.covers(exchange.target.path)
+        return exchange.answerer is Answerer.FILE
 
     # Forms
 
@@ -382,16 +340,25 @@ class Site:
         request, body, file = exchange.request, exchange.body, located.file
         if request.method != "POST" or not kind.startswith("text/html") or file is None:
             raise self._method_not_allowed("Only HTML pages take a form.")
-        configured = self._policy.header_fields(*exchange.paths)
-        fields: Fields = (*self._common, ("Content-Type", kind), *configured)
-        if not self._contents.is_small(file):
+        configured = self._rules.header_fields(*exchange.paths)
+        fields: Fields = (*self._rules.common, ("Content-Type", kind), *configured)
+        if not self._folder.contents.is_small(file):
             piece = FileSlice(file, 0, file.identity.size)
             return Response(200, (*fields, ("Content-Length", str(piece.length))), (piece,), file)
         submitted = forms.parse_form(request.fields.get("content-type", ""), body) if body else []
-        page = forms.fill_pre(self._contents.load(file).body, submitted)
+        page = forms.fill_pre(self._folder.contents.load(file).body, submitted)
         fields = (*fields, ("Content-Length", str(len(page))), ("Cache-Control", "no-store"))
         return Response(200, fields, (page,))
 
     def _method_not_allowed(self, detail: str) -> HTTPError:
         allowed = [name for name in (*READ_METHODS, "OPTIONS") if name in self.config.request_methods]
         return HTTPError(405, detail, fields=(("Allow", ", ".join(allowed)),))
+
+
+_ANSWERERS: dict[Answerer, Callable[[Site, _Exchange], Decision]] = {
+    Answerer.MOVED: Site._redirect,
+    Answerer.HIDDEN: Site._hide,
+    Answerer.GUARDED: Site._admit_and_serve,
+    Answerer.FILE: Site._serve,
+}
+"""What answers where no status page does."""

@@ -17,7 +17,7 @@ from conftest import PURE_ONLY
 from rawhttp import TIMEOUT_S, open_descriptors, put, wait_until
 
 from fastws import backend
-from fastws.files.root import identity_of
+from fastws.files.identity import identity_of
 from fastws.http.messages import Identity
 
 WITHOUT_OPENAT2 = """

@@ -22,7 +22,7 @@ from rawhttp import TIMEOUT_S, Client, open_descriptors, put, request, settle, w
 
 import fastws
 from fastws import Server, backend, load
-from fastws.files.root import identity_of
+from fastws.files.identity import identity_of
 from fastws.http.messages import ANY_CODINGS, Limits
 from fastws.http.negotiation import codings_number, preferred_codings
 from fastws.seam import (
@@ -38,6 +38,7 @@ from fastws.seam import (
     RESET,
     WRITE,
     Accepted,
+    Filled,
     PartialSend,
 )
 from fastws.site import status
@@ -52,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "cache_bytes": 16 << 20,
     "log_format": "combined",
     "default_codings": codings_number(preferred_codings(None)),
-    "fill": lambda *_: False,
+    "fill": lambda *_: Filled.UNDECIDED,
 }
 GZIP = codings_number(preferred_codings("gzip"))
 ETAG = '"the-tag"'

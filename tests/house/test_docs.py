@@ -22,7 +22,7 @@ from rawhttp import get, put, wait_until
 from fastws import _reactor_py, load
 from fastws.config.settings import defaults
 from fastws.engine import accepting, states, timers
-from fastws.files import root
+from fastws.files import identity
 from fastws.files.directory import LISTED_MAX, PAGE_NAMES, Listing, View
 from fastws.files.variants import MEMORY_BYTES
 from fastws.h1.framing import CHUNK_LINE_BYTES, ChunkedDecoder
@@ -100,7 +100,7 @@ def test_sizes_and_times_are_as_the_page_says() -> None:
     kib, mib = 1 << 10, 1 << 20
     assert dict(rows_of("Sizes and times")) == {
         "body kept in memory, at most (and `CacheMaxFile`)": f"{MEMORY_BYTES // kib} KiB",
-        "age at which a changed file is settled": f"{root.SETTLED_NS // 1_000_000} ms",
+        "age at which a changed file is settled": f"{identity.SETTLED_NS // 1_000_000} ms",
         "received from one connection in a turn, from all": (
             f"{compiled['RECEIVE_BYTES'] // kib} KiB, {compiled['ARENA_BYTES'] // mib} MiB"
         ),

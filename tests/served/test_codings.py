@@ -23,9 +23,9 @@ from werkzeug.http import parse_accept_header
 
 from fastws import Server
 from fastws.files import compression, variants
-from fastws.files import root as files
+from fastws.files import contents as files
 from fastws.files.compression import NOT_WORTHWHILE, Compressor, Job, Store, encoder
-from fastws.files.root import Content
+from fastws.files.contents import Content
 from fastws.http.messages import Identity, Request
 from fastws.site.site import Site
 
@@ -129,14 +129,14 @@ def test_small_files_and_compressed_types_stay_as_they_are(serve: Serve, root: P
     server = serve()
     reply = thrice(server, target, "Accept-Encoding: br, gzip")
     assert reply.all("Content-Encoding") == []
-    assert server._site._variants.compressor.pending == 0
+    assert server._site._folder.variants.compressor.pending == 0
     assert bool(reply.all("Vary")) == (target == "/small.css")  # a sidecar of it might be there
 
 
 def test_what_does_not_shrink_is_sent_as_it_is(serve: Serve, root: Path) -> None:
     put(root, {"noise.txt": os.urandom(5000)})
     server = serve()
-    variants = server._site._variants
+    variants = server._site._folder.variants
     get(server, "/noise.txt", "Accept-Encoding: br")
     wait_until(lambda: variants.store.used_bytes and not variants.compressor.pending, "the verdict")
     assert thrice(server, "/noise.txt", "Accept-Encoding: br").all("Content-Encoding") == []
@@ -406,7 +406,13 @@ def test_replayed_answers_are_what_would_be_decided_anew(
     serve: Serve, root: Path, changes: list[tuple[str, str]]
 ) -> None:
     server = _with_every_sidecar(serve, root)
-    fresh = Site(server.config, logging.getLogger("test"), replays=False, hidden=frozenset)
+    fresh = Site(
+        server.config,
+        logging.getLogger("test"),
+        replays=False,
+        opener=server._backend.opener,
+        hidden=frozenset,
+    )
     with Client(server) as client:
         for number, (name, change) in enumerate(changes):
             _change(root / name, change, b"change %d" % number)
@@ -509,7 +515,7 @@ def test_close_ends_the_background_thread_and_not_the_site(serve: Serve, root: P
     server = serve()
     coded(server, "/page.html", "gzip")
     site = server._site
-    thread = site._variants.compressor._thread
+    thread = site._folder.variants.compressor._thread
     assert thread is not None
     site.close()
     wait_until(lambda: not thread.is_alive())
@@ -528,7 +534,7 @@ def test_reload_and_stop_do_not_wait_for_a_compression_in_progress(serve: Serve,
     threads = []
     for end in (lambda: server.reload(lambda: server.config), server.stop):
         begun.clear()
-        compressor = server._site._variants.compressor
+        compressor = server._site._folder.variants.compressor
         compressor.submit("slow", Job(encode, b"x", lambda _: None))
         assert begun.wait(10)
         assert compressor._thread is not None

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from rawhttp import Client, get, put, thrice, wait_until
 
-from fastws import Server, portable
-from fastws.files import root as files
-from fastws.files.root import Contents, Descriptor, Root, is_settled
-from fastws.http.messages import FileSlice, Identity
+from fastws import Server
+from fastws.files.root import Descriptor
+from fastws.http.messages import FileSlice
 from fastws.transport.transmission import Transmission
 
 Serve = Callable[..., Server]
@@ -47,48 +46,6 @@ def test_renamed_file_has_the_type_of_its_new_name(serve: Serve, root: Path) -> 
     time.sleep(0.03)
     assert thrice(server, "/about")["Content-Type"] == "application/octet-stream"
     assert thrice(server, "/sub/")["Content-Type"].startswith("text/plain")
-
-
-def test_file_dated_in_the_future_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path, {"page.txt": b"from the future"})
-    os.utime(tmp_path / "page.txt", (time.time() + 1e6,) * 2)
-    time.sleep(0.03)
-    reads = []
-    monkeypatch.setattr(files, "_read", lambda *which, read=files._read: reads.append(which) or read(*which))
-    contents = Contents(1 << 20)
-    for _ in range(3):
-        with Root(str(tmp_path)) as opened:
-            contents.tag(opened.open("page.txt"))
-    assert len(reads) == 1
-
-
-def test_identity_is_settled_by_when_the_file_was_changed() -> None:
-    tick = files.SETTLED_NS
-    now = 100 * tick
-    assert is_settled(Identity(1, 1, 1, now - 2 * tick, now - 2 * tick), now)
-    assert is_settled(Identity(1, 1, 1, now + 9 * tick, now - 2 * tick), now)
-    assert not is_settled(Identity(1, 1, 1, now, now - 2 * tick), now)
-    assert not is_settled(Identity(1, 1, 1, now - 2 * tick, now - tick), now)
-    assert not is_settled(Identity(1, 1, 1, now + 9 * tick, now), now)
-
-
-def test_write_after_the_read_is_not_taken_for_what_was_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the clock of the files ticks slowly, only the time that has passed before reading tells."""
-    put(tmp_path, {"page.txt": b"old bytes"})
-    changed_ns = os.stat(tmp_path / "page.txt").st_ctime_ns
-    now_ns = [changed_ns + files.SETTLED_NS // 2]
-
-    def read_slowly(*arguments: int, read: Callable[..., bytes] = portable.read_at) -> bytes:
-        now_ns[0] = changed_ns + 9 * files.SETTLED_NS
-        return read(*arguments)
-
-    monkeypatch.setattr(files.time, "time_ns", lambda: now_ns[0])
-    monkeypatch.setattr(portable, "read_at", read_slowly)
-    contents = Contents(1 << 20)
-    with Root(str(tmp_path)) as opened:
-        assert not contents.load(opened.open("page.txt")).is_settled
 
 
 # What is replayed

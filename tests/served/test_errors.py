@@ -272,7 +272,7 @@ def test_unexpected_exception_is_500_with_a_traceback_in_the_log(
 
     server = serve("ErrorLog errors.txt")
     with monkeypatch.context() as patch:
-        patch.setattr(Site, "_serve", fail)
+        patch.setattr(Site, "_decide", fail)
         with Client(server) as client:
             for _ in range(2):
                 reply = client.get("/never-seen/")

@@ -16,7 +16,7 @@ from rawhttp import Client, put, wait_until
 
 from fastws import Server, backend, load
 from fastws.engine import worker
-from fastws.files.root import identity_of, is_settled
+from fastws.files.identity import identity_of, is_settled
 
 REQUEST = b"GET /page.html HTTP/1.1\r\nHost: x\r\nX-Filler: " + b"f" * 900 + b"\r\n\r\n"
 SHORT = 600

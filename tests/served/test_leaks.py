@@ -21,6 +21,7 @@ from fastws import Server, backend
 from fastws.engine.connection import Connection
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Limits
+from fastws.seam import Filled
 
 __all__ = ["compiled"]  # a fixture
 
@@ -32,7 +33,7 @@ BLOCKS_PER_REQUEST = 0.02
 one that leaves something each time is seen."""
 
 BLOCKS_PER_CHANGE = 20
-"""A file's new entity tag is remembered with what it was made from; see ``files.MEMO_SIZE``."""
+"""A file's new entity tag is remembered with what it was made from; see ``contents.KNOWN_TAGS``."""
 
 BLOCKS_IN_FLUX = 1000
 """What comes and goes with time, not with requests: the buckets of ``timers.py``, caches of the interpreter."""
@@ -337,7 +338,7 @@ def test_publishing_and_evicting_leaves_nothing(compiled: backend.Backend) -> No
             cache_bytes=0,
             log_format="off",
             default_codings=0,
-            fill=lambda *_: False,
+            fill=lambda *_: Filled.UNDECIDED,
         )
         assert (sys.getrefcount(body), sys.getrefcount(content)) == bare
 

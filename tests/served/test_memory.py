@@ -18,10 +18,10 @@ import pytest
 from rawhttp import Client, put
 
 from fastws import Server, backend
-from fastws.files import root as files
+from fastws.files.identity import identity_of
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Limits
-from fastws.seam import OUTPUT, PARTIAL, READ, PartialSend
+from fastws.seam import OUTPUT, PARTIAL, READ, Filled, PartialSend
 
 BODY = b"published" * 10
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n"
@@ -44,7 +44,7 @@ def configured(side: backend.Backend, log_format: str = "off", cache_bytes: int 
         cache_bytes=cache_bytes,
         log_format=log_format,
         default_codings=0,
-        fill=lambda *_: False,
+        fill=lambda *_: Filled.UNDECIDED,
     )
     return made
 
@@ -183,7 +183,7 @@ def test_published_file_that_moves_far_away_in_time_is_stale(
     page = timeless / "page"
     page.write_bytes(BODY)
     with closing(configured(compiled)) as reactor, Peers(reactor, 1) as peers:
-        publish(reactor, "/page", depends=((str(page), files.identity_of(os.stat(page))),))
+        publish(reactor, "/page", depends=((str(page), identity_of(os.stat(page))),))
         peers.theirs[0].send(REQUEST)
         reactor.wait(0)
         assert peers.theirs[0].recv(4096).endswith(BODY)

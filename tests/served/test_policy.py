@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rawhttp import Client, get, put, thrice
 
-from fastws import Server, defaults
+from fastws import Server, backend, defaults
 from fastws.http.messages import Request
 from fastws.http.urlpath import glob_pattern
 from fastws.site import site
@@ -86,10 +86,18 @@ def test_no_path_makes_the_search_of_a_pattern_long() -> None:
     assert not pattern.fullmatch("/" + "a" * 8000)
 
 
-def test_what_a_site_remembers_of_files_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site, "MEMO_SIZE", 4)
+def test_what_a_site_remembers_of_files_is_bounded(
+    side: backend.Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "KNOWN_FORMS", 4)
     put(tmp_path, {f"{number}.png": b"picture" for number in range(50)})
-    answers = site.Site(defaults(str(tmp_path)), logging.getLogger("test"), replays=False, hidden=frozenset)
+    answers = site.Site(
+        defaults(str(tmp_path)),
+        logging.getLogger("test"),
+        replays=False,
+        opener=side.opener,
+        hidden=frozenset,
+    )
     for number in [*range(50), *range(50)]:
         response, _ = answers.respond(Request("GET", f"/{number}.png", "HTTP/1.1", {"host": "x"}, 0))
         assert response.status == 200

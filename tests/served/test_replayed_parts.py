@@ -17,7 +17,7 @@ from test_reactor import BIG, BODY, DATE, ETAG, HEAD_304, PURE_ONLY, H, Rig, get
 
 from fastws import Server, backend
 from fastws.engine.answer import continue_answer
-from fastws.files.root import identity_of
+from fastws.files.identity import identity_of
 from fastws.http import conditional, ranges
 from fastws.http.errors import HTTPError
 from fastws.http.messages import FileSlice

@@ -14,7 +14,7 @@ import pytest
 from rawhttp import Client, get, put, wait_until
 
 from fastws import ConfigError, Server, load
-from fastws.files.root import identity_of, is_settled
+from fastws.files.identity import identity_of, is_settled
 from fastws.http.errors import UndecidedError
 from fastws.operation.cli import main
 from fastws.site import auth
@@ -179,7 +179,7 @@ def test_user_is_in_the_access_log(server: Server, tmp_path: Path) -> None:
 
 
 def test_password_is_computed_once_for_many_files(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [rule[2] for rule in server._site._auth._rules]
+    files = [rule[2] for rule in server._site._rules._auth._rules]
     computed: list[bytes] = []
 
     def check(password: bytes, expected: bytes) -> bool:
@@ -238,7 +238,7 @@ def test_same_wrong_password_is_computed_once(htpasswd: Path) -> None:
 def test_memo_is_bounded_and_guesses_leave_the_right_ones_in_it(
     htpasswd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "MEMO_SIZE", 1)
+    monkeypatch.setattr(auth, "KNOWN_PASSWORDS", 1)
     file = auth.Htpasswd(str(htpasswd), bcrypt.checkpw, logging.getLogger("test"))
     for _ in range(2):
         assert admits(file, b"anna", b"s3cret")

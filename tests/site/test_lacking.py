@@ -18,7 +18,7 @@ from fastws import backend
 from fastws.engine.answer import continue_answer
 from fastws.http.httpdate import format_http_date, parse_http_date
 from fastws.http.messages import ANY_CODINGS, Limits, Prepared
-from fastws.seam import ARRIVE, DONE, PARTIAL, READ, REASON, RESET, PartialSend
+from fastws.seam import ARRIVE, DONE, PARTIAL, READ, REASON, RESET, Filled, PartialSend
 
 pytestmark = pytest.mark.skipif(PURE_ONLY, reason="FASTWS_NO_EXTENSIONS=1: nothing is filled")
 
@@ -82,7 +82,7 @@ def rig() -> Iterator[Callable[..., Rig]]:
 Make = Callable[..., Rig]
 
 
-def publish(reactor: backend.Reactor, path: str, body: bytes = b"body", codings: int = ANY_CODINGS) -> bool:
+def publish(reactor: backend.Reactor, path: str, body: bytes = b"body", codings: int = ANY_CODINGS) -> Filled:
     reactor.publish(
         path=path,
         codings=codings,
@@ -94,7 +94,7 @@ def publish(reactor: backend.Reactor, path: str, body: bytes = b"body", codings:
         depends=(),
         content=None,
     )
-    return True
+    return Filled.PUBLISHED
 
 
 def test_fill_is_asked_for_the_path_and_the_codings(rig: Make) -> None:
@@ -114,8 +114,8 @@ def test_fill_is_asked_for_the_path_and_the_codings(rig: Make) -> None:
 @pytest.mark.parametrize(
     "fill",
     [
-        lambda *_: False,
-        lambda *_: True,
+        lambda *_: Filled.UNDECIDED,
+        lambda *_: Filled.PUBLISHED,
         lambda reactor, path, _: publish(reactor, path + "x"),
         lambda reactor, path, codings: publish(reactor, path, codings=codings + 1),
         lambda reactor, path, _: publish(reactor, path, bytes(2 << 20)),
@@ -137,7 +137,7 @@ def test_what_is_not_published_is_pythons(rig: Make, fill: Callable[..., object]
 
 
 def test_answer_to_what_was_lacking_is_of_the_moment(rig: Make) -> None:
-    def slow(reactor: backend.Reactor, path: str, _: int) -> bool:
+    def slow(reactor: backend.Reactor, path: str, _: int) -> Filled:
         time.sleep(1.1)
         return publish(reactor, path)
 
@@ -155,7 +155,7 @@ def test_answer_to_what_was_lacking_is_of_the_moment(rig: Make) -> None:
 def test_burst_of_one_connection_does_not_keep_the_others_waiting(rig: Make) -> None:
     asked = []
 
-    def slow(reactor: backend.Reactor, path: str, _: int) -> bool:
+    def slow(reactor: backend.Reactor, path: str, _: int) -> Filled:
         asked.append(path)
         time.sleep(0.006)
         return publish(reactor, path)
@@ -173,7 +173,7 @@ def test_burst_of_one_connection_does_not_keep_the_others_waiting(rig: Make) -> 
 
 
 def test_connection_that_stays_is_passed_on_though_others_lack_something_all_the_time(rig: Make) -> None:
-    r = rig(lambda *_: False)
+    r = rig(lambda *_: Filled.UNDECIDED)
     client, ours = socket.socketpair()
     assert r.reactor.keep(ours.fileno(), "192.0.2.8")
     deadline, arrived = time.monotonic() + TIMEOUT_S, []
@@ -189,7 +189,7 @@ def test_connection_that_stays_is_passed_on_though_others_lack_something_all_the
 
 
 def test_old_connection_that_lacks_something_arrives_once(rig: Make) -> None:
-    r = rig(lambda reactor, path, _: path == "/filled" and publish(reactor, path))
+    r = rig(lambda reactor, path, _: publish(reactor, path) if path == "/filled" else Filled.UNDECIDED)
     for path in ("/filled", "/missing"):
         client, ours = socket.socketpair()
         assert r.reactor.keep(ours.fileno(), "192.0.2.8")
@@ -231,8 +231,10 @@ def whole(r: Rig, i: int, partial: PartialSend) -> bytes:
 def test_rest_of_an_answer_is_right_though_its_entry_is_replaced(rig: Make) -> None:
     big, other = os.urandom(400_000), os.urandom(300_000)
 
-    def fill(reactor: backend.Reactor, path: str, _: int) -> bool:
-        return all(publish(reactor, name, other) for name in ("/big", "/a", "/b", "/c", path))
+    def fill(reactor: backend.Reactor, path: str, _: int) -> Filled:
+        for name in ("/big", "/a", "/b", "/c"):
+            publish(reactor, name, other)
+        return publish(reactor, path, other)
 
     r = rig(fill, count=6)
     publish(r.reactor, "/big", big)

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import pytest
 
 import fastws
+from fastws import backend
 from fastws.config.settings import defaults
-from fastws.files import root as files
-from fastws.files.root import SETTLED_NS
+from fastws.files import contents
+from fastws.files.identity import SETTLED_NS
 from fastws.http.httpdate import format_http_date
 from fastws.http.messages import Identity, Publication, Request, Response
 from fastws.site import publication, site
@@ -50,14 +51,14 @@ class Asked(NamedTuple):
 class Desk:
     """A site, asked at times that the test chooses."""
 
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, root: Path, opener: backend.Opener, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
+        self._opener = opener
         self.now_ns = START_NS
         clock = SimpleNamespace(time_ns=lambda: self.now_ns)
         monkeypatch.setattr(site, "time", clock)
-        monkeypatch.setattr(files, "time", clock)
+        monkeypatch.setattr(contents, "time", clock)
         # The times of change cannot be set: they are left out, as on a clock that has not ticked since.
-        monkeypatch.setattr(files, "identity_of", _without_change_time)
         monkeypatch.setattr(publication, "identity_of", _without_change_time)
         self._site: site.Site | None = None
         self.configure()
@@ -66,7 +67,13 @@ class Desk:
         """Have another site answer from now on."""
         self.close()
         config = defaults(str(self.root)).with_overrides(**overrides)
-        self._site = site.Site(config, logging.getLogger("test"), replays=replays, hidden=frozenset)
+        self._site = site.Site(
+            config,
+            logging.getLogger("test"),
+            replays=replays,
+            opener=self._opener,
+            hidden=frozenset,
+        )
 
     def put(self, name: str, content: bytes, at_ns: int = LONG_AGO_NS) -> Path:
         """Write a file that was modified at ``at_ns``, in a directory that was long ago."""
@@ -100,10 +107,10 @@ def _without_change_time(info: os.stat_result) -> Identity:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(side: backend.Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     root = tmp_path / "root"
     root.mkdir()
-    made = Desk(root, monkeypatch)
+    made = Desk(root, side.opener, monkeypatch)
     yield made
     made.close()
 
@@ -218,7 +225,7 @@ def test_tag_of_a_file_that_is_not_settled_is_not_remembered(desk: Desk) -> None
     # Within the same tick: nothing tells the two states apart but that the first was young when it was read.
     desk.put("page.png", b"second.", before_ns)
     second = desk.ask("/page.png", before_ns + SETTLED_NS)
-    assert (first.etag, second.etag) == (files.entity_tag(b"first.."), files.entity_tag(b"second."))
+    assert (first.etag, second.etag) == (contents.entity_tag(b"first.."), contents.entity_tag(b"second."))
 
 
 def test_what_is_known_of_a_settled_file_is_found_out_once(

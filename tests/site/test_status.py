@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import browser
 import pytest
@@ -16,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rawhttp import Client, get, put, wait_until
 from selenium import webdriver
 
-from fastws import Config, Server, load
+from fastws import Config, Server, backend, load
 from fastws.http.messages import Request, Response
 from fastws.record.tally import WorkerStatus
 from fastws.seam import DURATION_BOUNDS_S
@@ -55,8 +56,13 @@ def config(tmp_path: Path) -> Config:
     return load(str(path))
 
 
+def make_site(config: Config, **others: Any) -> Site:
+    opener = backend.load().opener
+    return Site(config, logging.getLogger("test"), opener=opener, hidden=frozenset, **others)
+
+
 def site(config: Config, source: Source | None = None) -> Site:
-    return Site(config, logging.getLogger("test"), replays=False, hidden=frozenset, status=source)
+    return make_site(config, replays=False, status=source)
 
 
 def decide(where: Site, target: str, peer: str = "127.0.0.1", method: str = "GET", **fields: str) -> Decision:
@@ -198,7 +204,7 @@ def test_file_below_status_path_is_not_replayed(config: Config, tmp_path: Path) 
     # It is what others see there, and must not be replayed to those who are to see the page.
     put(tmp_path / "root", {"-/healthz": b"a file", "-/index.html": b"an index", "-/other.html": b"another"})
     config = config.with_overrides(default_type="application/octet-stream")
-    ours = Site(config, logging.getLogger("test"), replays=True, hidden=frozenset)
+    ours = make_site(config, replays=True)
     for peer, fields in (("192.0.2.1", {}), ("127.0.0.1", {"x_forwarded_for": "192.0.2.1"})):
         for target, expected in (
             ("/-/healthz", b"a file"),

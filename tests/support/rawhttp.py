@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastws import Server
-from fastws.files.root import identity_of, is_settled
+from fastws.files.identity import identity_of, is_settled
 
 TIMEOUT_S = 60.0
 """No answer takes that long; a test that waits for one fails then instead of hanging."""

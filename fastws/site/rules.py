@@ -1,0 +1,132 @@
+"""What the configuration makes of one path: who answers it, with which fields, and how an error looks there.
+
+``Site`` asks before it answers a request, and ``Filling`` before it answers a path in the site's place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from enum import Enum
+
+from ..config.redirects import Redirects
+from ..config.settings import Config
+from ..files.folder import Folder
+from ..files.variants import SIDECARS
+from ..http.errors import HTTPError
+from ..http.messages import Fields, Request, Response
+from ..http.target import Target
+from .auth import Auth
+from .errorhandlers import respond_to, with_page
+from .hidden import is_hidden
+from .policy import Policy
+from .status import Status, StatusSource
+
+
+class Answerer(Enum):
+    """What answers a path. Only what ``FILE`` answers may be replayed, or filled in without a request at hand."""
+
+    STATUS = "a status page, to those who may see it; to others what else answers the path"
+    MOVED = "a redirect"
+    HIDDEN = "nothing, whatever lies there"
+    GUARDED = "a file, to those who have a password"
+    FILE = "a file, a listing or the lack of it, to everybody"
+
+
+class Rules:
+    """The rules of one configuration. Any thread may ask.
+
+    ``folder`` holds the pages of errors; ``source`` knows what StatusPath shows. Raises ``ConfigError`` where
+    BasicAuth cannot be had.
+    """
+
+    def __init__(
+        self, config: Config, folder: Folder, logger: logging.Logger, source: StatusSource | None = None
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._log = logger
+        self._auth = Auth(config, logger)
+        self._policy = Policy(config)
+        self._redirects = Redirects(config.redirects) if config.redirects else None
+        self._status = None if config.status_path is None else Status(config, source, folder.variants)
+        self.types = config.media_types
+        self.fields = self._policy.fields
+        self.passing_fields = self._policy.passing_fields
+        self.header_fields = self._policy.header_fields
+        self.common: Fields = ()
+        """The fields of every response."""
+        if config.server_header != "off":
+            self.common = (("Server", config.server_header),)
+
+    # Who answers
+
+    def answerer(self, path: str) -> Answerer:
+        """Return what answers the decoded ``path``."""
+        if self._status is not None and self._status.covers(path):
+            return Answerer.STATUS
+        return self.answerer_beside_status(path)
+
+    def answerer_beside_status(self, path: str) -> Answerer:
+        """Return what answers the decoded ``path`` where no status page is shown."""
+        if self._redirects is not None and self._redirects.find(path) is not None:
+            return Answerer.MOVED
+        if is_hidden(path):
+            return Answerer.HIDDEN
+        if self._auth.is_on and self._is_guarded(path):
+            return Answerer.GUARDED
+        return Answerer.FILE
+
+    def _is_guarded(self, path: str) -> bool:
+        return any(map(self._auth.guards, _protected_as(path)))
+
+    # What each of them needs
+
+    def status_page(self, request: Request, path: str, peer: str) -> Response | None:
+        """Return the status page at the decoded ``path``, None if ``peer`` is not to see one there.
+
+        Raises ``HTTPError`` 405.
+        """
+        return None if self._status is None else self._status.respond(request, path, peer)
+
+    def redirect(self, target: Target) -> tuple[str, int]:
+        """Return Location and status of a path that is moved."""
+        found = None if self._redirects is None else self._redirects.find(target.path, target.query)
+        assert found is not None
+        return found
+
+    def authorize(self, request: Request, path: str) -> str:
+        """Return who asks for the decoded ``path``, '' where anybody may.
+
+        Raises ``HTTPError`` 401 or 500, and ``UndecidedError``.
+        """
+        user = ""
+        if self._auth.is_on:
+            credentials = request.fields.get("authorization")
+            for each in _protected_as(path):
+                user = self._auth.authorize(each, credentials) or user
+        return user
+
+    # Errors
+
+    def error(self, error: HTTPError, *paths: str) -> Response:
+        """Return the response for ``error``, as configured for the decoded ``paths`` as far as they are known."""
+        response = respond_to(error)
+        page = self._config.error_pages.get(response.status)
+        if page is not None:
+            try:
+                kind = self.types.known(page) or "text/html; charset=utf-8"
+                response = with_page(response, kind, self._folder.page(page))
+                paths = (*paths, page)
+            except HTTPError as failure:
+                self._log.error(
+                    "the page %s for %s cannot be sent: %s", page, response.status, failure.detail
+                )
+        fields = (*self.common, *response.fields, *self.header_fields(*(paths or ("",))))
+        return response._replace(fields=fields)
+
+
+def _protected_as(path: str) -> tuple[str, ...]:
+    """Return the paths whose protection ``path`` has: a sidecar is as protected as the file it stands for."""
+    stem, suffix = os.path.splitext(path)
+    return (path, stem) if suffix in SIDECARS.values() else (path,)
