@@ -61,6 +61,20 @@ def test_least_loaded_is_preferred_in_a_tie_and_never_one_that_has_ended(
     wait_until(lambda: pool.connection_count() == 0)
 
 
+def test_connection_that_a_worker_gets_after_its_end_is_closed(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was chosen a moment before, by the thread that accepted."""
+    first, _ = pool.workers
+    monkeypatch.setattr(first, "has_ended", True)
+    ours, theirs = socket.socketpair()
+    with ours:
+        first.hand_over((theirs.detach(), "127.0.0.1"))
+        ours.settimeout(END_S)
+        assert ours.recv(1) == b""
+    monkeypatch.undo()
+
+
 def test_worker_that_fails_is_replaced_at_its_place(pool: Pool, listener: socket.socket) -> None:
     first, second = pool.workers
     second.tell(fail)
