@@ -149,8 +149,11 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("RequestTimeout", "request_timeout_s", "SECONDS", v.seconds(0.001), "10",
             "Time for a request head to arrive completely; later is 408."),
         Directive("MinRate", "min_rate_bytes_s", "SIZE", v.size(GIB), "100",
-            "Bytes a second that a client must send of its body or read of the response; a slower one is"
-            " dropped. 0 sets no limit."),
+            "Bytes a second that a client must send of its body or read of the response, on average; one that"
+            " falls behind for longer than StallTime is dropped. 0 sets no limit."),
+        Directive("StallTime", "stall_time_s", "SECONDS", v.seconds(0.001), "300",
+            "Time for which a client that has kept MinRate so far may stand still: a player that has read ahead, a"
+            " laptop asleep. One that has sent nothing of its body has a quarter of it."),
         Directive("DrainTimeout", "drain_timeout_s", "SECONDS", v.seconds(0), "10",
             "Time for responses in flight to finish after the signal to stop."),
     ),

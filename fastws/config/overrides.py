@@ -52,6 +52,7 @@ class Overrides(TypedDict, total=False):
     max_body_bytes: Number
     request_timeout_s: Seconds
     min_rate_bytes_s: Number
+    stall_time_s: Seconds
     drain_timeout_s: Seconds
     access_log: Path
     access_log_format: str

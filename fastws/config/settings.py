@@ -62,6 +62,7 @@ class Config(NamedTuple):
     max_body_bytes: int
     request_timeout_s: float
     min_rate_bytes_s: int
+    stall_time_s: float
     drain_timeout_s: float
     access_log: str
     access_log_format: str

@@ -30,8 +30,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_grace_until", "_lingered", "_mark", "_since", "_transmission", "_transport", "fd", "peer", "shared",
-        "speaker", "state", "tick",
+        "_grace_until", "_lingered", "_mark", "_since", "_transmission", "_transport", "_until", "fd", "peer",
+        "shared", "speaker", "state", "tick",
     )  # fmt: skip
 
     speaker: Speaker
@@ -47,8 +47,9 @@ class Connection:
         self.tick = 0
         self._transport = transport
         self._transmission: Transmission | None = None  # while sending
-        self._since = 0.0  # when the present state began, or its transfer was looked at; 0: never yet
-        self._mark: int | None = None  # the bytes transferred until then, None at the start of an answer
+        self._since = 0.0  # when the present state began; 0: never yet
+        self._until = 0.0  # how long its transfer may go on by what it has moved; 0: nobody has looked yet
+        self._mark: int | None = None  # the bytes moved until that look, None: not known
         self._lingered = 0  # bytes that came meanwhile
         self._grace_until = 0.0  # set while draining
 
@@ -124,7 +125,7 @@ class Connection:
 
     def enter(self, state: int) -> None:
         """Begin ``state``, and the time that it may last."""
-        self.state, self._since, self._mark = state, time.monotonic(), 0
+        self.state, self._since, self._until, self._mark = state, time.monotonic(), 0.0, 0
 
     def wait(self, interest: int) -> None:
         """Wait for what ``interest`` says (``seam``), for as long as the present state may last."""
@@ -154,7 +155,7 @@ class Connection:
         broken and closed by now.
         """
         self._transmission = transmission
-        self.state, self._since, self._mark = SENDING, time.monotonic(), None
+        self.state, self._since, self._until, self._mark = SENDING, time.monotonic(), 0.0, None
         return self._send_on(transmission)
 
     def _send_on(self, transmission: Transmission) -> bool:
@@ -195,7 +196,9 @@ class Connection:
             return max(self._since, shared.reactor.last_activity(self.fd)) + shared.keepalive_time_s
         if state in states.LONGEST_S:
             return self._since + states.LONGEST_S[state]
-        return self._since + (shared.request_timeout_s if state == HEAD else shared.patience_s)
+        if state == HEAD:
+            return self._since + shared.request_timeout_s
+        return self._until or self._since + shared.stall_time_s / states.FIRST_LOOK
 
     def on_timeout(self, now: float) -> None:
         """Check the deadline, and re-arm the timer if it fired early or for an earlier state."""
@@ -211,21 +214,28 @@ class Connection:
         elif transmission is None:
             self.speaker.on_timeout(now)
         # What is sent counts when the client's side has it: the kernel takes megabytes ahead of a slow reader.
-        elif self.is_moving(self.body_sent(transmission) - self.transport.unacknowledged()):
-            self.prolong(now)
-        else:
+        elif not self.keeps_up(self.body_sent(transmission) - self.transport.unacknowledged(), now):
             self.shared.logger.info("%s: connection closed, the client reads too slowly", self.peer)
             self.close()
 
-    def is_moving(self, moved: int) -> bool:
-        """Tell whether a transfer that has moved so many bytes has kept the minimum rate since the last time."""
-        before, self._mark = self._mark, moved
-        return before is None or moved - before >= self.shared.least_bytes
+    def keeps_up(self, moved: int, now: float) -> bool:
+        """Tell whether a transfer whose time is over may go on, having moved ``moved`` bytes since its begin.
 
-    def prolong(self, now: float) -> None:
-        """Let the present state last as long again."""
-        self._since = now
-        self.shared.timers.schedule(self, self._deadline())
+        Each byte since the last look gives the time that it takes at MinRate; no more than StallTime is ever in
+        store. Bytes move in steps: a receive window that was closed opens by a 16th of the receive buffer, and a
+        Unix-domain socket frees whole buffers. What of an answer had moved when it began is not known, for the
+        answers before it may still be on their way; so it gets all of StallTime at the first look.
+        """
+        rate, most_s = self.shared.min_rate_bytes_s, self.shared.stall_time_s
+        gained_s = most_s
+        if self._mark is not None and rate:
+            gained_s = max(0, moved - self._mark) / rate
+        self._mark = moved if self._mark is None else max(moved, self._mark)
+        self._until = min(self._deadline() + gained_s, now + most_s)
+        if self._until <= now:
+            return False
+        self.shared.timers.schedule(self, self._until)
+        return True
 
     # The end
 

@@ -67,9 +67,9 @@ class Http1:
     def on_timeout(self, now: float) -> None:
         """See ``Speaker.on_timeout``."""
         connection, decoder = self._connection, self._decoder
-        if connection.state == BODY and decoder is not None and connection.is_moving(decoder.received):
-            connection.prolong(now)
-        elif connection.state == WAITING:
+        if connection.state == BODY and decoder is not None and connection.keeps_up(decoder.received, now):
+            return
+        if connection.state == WAITING:
             if self._fail(HTTPError(503, self._awaited.late)):
                 self.advance()
         else:

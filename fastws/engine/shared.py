@@ -16,7 +16,6 @@ from ..record.ledger import Ledger
 from ..record.logfile import ErrorLog, LogFile
 from ..site.site import Site
 from ..work.fair_queue import FairQueues
-from .states import UNHURRIED_S
 from .timers import Timed, Timers
 
 
@@ -82,6 +81,5 @@ class Shared(Generic[C]):
         self.keepalive_time_s = config.keepalive_time_s
         self.request_timeout_s = config.request_timeout_s
         self.max_body_bytes = config.max_body_bytes
-        # A transfer is looked at after so long: has it moved that many bytes since?
-        self.patience_s = config.request_timeout_s if config.min_rate_bytes_s else UNHURRIED_S
-        self.least_bytes = config.min_rate_bytes_s * config.request_timeout_s
+        self.min_rate_bytes_s = config.min_rate_bytes_s
+        self.stall_time_s = config.stall_time_s

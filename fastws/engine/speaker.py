@@ -34,7 +34,7 @@ class Speaker(Protocol):
     def on_timeout(self, now: float) -> None:
         """Answer or close: the present state, neither idle nor sending, has lasted until its deadline.
 
-        ``now`` is in ``time.monotonic()`` seconds. The connection may also be given more time by ``prolong``.
+        ``now`` is in ``time.monotonic()`` seconds. ``Connection.keeps_up`` gives more time to what moves.
         """
 
     def refuse(self, error: HTTPError) -> None:

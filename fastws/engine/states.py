@@ -12,8 +12,8 @@ TURN_REQUESTS = 16
 """How many pipelined requests one connection has answered by Python before others get their turn."""
 TURN = range(TURN_REQUESTS)
 
-UNHURRIED_S = 60.0
-"""How often a transfer is looked at where the configuration sets no rate, and so nothing is asked of it."""
+FIRST_LOOK = 4
+"""A transfer is looked at first after this part of StallTime: so long may a client take before it begins."""
 
 WAITING_S = 30.0
 """How long a request waits for what is done in the background; a full queue of costly hashes takes 20 s."""

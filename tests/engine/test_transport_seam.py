@@ -164,7 +164,7 @@ def test_slow_reader_gets_all_of_a_file(serve: Serve, root: Path) -> None:
 
 
 def test_reader_that_reads_nothing_is_cut_off(serve: Serve, root: Path, transports: list[Changing]) -> None:
-    server = serve("RequestTimeout 1", "MinRate 1000000")
+    server = serve("StallTime 2", "MinRate 1000000")
     with ChangingClient(server, receive_buffer=4096) as client:
         client.send(request("/big.bin"))
         wait_until(lambda: [each.closed for each in transports] == [1])

@@ -66,7 +66,8 @@ def test_limits_are_as_the_page_says() -> None:
         "line of a chunked body": f"{CHUNK_LINE_BYTES} bytes",
         "chunk sizes and extensions of a body": f"as `MaxBodySize`, at least {least_overhead // kib} KiB",
         "speed of a body, and of a client that reads": (
-            f"`MinRate` ({by_default.min_rate_bytes_s} bytes a second) after a start"
+            f"`MinRate` ({by_default.min_rate_bytes_s} bytes a second) on average;"
+            f" it may stand still for `StallTime` ({by_default.stall_time_s:g} s)"
         ),
         "idle connection": f"`KeepaliveTime` ({by_default.keepalive_time_s:g} s)",
         "open connections": f"`MaxConnections` ({by_default.max_connections:,})",

@@ -180,9 +180,9 @@ def test_normal_client_keeps_its_pace_under_attack(server: Process, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_attackers_are_dropped_by_the_limits(server: Process, tmp_path: Path, kind: str) -> None:
-    """Three times RequestTimeout after an attack began, all who began it are gone, while it goes on."""
+    """Soon after RequestTimeout or StallTime, all who began an attack are gone, while it goes on."""
     log = tmp_path / "log_webserver_error.txt"
-    configure(tmp_path, f"RequestTimeout {REQUEST_TIMEOUT_S}")
+    configure(tmp_path, f"RequestTimeout {REQUEST_TIMEOUT_S}", f"StallTime {2 * REQUEST_TIMEOUT_S}")
     server.signal(signal.SIGHUP)
     wait_until(lambda: "configuration reloaded" in log.read_text(), "a reload")
     with attack(server, kind, 20, tmp_path, may_fail=True):
@@ -345,9 +345,10 @@ def test_saturating_client_under_attack_in_paired_windows(tmp_path: Path, which:
     Server and client have a processor each. The attacker takes part of the client's, a little less of it in peace:
     what it costs to open connections anew is counted as the server's loss. All that was due to the attacked server
     while it was stopped falls into its windows. So that it drops attackers there as often as ever, RequestTimeout
-    is as much longer as the windows are rarer.
+    and StallTime are as much longer as the windows are rarer.
     """
     files = {"a.txt": b"a" * 1024, "index.html": b"<pre></pre>", "big.bin": b"b" * (1 << 20)}
+    rarer = 2 * (PAUSE_S + WINDOW_S) / WINDOW_S
     pairs: list[tuple[Window, Window]] = []
     with ExitStack() as stack:
         servers = []
@@ -355,7 +356,7 @@ def test_saturating_client_under_attack_in_paired_windows(tmp_path: Path, which:
             put(tmp_path / name / "root", files)
             (tmp_path / name / "ws.conf").write_text(
                 'DocumentRoot "root"\nListenPort 8080\nDefaultType application/octet-stream\nStatusPath /-/\n'
-                f"KeepaliveTime 600\nRequestTimeout {10 * 2 * (PAUSE_S + WINDOW_S) / WINDOW_S:.0f}\n"
+                f"KeepaliveTime 600\nRequestTimeout {10 * rarer:.0f}\nStallTime {300 * rarer:.0f}\n"
             )
             process = stack.enter_context(running(tmp_path / name, side=which, prefix=FIRST))
             servers.append(Held(process, stack))

@@ -16,6 +16,7 @@ from launch import REPOSITORY, running
 from rawhttp import Client, get, put, request, wait_until
 
 from fastws import Server, defaults
+from fastws.engine.states import FIRST_LOOK
 from fastws.http.messages import Limits
 
 Serve = Callable[..., Server]
@@ -122,7 +123,7 @@ def test_dripping_does_not_put_off_the_deadline_of_a_head(serve: Serve, root: Pa
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
 def test_body_below_min_rate_is_408_and_logged(serve: Serve, root: Path, framing: str) -> None:
-    server = serve("RequestTimeout 0.2", "MinRate 100K", "ErrorLog errors.txt")
+    server = serve("StallTime 0.8", "MinRate 100K", "ErrorLog errors.txt")
     with Client(server) as client:
         client.send(request("/", framing, method="POST") + b"F0000\r\n" * framing.endswith("chunked"))
         while not select.select([client.sock], [], [], 0.02)[0]:
@@ -134,7 +135,7 @@ def test_body_below_min_rate_is_408_and_logged(serve: Serve, root: Path, framing
 
 @pytest.mark.parametrize("target", ["/big.bin", "/m.bin"])
 def test_reader_of_one_byte_a_second_is_dropped_and_logged(serve: Serve, root: Path, target: str) -> None:
-    server = serve("RequestTimeout 0.5", "MinRate 10K", "ErrorLog errors.txt")
+    server = serve("StallTime 1", "MinRate 10K", "ErrorLog errors.txt")
     with Client(server, receive_buffer=4096) as client:
         client.send(request(target) * 20)  # more than any socket buffer takes of the smaller file
         due = time.monotonic()
@@ -151,7 +152,7 @@ def test_reader_of_one_byte_a_second_is_dropped_and_logged(serve: Serve, root: P
 
 
 def test_reader_above_min_rate_gets_everything(serve: Serve, root: Path) -> None:
-    server = serve("RequestTimeout 1.5", "MinRate 1K", "WorkerThreads 1")
+    server = serve("StallTime 1.5", "MinRate 1K", "WorkerThreads 1")
     with Client(server, receive_buffer=4096) as client:
         client.send(request("/m.bin") * 8)
         body = 0
@@ -164,7 +165,7 @@ def test_reader_above_min_rate_gets_everything(serve: Serve, root: Path) -> None
 
 
 def test_min_rate_0_waits_for_a_reader(serve: Serve, root: Path) -> None:
-    server = serve("RequestTimeout 0.1", "MinRate 0")
+    server = serve("StallTime 0.1", "MinRate 0")
     with Client(server, receive_buffer=4096) as client:
         client.send(request("/big.bin"))
         client.head()
@@ -288,7 +289,7 @@ def test_clients_of_a_unix_socket_have_no_address_to_be_limited(
 
 def test_pipelined_requests_wait_in_the_clients_own_buffers(serve: Serve, root: Path) -> None:
     """The server reads no more while an answer waits for its reader, and then answers all, in order."""
-    server = serve("RequestTimeout 60", "WorkerThreads 1")
+    server = serve("WorkerThreads 1")
     one = request("/m.bin")
     with Client(server, receive_buffer=4096) as client:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -375,7 +376,9 @@ def test_security_page_names_tests_and_defaults_that_are_there() -> None:
     own = defaults()
     assert rows["request body"] == f"{own.max_body_bytes >> 20} MiB"
     assert rows["time for a head"].startswith(f"{own.request_timeout_s:g} s ")
-    assert rows["speed of a body"].startswith(f"{own.min_rate_bytes_s} bytes ")
+    first_s = own.stall_time_s / FIRST_LOOK
+    assert rows["speed of a body"] == f"{own.min_rate_bytes_s} bytes a second on average, after {first_s:g} s"
+    assert rows["speed of a reader"].endswith(f"stand still for {own.stall_time_s:g} s")
     assert rows["idle connection"] == f"{own.keepalive_time_s:g} s"
     assert rows["open connections"] == f"{own.max_connections:,}"
     assert own.max_connections_per_address == 0

@@ -225,7 +225,7 @@ def test_head_that_drips_is_refused_by_request_timeout(serve: Serve, root: Path)
 
 @pytest.mark.parametrize("framing", ["Content-Length: 2000", "Transfer-Encoding: chunked"])
 def test_body_that_drips_below_min_rate_is_refused(serve: Serve, root: Path, framing: str) -> None:
-    server = serve("RequestTimeout 0.4", "MinRate 10K")
+    server = serve("StallTime 1.6", "MinRate 10K")
     head = request("/", framing, method="POST")
     assert drip(Client(server), b"7D0\r\n" * ("chunked" in framing) + b"a" * 1990, head) == 408
 
@@ -242,7 +242,7 @@ def drip(client: Client, data: bytes, head: bytes = b"") -> int:
 
 
 def test_slow_body_above_min_rate_is_taken(serve: Serve, root: Path) -> None:
-    server = serve("RequestTimeout 1.2", "MinRate 1")
+    server = serve("StallTime 4.8", "MinRate 1")
     form = "Content-Type: application/x-www-form-urlencoded"
     with Client(server) as client:
         client.send(request("/", form, "Content-Length: 40", method="POST"))
@@ -256,7 +256,7 @@ def test_slow_body_above_min_rate_is_taken(serve: Serve, root: Path) -> None:
 def test_reader_that_takes_nothing_is_dropped_and_logged(
     serve: Serve, root: Path, tmp_path: Path, target: str
 ) -> None:
-    server = serve("RequestTimeout 0.3", "MinRate 100K", "ErrorLog errors.txt")
+    server = serve("StallTime 0.6", "MinRate 100K", "ErrorLog errors.txt")
     with Client(server, receive_buffer=4096) as client:
         client.send(request(target) * 40)
         client.head()
