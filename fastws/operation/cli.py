@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from ..config.directives import DIRECTIVES
 from ..config.settings import Config, Source
 from ..http.errors import ConfigError, ListenError
-from .early import EXIT_SIGNAL, end_early
-from .standard import flush_standard_files, open_standard_files, say, show
+from .early import EXIT_SIGNAL, end_early, flush_standard_files, open_standard_files, say, show
 
 if TYPE_CHECKING:
     import argparse

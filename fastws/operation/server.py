@@ -32,6 +32,7 @@ from ..version import __version__
 from ..work.fair_queue import FairQueues
 from .compiler import unused_compiler
 from .doubts import doubts_of
+from .embedding import check_threads, note_end, note_start
 from .logs import Logs
 from .rights import drop_to
 from .systemd import activated_listeners
@@ -99,7 +100,9 @@ class Server:
         with self._lock:
             if self._is_started or self._is_stopping:
                 raise RuntimeError("a Server starts once; make another one of the same Config to start again")
+            check_threads()
             self._is_started = True
+            note_start(self)
         self.start_time_s = time.time()
         try:
             with self._lock:
@@ -118,6 +121,7 @@ class Server:
     def _undo_start(self) -> None:
         with self._lock:
             self._is_stopping = True
+        note_end(self)
         self._pool.abandon()
         self._close_listeners(self._listeners)
         self._close()
@@ -271,6 +275,7 @@ class Server:
             if self._is_stopping:
                 return
             self._is_stopping = True
+        note_end(self)
         timeout_s = self.config.drain_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
@@ -287,6 +292,14 @@ class Server:
             self.logger.error("a worker is stuck and was left behind")
         self.logger.info("fastws stopped")
         self._close()
+
+    def forget(self) -> None:
+        """Let go of the listeners in a forked child, in which no thread serves and nothing is to be stopped."""
+        self._lock = threading.Lock()  # it may have been held when the process was forked
+        self._is_stopping = True
+        listeners, self._listeners = self._listeners, {}
+        for listener in listeners.values():
+            listener.close()
 
     def abort(self) -> None:
         """Make a ``stop`` in progress end now, cutting off connections. For any thread and signal handler."""

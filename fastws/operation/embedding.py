@@ -1,0 +1,73 @@
+"""A server inside another program: what its forks, its end and its monkey-patching do to it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import weakref
+from typing import Protocol
+
+END_S = 1.0
+"""How long responses in flight may take once the program has ended without stopping its server."""
+
+
+class Embedded(Protocol):
+    """A server that runs in threads of this process."""
+
+    def stop(self, timeout_s: float | None = None, *, grace_s: float | None = None) -> None:
+        """Drain and end; does nothing where that has been done."""
+
+    def forget(self) -> None:
+        """Let go of the sockets without a word to clients: they are the parent's, whose copy this is."""
+
+
+_running: weakref.WeakSet[Embedded] = weakref.WeakSet()
+
+
+def note_start(server: Embedded) -> None:
+    """Have ``server`` forgotten in every forked child, and stopped when the interpreter ends."""
+    _running.add(server)
+
+
+def note_end(server: Embedded) -> None:
+    """Leave it alone from now on."""
+    _running.discard(server)
+
+
+def check_threads() -> None:
+    """Raise ``RuntimeError`` where threads are not those of the system.
+
+    A worker waits in epoll_wait(2) itself: as a green thread, it would hold up all the others for ever.
+    """
+    for name in ("gevent", "eventlet"):
+        if _has_patched_threads(name):
+            raise RuntimeError(
+                f"{name} has replaced the threads of this program, and a Server needs those of the system; run it"
+                " in a process of its own (python -m fastws), or leave threads as they are:"
+                f" {'monkey.patch_all(thread=False)' if name == 'gevent' else 'monkey_patch(thread=False)'}"
+            )
+
+
+def _has_patched_threads(name: str) -> bool:
+    if name == "gevent":
+        monkey = sys.modules.get("gevent.monkey")
+        return monkey is not None and bool(monkey.is_module_patched("threading"))
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+
+
+def _forget_all() -> None:
+    for server in list(_running):
+        server.forget()
+    _running.clear()
+
+
+def _stop_all() -> None:
+    for server in list(_running):
+        server.stop(END_S, grace_s=0.0)
+
+
+atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
