@@ -9,12 +9,14 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 REQUIRED = os.environ.get("FASTWS_REQUIRE_EXTENSIONS") == "1"
-PURE = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
+# The C is written for POSIX.
+PURE = os.environ.get("FASTWS_NO_EXTENSIONS") == "1" or sys.platform == "win32"
 SOURCES = sorted(str(path) for path in Path("fastws").rglob("*.pyx"))
 HEADERS = sorted(str(path) for path in Path("fastws").rglob("*") if path.suffix in (".h", ".pxd"))
 
 if REQUIRED and PURE:
-    sys.exit("FASTWS_REQUIRE_EXTENSIONS=1 and FASTWS_NO_EXTENSIONS=1 exclude each other")
+    why = "FASTWS_NO_EXTENSIONS=1" if sys.platform != "win32" else "Windows, for which nothing is compiled,"
+    sys.exit(f"FASTWS_REQUIRE_EXTENSIONS=1 and {why} exclude each other")
 
 
 def extensions() -> list[Extension]:

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 
 PROGRAMS = (
     "chromium", "chromedriver", "nginx", "goaccess", "slowhttptest", "caddy", "faketime", "clang", "wrk", "curl",
-    "setpriv", "prlimit", "cc", "valgrind",
+    "setpriv", "prlimit", "cc", "valgrind", "wine64", "musl-gcc",
 )  # fmt: skip
 PACKAGES = ("atheris",)
 
@@ -32,11 +32,13 @@ def skipped(report: str) -> dict[str, str]:
 def main() -> int:
     """Print what was skipped; return 1 if that is not to be."""
     required = {line.strip() for line in sys.stdin if "::" in line}
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/wine"
     absent = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
     absent += [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if os.geteuid() != 0:
         absent.append("root")
+    if not os.path.exists("build/windows-python/python.exe"):
+        absent.append("CPython for Windows")
     unexcused = 0
     for test, reason in sorted(skipped(sys.argv[1]).items()):
         if test in required or set(re.findall(r"\w+", reason)) & {*PROGRAMS, *PACKAGES}:

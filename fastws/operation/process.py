@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .. import portable
 from ..config.settings import Config, Source
 from ..record.logfile import OFF, STANDARD_ERROR
 from ..record.stream import StandardError
@@ -237,6 +238,16 @@ def _warn(server: Server, file_limit: int) -> None:
         texts.append(
             f"the limit of open files is {file_limit}, fewer than the {config.max_connections} of MaxConnections;"
             " raise it (ulimit -n, LimitNOFILE) or lower MaxConnections"
+        )
+    most = portable.CONNECTIONS_MOST
+    if (
+        most is not None
+        and "MaxConnections" in config.given
+        and most * server.worker_count < config.max_connections
+    ):
+        texts.append(
+            f"MaxConnections is {config.max_connections}, and one worker thread takes no more than {most} on this"
+            " platform; raise WorkerThreads or lower MaxConnections"
         )
     for text in texts:
         server.logger.warning(text)

@@ -15,7 +15,7 @@ import pytest
 from launch import REPOSITORY, running
 from rawhttp import Client, get, put, request, wait_until
 
-from fastws import Server, defaults
+from fastws import Server, defaults, portable
 from fastws.engine.states import FIRST_LOOK
 from fastws.http.messages import Limits
 
@@ -201,6 +201,24 @@ def test_connection_beyond_max_connections_is_503_closed_and_logged(serve: Serve
         refused(server, request("/a.txt"), 503)
         assert one.is_open()
     check_logged(server, "503 The server has too many connections open")
+
+
+def test_connection_beyond_what_the_platform_watches_is_503_and_the_rest_goes_on(
+    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows select takes 512 sockets, and raises an error for one more."""
+    monkeypatch.setattr(portable, "CONNECTIONS_MOST", 2)
+    monkeypatch.setattr(portable, "WATCHED_MOST", 3)
+    server = serve("MaxConnections 100", "WorkerThreads 1", "ErrorLog errors.txt")
+    with Client(server) as first, Client(server) as second:
+        assert first.get("/a.txt").status == second.get("/a.txt").status == 200
+        with Client(server) as third, Client(server) as fourth, contextlib.suppress(OSError):
+            assert third.get("/a.txt").status == 503
+            fourth.get("/a.txt")  # which is not even answered where it cannot be watched
+        assert first.get("/a.txt").status == second.get("/a.txt").status == 200
+    wait_until(lambda: server.connection_count() == 0)
+    assert get(server, "/a.txt").status == 200
+    assert "Traceback" not in error_log(server)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
