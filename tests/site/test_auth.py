@@ -15,7 +15,7 @@ from rawhttp import Client, get, put, wait_until
 
 from fastws import ConfigError, Server, load
 from fastws.files.identity import identity_of, is_settled
-from fastws.http.errors import UndecidedError
+from fastws.http.errors import HTTPError, UndecidedError
 from fastws.operation.cli import main
 from fastws.site import auth
 
@@ -331,3 +331,29 @@ def test_without_basic_auth_bcrypt_is_not_even_tried(tmp_path: Path, monkeypatch
     path.write_text("ListenPort 8080\nDocumentRoot .\n")
     with Server(load(str(path)).with_overrides(listen_ports=(0,))) as server:
         assert get(server, "/missing").status == 404
+
+
+# A password file by itself
+
+
+def test_password_that_bcrypt_does_not_take_is_wrong(htpasswd: Path) -> None:
+    file = auth.Htpasswd(str(htpasswd), bcrypt.checkpw, logging.getLogger("test"))
+    with pytest.raises(UndecidedError) as undecided:
+        file.admits(b"anna", b"with a \0")
+    undecided.value.compute()
+    assert file.admits(b"anna", b"with a \0") is False
+
+
+def test_file_that_cannot_be_read_is_a_problem_and_500(
+    htpasswd: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = htpasswd.with_name("gone")
+    file = auth.Htpasswd(str(gone), bcrypt.checkpw, logging.getLogger("test"))
+    assert [problem.text for problem in file.problems] == ["cannot be read: No such file or directory"]
+    with pytest.raises(HTTPError) as raised:
+        file.admits(b"anna", b"s3cret")
+    assert raised.value.status == 500
+    gone.write_bytes(b"no colon\n")  # a file that appears is read, and what is wrong in it is said
+    assert file.admits(b"anna", b"s3cret") is False
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert str(gone) in caplog.text

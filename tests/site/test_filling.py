@@ -946,3 +946,16 @@ def test_cache_that_takes_no_file_leaves_all_to_python(taught: Taught) -> None:
     with Client(server) as client:
         assert [client.get(f"/{name}").body for name in pictures] == list(pictures.values())
     assert counted(server) == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"A: 1\r\nETag: x\r\n\r\n", b"A: 1\r\nETag: %b\r\n\r\n"),
+        (b"A: 100%\r\nETag: x\r\n\r\n", b"A: 100%%\r\nETag: %b\r\n\r\n"),
+        (b"A: 1\r\n\r\n", None),
+        (b"ETag: x\r\nETag: x\r\n\r\n", None),
+    ],
+)
+def test_head_is_general_only_where_each_value_stands_in_it_once(head: bytes, expected: bytes | None) -> None:
+    assert filling._generalise(head, b"ETag: x\r\n") == expected

@@ -236,3 +236,29 @@ def test_what_is_known_of_a_settled_file_is_found_out_once(
     asked = desk.ask("/page.png", START_NS)
     monkeypatch.setattr(site.Site, "_find_out", None)
     assert desk.ask("/page.png", START_NS).response.fields == asked.response.fields
+
+
+def test_field_that_no_head_takes_is_not_published(side: backend.Backend) -> None:
+    class Refused:
+        def __getattr__(self, name: str) -> object:
+            raise AssertionError(f"{name} was asked for")
+
+    bad = (("X", "a\r\nb"),)
+    one = Publication("/a", -1, None, (), bad, (), '"a"', "", b"", None, -1, True, True)
+    assert publication.publish(one, Refused(), side.parser, Refused()) is False  # type: ignore[arg-type]
+
+
+def test_directory_that_is_gone_since_it_was_looked_at_is_nothing_to_rely_on(desk: Desk) -> None:
+    desk.configure(directory_index=("first.html", "index.html"))
+    desk.put("d/index.html", b"index")
+    assert desk.ask("/d/", START_NS).is_published
+    original = os.stat
+
+    def gone(path: object, **options: object) -> os.stat_result:
+        if str(path).rstrip("/").endswith("/d"):
+            raise FileNotFoundError(path)
+        return original(path, **options)  # type: ignore[call-overload, no-any-return]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publication.os, "stat", gone)
+        assert not desk.ask("/d/", START_NS).is_published
