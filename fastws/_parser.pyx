@@ -19,6 +19,7 @@ from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 from .native.access_line cimport (
     FASTWS_LINE_ESCAPED,
     FASTWS_LINE_FIXED,
+    fastws_access_line,
     fastws_put_combined,
     fastws_put_json,
     fastws_text,
@@ -228,22 +229,24 @@ cdef Py_ssize_t _count_controls(const unsigned char *text, Py_ssize_t size) noex
     return count
 
 
-def format_access_line(
-    str log_format, str peer, str user, str time, str request_line, int status, long long size, str referer,
-    str agent
-):
+def format_access_line(str log_format, line):
     """See ``backend.Parser.format_access_line``."""
-    cdef Py_ssize_t texts = len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
-    cdef bytes line = PyBytes_FromStringAndSize(NULL, FASTWS_LINE_ESCAPED * texts + FASTWS_LINE_FIXED)
-    cdef char *start = PyBytes_AS_STRING(line)
+    cdef fastws_access_line parts
+    cdef str peer, user, time, request_line, referer, agent
+    cdef Py_ssize_t texts
+    cdef bytes written
+    cdef char *start
     cdef char *end
-    if log_format == "json":
-        end = fastws_put_json(start, _text(peer), _text(user), _text(time), _text(request_line), status, size,
-                              _text(referer), _text(agent))
-    else:
-        end = fastws_put_combined(start, _text(peer), _text(user), _text(time), _text(request_line), status,
-                                  size, _text(referer), _text(agent))
-    return line[: end - start]
+    if not isinstance(line, tuple):
+        raise TypeError("an access line is made of a seam.AccessLine")
+    peer, user, time, request_line, parts.status, parts.size, referer, agent = <tuple>line
+    parts.peer, parts.user, parts.time, parts.request = _text(peer), _text(user), _text(time), _text(request_line)
+    parts.referer, parts.agent = _text(referer), _text(agent)
+    texts = len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
+    written = PyBytes_FromStringAndSize(NULL, FASTWS_LINE_ESCAPED * texts + FASTWS_LINE_FIXED)
+    start = PyBytes_AS_STRING(written)
+    end = fastws_put_json(start, &parts) if log_format == "json" else fastws_put_combined(start, &parts)
+    return written[: end - start]
 
 
 cdef fastws_text _text(str text) except *:

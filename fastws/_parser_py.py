@@ -13,6 +13,7 @@ import sys
 from .h1.grammar import refusal, refuse_incomplete
 from .http.messages import Fields, Limits, Request
 from .http.vocabulary import REASON_PHRASES, TOKEN_CHARACTER
+from .seam import AccessLine
 
 side = "pure"
 
@@ -77,28 +78,19 @@ def build_head(status: int, fields: Fields) -> bytes:
     return head.encode("latin-1")
 
 
-def format_access_line(
-    log_format: str,
-    peer: str,
-    user: str,
-    time: str,
-    request_line: str,
-    status: int,
-    size: int,
-    referer: str,
-    agent: str,
-) -> bytes:
+def format_access_line(log_format: str, line: AccessLine) -> bytes:
     """See ``backend.Parser.format_access_line``."""
+    peer, user, time, request_line, status, size, referer, agent = line
     # The same few agents, pages and files come with nearly all requests, so that the escapes are remembered.
     if log_format == "json":
         request_line, referer, agent = _escape_json(request_line), _escape_json(referer), _escape_json(agent)
-        line = _JSON % (time, peer, _escape_json(user), request_line, status, size, referer, agent)
+        text = _JSON % (time, peer, _escape_json(user), request_line, status, size, referer, agent)
     else:
         request_line = _escape(request_line, REQUEST_LOG_BYTES)
         referer, agent = _escape(referer, FIELD_LOG_BYTES), _escape(agent, FIELD_LOG_BYTES)
         user = _escape(user, sys.maxsize)
-        line = _COMBINED % (peer, user, time, request_line, status, size, referer, agent)
-    return line.encode("latin-1")
+        text = _COMBINED % (peer, user, time, request_line, status, size, referer, agent)
+    return text.encode("latin-1")
 
 
 @functools.lru_cache(maxsize=256)  # of at most 16 KiB each

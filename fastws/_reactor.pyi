@@ -2,8 +2,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .http.messages import Identity, Limits, Prepared
-from .seam import Accepted, Event, Filled, ReplayCounters, Transport
+from .http.messages import Limits, Prepared
+from .seam import Accepted, Event, Filled, Published, ReplayCounters, Transport
 
 class Reactor:
     side: str
@@ -39,20 +39,7 @@ class Reactor:
     def wait(self, deadline: float, room: int = 0) -> Sequence[Event]: ...
     def replay(self, fd: int, data: bytes, asked_at: float = 0) -> tuple[int, Any]: ...
     def wake(self) -> None: ...
-    def publish(
-        self,
-        path: str,
-        codings: int,
-        head: bytes,
-        not_modified_head: bytes,
-        body: bytes,
-        etag: str,
-        last_modified: str,
-        depends: tuple[tuple[str, Identity], ...],
-        content: object,
-        body_file: int = -1,
-        ranges: bool = False,
-    ) -> None: ...
+    def publish(self, published: Published) -> None: ...
     def learn_codings(self, accept_encoding: str, codings: int) -> None: ...
     def drain(self) -> None: ...
     def log(self, line: bytes) -> None: ...

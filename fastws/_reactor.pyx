@@ -24,7 +24,7 @@ from .hot.epoll cimport (
 )
 from .hot.outgoing cimport QUEUE_MAX, Gathered, Queued, head_of
 from .hot.hit cimport HIT, LACK, MISS, HitPredicate, Outcome
-from .native.access_line cimport fastws_text
+from .native.access_line cimport fastws_access_line
 from .hot.log_buffer cimport Lines
 from .native.moment cimport fastws_look_at_clock, fastws_moment, fastws_tick
 from .native.scan cimport FASTWS_MAX_FIELDS, fastws_head, fastws_scan_head
@@ -663,16 +663,20 @@ cdef class Reactor:
 
     cdef void _record(self, int fd, Queued *answer, size_t body_sent) noexcept nogil:
         """Count an answer that is over, and write its access line."""
-        cdef fastws_text peer, line, referer, agent
+        cdef fastws_access_line line
+        cdef Watched *watched = &self._set.records[fd]
         self._hits += 1
         self._hits_not_modified += answer.status == 304
         self._missing += answer.status == 404
         self._hit_bytes += body_sent
-        peer.data, peer.size = self._set.records[fd].peer, self._set.records[fd].peer_len
-        line.data, line.size = answer.line, answer.line_len
-        referer.data, referer.size = answer.referer, answer.referer_len
-        agent.data, agent.size = answer.agent, answer.agent_len
-        self._lines.put(&self._moment, peer, line, answer.status, body_sent, referer, agent)
+        line.peer.data, line.peer.size = watched.peer, watched.peer_len
+        line.user.data, line.user.size = b"", 0
+        line.time.data, line.time.size = self._moment.log_time, self._moment.log_time_len
+        line.request.data, line.request.size = answer.line, answer.line_len
+        line.status, line.size = answer.status, body_sent
+        line.referer.data, line.referer.size = answer.referer, answer.referer_len
+        line.agent.data, line.agent.size = answer.agent, answer.agent_len
+        self._lines.put(&line)
 
     def log(self, bytes line):
         """See ``backend.Reactor.log``."""
@@ -687,12 +691,9 @@ cdef class Reactor:
         """See ``backend.Reactor.take_log``."""
         return self._lines.take()
 
-    def publish(self, str path, int codings, bytes head, bytes not_modified_head, bytes body, str etag,
-                str last_modified, tuple depends, content, int body_file=-1, bint ranges=False):
+    def publish(self, published):
         """See ``backend.Reactor.publish``."""
-        self._table.publish(
-            path, codings, head, not_modified_head, body, etag, last_modified, depends, content, body_file, ranges
-        )
+        self._table.publish(published)
 
     def learn_codings(self, str accept_encoding, int codings):
         """See ``backend.Reactor.learn_codings``."""

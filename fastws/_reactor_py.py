@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import portable
-from .http.messages import Identity, Limits, Prepared
+from .http.messages import Limits, Prepared
 from .seam import (
     ACCEPT,
     IDLE,
@@ -26,6 +26,7 @@ from .seam import (
     Accepted,
     Event,
     Filled,
+    Published,
     ReplayCounters,
     Transport,
 )
@@ -234,20 +235,7 @@ class Reactor:
         except OSError:
             pass  # closed: nobody waits any more
 
-    def publish(
-        self,
-        path: str,
-        codings: int,
-        head: bytes,
-        not_modified_head: bytes,
-        body: bytes,
-        etag: str,
-        last_modified: str,
-        depends: tuple[tuple[str, Identity], ...],
-        content: object,
-        body_file: int = -1,
-        ranges: bool = False,
-    ) -> None:
+    def publish(self, published: Published) -> None:
         """Nothing is replayed on this side."""
 
     def learn_codings(self, accept_encoding: str, codings: int) -> None:

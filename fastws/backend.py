@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from .http.messages import Fields, Identity, Limits, Prepared, Request
-from .seam import Accepted, Event, Filled, ReplayCounters, Transport
+from .seam import Accepted, AccessLine, Event, Filled, Published, ReplayCounters, Transport
 
 if TYPE_CHECKING:  # for those that look for the modules of a program without running it, such as PyInstaller
     from . import _openat, _openat_py, _parser, _parser_py, _reactor, _reactor_py  # noqa: F401
@@ -45,24 +45,12 @@ class Parser(Protocol):
         for an unknown status.
         """
 
-    def format_access_line(
-        self,
-        log_format: str,
-        peer: str,
-        user: str,
-        time: str,
-        request_line: str,
-        status: int,
-        size: int,
-        referer: str,
-        agent: str,
-    ) -> bytes:
+    def format_access_line(self, log_format: str, line: AccessLine) -> bytes:
         """Return one line of the access log with its line feed.
 
-        ``log_format`` is ``combined`` (NCSA; what is empty is ``-``) or ``json`` (an object), ``time`` the
-        text as that format has it, ``size`` counts body bytes really sent. What the client chose is escaped:
-        a quote, a backslash and whatever is not printable ASCII; in ``combined`` it is also cut, so that the
-        line stays below the 4096 bytes that log readers take. All texts are ISO 8859-1.
+        ``log_format`` is ``combined`` (NCSA; what is empty is ``-``) or ``json`` (an object). What the client
+        chose is escaped: a quote, a backslash and whatever is not printable ASCII; in ``combined`` it is also cut,
+        so that the line stays below the 4096 bytes that log readers take.
         """
 
 
@@ -180,27 +168,10 @@ class Reactor(Protocol):
     def wake(self) -> None:
         """Make the current ``wait``, or else the next one, return. For any thread and signal handler."""
 
-    def publish(
-        self,
-        path: str,
-        codings: int,
-        head: bytes,
-        not_modified_head: bytes,
-        body: bytes,
-        etag: str,
-        last_modified: str,
-        depends: tuple[tuple[str, Identity], ...],
-        content: object,
-        body_file: int = -1,
-        ranges: bool = False,
-    ) -> None:
-        """Replay this 200 from now on to GET and HEAD of ``path``, as long as ``depends`` holds.
+    def publish(self, published: Published) -> None:
+        """Replay this response from now on, in place of one for the same requests.
 
-        ``codings`` is the number of the accepted-codings set that the response is for, or ``ANY_CODINGS``.
-        ``content`` owns ``body`` and is kept as long as the response. With a ``body_file`` of 0 or more, the body
-        is instead read from that one of the ``depends`` each time. ``ranges`` tells that a part of it may be
-        replayed as a 206; the head then begins with HTTP/1.1 200 OK and has a Content-Length. Evicts others beyond
-        the cache's size.
+        Evicts others beyond the cache's size, and leaves out what is larger than all of it.
         """
 
     def learn_codings(self, accept_encoding: str, codings: int) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
+from .http.messages import Identity
+
 
 class Transport(Protocol):
     """One connection's bytes: plain on this side, whatever they are on the wire.
@@ -78,6 +80,46 @@ class Filled(Enum):
 
     PUBLISHED = "its answer is published"
     UNDECIDED = "Python must decide"
+
+
+class Published(NamedTuple):
+    """A 200 that a reactor replays to GET and HEAD of ``path``, as long as what it ``depends`` on holds.
+
+    ``path`` is spelled as a client must spell it; ``codings`` is the number of the accepted-codings set that the
+    response is for, or ``ANY_CODINGS``. The heads, of the 200 and of the 304 to a request that repeats ``etag`` or
+    ``last_modified``, lack Date, Connection and the empty line. ``depends`` are paths, with the identity that each
+    must still have. ``content`` owns ``body`` and is kept as long as the response. With a ``body_file`` of 0 or
+    more, the body is instead read from that one of the ``depends`` each time. ``ranges`` tells that a part of it
+    may be replayed as a 206; the head then begins with HTTP/1.1 200 OK and has a Content-Length.
+    """
+
+    path: str
+    codings: int
+    head: bytes
+    not_modified_head: bytes
+    body: bytes
+    etag: str
+    last_modified: str
+    depends: tuple[tuple[str, Identity], ...]
+    content: object
+    body_file: int = -1
+    ranges: bool = False
+
+
+class AccessLine(NamedTuple):
+    """What one line of the access log says. All texts are ISO 8859-1; what is missing is "".
+
+    ``time`` is spelled as the log's format has it; ``size`` counts the body bytes really sent.
+    """
+
+    peer: str
+    user: str
+    time: str
+    request_line: str
+    status: int
+    size: int
+    referer: str
+    agent: str
 
 
 class PartialSend(NamedTuple):

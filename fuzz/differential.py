@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["fastws"]):
     from fastws.h1 import framing
     from fastws.http.errors import HTTPError
     from fastws.http.messages import Request
+    from fastws.seam import AccessLine
 
 from corpus import LIMITS, Refusal, split_at  # noqa: E402 - tests/support/ is on the path by now
 from fuzz_differential import compare  # noqa: E402
@@ -44,7 +45,7 @@ def compare_lines(data: bytes) -> None:
     for log_format in LOG_FORMATS:
         lines = [
             parser.format_access_line(
-                log_format, "::1", texts[1][:9], "now", texts[0], 200, 1, texts[1], texts[2]
+                log_format, AccessLine("::1", texts[1][:9], "now", texts[0], 200, 1, texts[1], texts[2])
             )
             for parser in (_parser, _parser_py)
         ]

@@ -69,9 +69,12 @@ static void compare_heads(const fastws_head *a, const fastws_head *b) {
 static void check_line(fastws_text request, fastws_text referer, fastws_text agent, int json) {
     static char *ends[2];
     static size_t room;
-    const fastws_text peer = {"2001:0db8:0000:0000:0000:ffff:192.168.100.200", 45};
-    const fastws_text time = {"2025-12-31T23:59:59+0000", 24}, user = request.size > 9 ? referer : (fastws_text){"", 0};
-    size_t need = FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * (request.size + referer.size + agent.size + user.size);
+    const fastws_access_line line = {
+        .peer = {"2001:0db8:0000:0000:0000:ffff:192.168.100.200", 45}, .time = {"2025-12-31T23:59:59+0000", 24},
+        .user = request.size > 9 ? referer : (fastws_text){"", 0},
+        .request = request, .referer = referer, .agent = agent, .status = 200, .size = ~0ull};
+    size_t texts = request.size + referer.size + agent.size + line.user.size;
+    size_t need = FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * texts;
     char *starts[2], *stops[2];
     if (need > room) {
         room = 2 * need;
@@ -79,8 +82,7 @@ static void check_line(fastws_text request, fastws_text referer, fastws_text age
     }
     for (int i = 0; i < 2; i++) {
         starts[i] = ends[i] - need;
-        stops[i] = (i ? &scalar_side : &vector_side)
-                       ->write(starts[i], json, peer, user, time, request, 200, ~0ull, referer, agent);
+        stops[i] = (i ? &scalar_side : &vector_side)->write(starts[i], json, &line);
         REQUIRE(stops[i] > starts[i] && stops[i] <= ends[i] && stops[i][-1] == '\n');
     }
     REQUIRE(stops[0] - starts[0] == stops[1] - starts[1]);

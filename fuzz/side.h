@@ -14,8 +14,7 @@ typedef struct {
 
 typedef struct {
     long (*scan)(const char *data, size_t size, const limits_t *limits, fastws_head *head);
-    char *(*write)(char *out, int json, fastws_text peer, fastws_text user, fastws_text time, fastws_text request,
-                   int status, unsigned long long size, fastws_text referer, fastws_text agent);
+    char *(*write)(char *out, int json, const fastws_access_line *line);
 } side_t;
 
 extern const side_t vector_side, scalar_side;

@@ -1,7 +1,6 @@
 # The buffer of access lines, for the reactor.
 
-from ..native.access_line cimport fastws_text
-from ..native.moment cimport fastws_moment
+from ..native.access_line cimport fastws_access_line
 
 
 cdef class Lines:
@@ -12,8 +11,7 @@ cdef class Lines:
 
     cdef void configure(self, str log_format)
     cdef bint is_full(self) noexcept nogil
-    cdef void put(self, fastws_moment *moment, fastws_text peer, fastws_text line, int status, size_t size,
-                  fastws_text referer, fastws_text agent) noexcept nogil
+    cdef void put(self, fastws_access_line *line) noexcept nogil
     cdef void append(self, bytes line)
     cdef bytes take(self)
     cdef bint _reserve(self, size_t size) noexcept nogil

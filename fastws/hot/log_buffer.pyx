@@ -8,7 +8,9 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from ..native.access_line cimport FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_put_combined, fastws_put_json
+from ..native.access_line cimport (
+    FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_access_line, fastws_put_combined, fastws_put_json,
+)
 
 cdef enum:
     FULL_BYTES = 65536         # the buffer is handed over at this size; nginx: buffer=64k
@@ -28,22 +30,15 @@ cdef class Lines:
     cdef bint is_full(self) noexcept nogil:
         return self._used >= FULL_BYTES
 
-    cdef void put(self, fastws_moment *moment, fastws_text peer, fastws_text line, int status, size_t size,
-                  fastws_text referer, fastws_text agent) noexcept nogil:
-        """Write the line of one answer of ``size`` body bytes."""
-        cdef fastws_text user, time
+    cdef void put(self, fastws_access_line *line) noexcept nogil:
+        """Write the line of one answer; its peer, user and time are short."""
         cdef char *out
         if self._is_off or not self._reserve(
-            FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * (line.size + referer.size + agent.size)
+            FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * (line.request.size + line.referer.size + line.agent.size)
         ):
             return
-        user.data, user.size = b"", 0
-        time.data, time.size = moment.log_time, moment.log_time_len
         out = self._data + self._used
-        if self.is_json:
-            out = fastws_put_json(out, peer, user, time, line, status, size, referer, agent)
-        else:
-            out = fastws_put_combined(out, peer, user, time, line, status, size, referer, agent)
+        out = fastws_put_json(out, line) if self.is_json else fastws_put_combined(out, line)
         self._used = out - self._data
 
     cdef void append(self, bytes line):

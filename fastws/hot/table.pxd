@@ -62,8 +62,7 @@ cdef class Table:
     cdef Entry *look_up(self, const char *path, uint32_t size, int codings) noexcept nogil
     cdef bint is_fresh(self, Entry *entry, uint64_t turn) noexcept nogil
     cdef int open_body(self, Entry *entry) noexcept nogil
-    cdef int publish(self, str path, int codings, bytes head, bytes not_modified_head, bytes body, str etag,
-                     str last_modified, tuple depends, object content, int body_file, bint ranges) except -1
+    cdef int publish(self, object published) except -1
     cdef void _mark_stale(self, Entry *entry) noexcept nogil
     cdef void bury(self) noexcept
     cdef void clear(self, size_t cost_max) noexcept

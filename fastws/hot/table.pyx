@@ -81,33 +81,26 @@ cdef class Table:
             self._mark_stale(entry)
         return fd
 
-    cdef int publish(
-        self,
-        str path,
-        int codings,
-        bytes head,
-        bytes not_modified_head,
-        bytes body,
-        str etag,
-        str last_modified,
-        tuple depends,
-        object content,
-        int body_file,
-        bint ranges,
-    ) except -1:
-        """See ``backend.Reactor.publish``."""
-        cdef bytes path_bytes = path.encode("latin-1")
-        cdef bytes etag_bytes = etag.encode("latin-1")
-        cdef bytes date_bytes = last_modified.encode("latin-1")
-        cdef list names = [PyUnicode_EncodeFSDefault(name) + b"\0" for name, _ in depends]
-        cdef bytes texts = b"".join((path_bytes, *names, head, not_modified_head, etag_bytes, date_bytes))
-        cdef size_t cost = ENTRY_OVERHEAD + len(path_bytes) + len(head) + len(not_modified_head) + len(body)
-        cdef Entry *old = self.look_up(path_bytes, <uint32_t>len(path_bytes), codings)
+    cdef int publish(self, object published) except -1:
+        """Take a ``seam.Published``; see ``backend.Reactor.publish``."""
+        cdef str path, etag, last_modified
+        cdef bytes path_bytes, head, not_modified_head, body
+        cdef tuple depends
+        cdef object content
+        cdef int codings, body_file
+        cdef bint ranges
+        cdef size_t cost
+        cdef Entry *old
         cdef Entry *entry
         cdef Dependency known[MAX_DEPENDS]
-        cdef size_t depends_size = len(depends) * sizeof(Dependency)
-        cdef char *text
-        cdef int i
+        if not isinstance(published, tuple):
+            raise TypeError("what is published is a seam.Published")
+        (
+            path, codings, head, not_modified_head, body, etag, last_modified, depends, content, body_file, ranges
+        ) = <tuple>published
+        path_bytes = path.encode("latin-1")
+        cost = ENTRY_OVERHEAD + len(path_bytes) + len(head) + len(not_modified_head) + len(body)
+        old = self.look_up(path_bytes, <uint32_t>len(path_bytes), codings)
         if old != NULL:
             self._unlink(old)
         self.bury()
@@ -117,26 +110,13 @@ cdef class Table:
             return 0
         while self._cost + cost > self._cost_max:
             self._evict()
-        entry = <Entry *>malloc(sizeof(Entry) + depends_size + len(texts))
+        entry = _copy(
+            [path_bytes, head, not_modified_head, etag.encode("latin-1"), last_modified.encode("latin-1")],
+            [PyUnicode_EncodeFSDefault(name) + b"\0" for name, _ in depends],
+            known,
+        )
         if entry == NULL:
             return 0
-        memset(entry, 0, sizeof(Entry))
-        entry.depends, entry.depend_count = <Dependency *>(entry + 1), <int>len(depends)
-        memcpy(entry.depends, known, depends_size)
-        text = <char *>entry.depends + depends_size
-        memcpy(text, PyBytes_AS_STRING(texts), len(texts))
-        entry.path, entry.path_len = text, <uint32_t>len(path_bytes)
-        text += entry.path_len
-        for i in range(entry.depend_count):
-            entry.depends[i].path = text
-            text += len(<bytes>names[i])
-        entry.head, entry.head_len = text, <uint32_t>len(head)
-        text += entry.head_len
-        entry.not_modified, entry.not_modified_len = text, <uint32_t>len(not_modified_head)
-        text += entry.not_modified_len
-        entry.etag, entry.etag_len = text, <uint32_t>len(etag_bytes)
-        text += entry.etag_len
-        entry.last_modified, entry.last_modified_len = text, <uint32_t>len(date_bytes)
         entry.body, entry.body_len = PyBytes_AS_STRING(body), len(body)
         entry.body_file = max(body_file, -1)
         if body_file >= 0:
@@ -241,6 +221,48 @@ cdef void lay_out(Entry *entry, int status, bytes head, bytes body):
     entry.status, entry.body_file = status, -1
     entry.head, entry.head_len = PyBytes_AS_STRING(head), <uint32_t>len(head)
     entry.body, entry.body_len, entry.body_object = PyBytes_AS_STRING(body), len(body), <PyObject *>body
+
+
+cdef Entry *_copy(list texts, list names, Dependency *known) except? NULL:
+    """Return a new entry with these texts and dependencies, NULL if there is no memory for it.
+
+    ``texts`` are path, head, head of the 304, entity tag and date; ``names`` those of ``known``, each with its NUL.
+    """
+    cdef size_t known_size = len(names) * sizeof(Dependency)
+    cdef size_t room_size = sizeof(Entry) + known_size
+    cdef Entry *entry
+    cdef char *room
+    cdef uint32_t size
+    cdef bytes text
+    cdef int i
+    for text in texts:
+        room_size += len(text)
+    for text in names:
+        room_size += len(text)
+    entry = <Entry *>malloc(room_size)
+    if entry == NULL:
+        return NULL
+    memset(entry, 0, sizeof(Entry))
+    entry.depends, entry.depend_count = <Dependency *>(entry + 1), <int>len(names)
+    memcpy(entry.depends, known, known_size)
+    room = <char *>entry.depends + known_size
+    entry.path = _put(&room, texts[0], &entry.path_len)
+    for i in range(entry.depend_count):
+        entry.depends[i].path = _put(&room, names[i], &size)
+    entry.head = _put(&room, texts[1], &entry.head_len)
+    entry.not_modified = _put(&room, texts[2], &entry.not_modified_len)
+    entry.etag = _put(&room, texts[3], &entry.etag_len)
+    entry.last_modified = _put(&room, texts[4], &entry.last_modified_len)
+    return entry
+
+
+cdef const char *_put(char **room, bytes text, uint32_t *size) noexcept:
+    """Copy ``text`` to where ``room`` points, and move that behind it."""
+    cdef char *begin = room[0]
+    size[0] = <uint32_t>len(text)
+    memcpy(begin, PyBytes_AS_STRING(text), size[0])
+    room[0] += size[0]
+    return begin
 
 
 cdef bint _is_same(Dependency *known, stat_t *now) noexcept nogil:

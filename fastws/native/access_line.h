@@ -26,6 +26,13 @@ typedef struct {
     size_t size;
 } fastws_text;
 
+/* What one line says; what is missing is empty. */
+typedef struct {
+    fastws_text peer, user, time, request, referer, agent;
+    unsigned long long size; /* body bytes really sent */
+    int status;
+} fastws_access_line;
+
 static inline char *fastws_put(char *out, const char *data, size_t size) {
     memcpy(out, data, size);
     return out + size;
@@ -95,47 +102,43 @@ static inline char *fastws_put_or_dash(char *out, fastws_text text, size_t limit
 
 /* The NCSA combined format. out needs room for FASTWS_LINE_ESCAPED times all texts and FASTWS_LINE_FIXED.
  * Returns the end of the line. */
-static inline char *fastws_put_combined(char *out, fastws_text peer, fastws_text user, fastws_text time,
-                                        fastws_text request, int status, unsigned long long size,
-                                        fastws_text referer, fastws_text agent) {
-    out = fastws_put(out, peer.data, peer.size);
+static inline char *fastws_put_combined(char *out, const fastws_access_line *line) {
+    out = fastws_put(out, line->peer.data, line->peer.size);
     out = FASTWS_PUT(out, " - ");
-    out = fastws_put_or_dash(out, user, (size_t)-1);
+    out = fastws_put_or_dash(out, line->user, (size_t)-1);
     out = FASTWS_PUT(out, " [");
-    out = fastws_put(out, time.data, time.size);
+    out = fastws_put(out, line->time.data, line->time.size);
     out = FASTWS_PUT(out, "] \"");
-    out = fastws_put_or_dash(out, request, FASTWS_LINE_REQUEST);
+    out = fastws_put_or_dash(out, line->request, FASTWS_LINE_REQUEST);
     out = FASTWS_PUT(out, "\" ");
-    out = fastws_put_number(out, (unsigned long long)status);
+    out = fastws_put_number(out, (unsigned long long)line->status);
     out = FASTWS_PUT(out, " ");
-    out = fastws_put_number(out, size);
+    out = fastws_put_number(out, line->size);
     out = FASTWS_PUT(out, " \"");
-    out = fastws_put_or_dash(out, referer, FASTWS_LINE_REFERER);
+    out = fastws_put_or_dash(out, line->referer, FASTWS_LINE_REFERER);
     out = FASTWS_PUT(out, "\" \"");
-    out = fastws_put_or_dash(out, agent, FASTWS_LINE_AGENT);
+    out = fastws_put_or_dash(out, line->agent, FASTWS_LINE_AGENT);
     return FASTWS_PUT(out, "\"\n");
 }
 
 /* One JSON object; what is missing is an empty string. */
-static inline char *fastws_put_json(char *out, fastws_text peer, fastws_text user, fastws_text time,
-                                    fastws_text request, int status, unsigned long long size,
-                                    fastws_text referer, fastws_text agent) {
+static inline char *fastws_put_json(char *out, const fastws_access_line *line) {
     out = FASTWS_PUT(out, "{\"time\":\"");
-    out = fastws_put(out, time.data, time.size);
+    out = fastws_put(out, line->time.data, line->time.size);
     out = FASTWS_PUT(out, "\",\"peer\":\"");
-    out = fastws_put(out, peer.data, peer.size);
+    out = fastws_put(out, line->peer.data, line->peer.size);
     out = FASTWS_PUT(out, "\",\"user\":\"");
-    out = fastws_put_escaped(out, user, 1);
+    out = fastws_put_escaped(out, line->user, 1);
     out = FASTWS_PUT(out, "\",\"request\":\"");
-    out = fastws_put_escaped(out, request, 1);
+    out = fastws_put_escaped(out, line->request, 1);
     out = FASTWS_PUT(out, "\",\"status\":");
-    out = fastws_put_number(out, (unsigned long long)status);
+    out = fastws_put_number(out, (unsigned long long)line->status);
     out = FASTWS_PUT(out, ",\"bytes\":");
-    out = fastws_put_number(out, size);
+    out = fastws_put_number(out, line->size);
     out = FASTWS_PUT(out, ",\"referer\":\"");
-    out = fastws_put_escaped(out, referer, 1);
+    out = fastws_put_escaped(out, line->referer, 1);
     out = FASTWS_PUT(out, "\",\"agent\":\"");
-    out = fastws_put_escaped(out, agent, 1);
+    out = fastws_put_escaped(out, line->agent, 1);
     return FASTWS_PUT(out, "\"}\n");
 }
 

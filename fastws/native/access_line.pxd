@@ -9,10 +9,16 @@ cdef extern from "access_line.h" nogil:
         const char *data
         size_t size
 
+    ctypedef struct fastws_access_line:
+        fastws_text peer
+        fastws_text user
+        fastws_text time
+        fastws_text request
+        fastws_text referer
+        fastws_text agent
+        unsigned long long size
+        int status
+
     # Both return the end of the line that they wrote at out.
-    char *fastws_put_combined(char *out, fastws_text peer, fastws_text user, fastws_text time,
-                              fastws_text request, int status, unsigned long long size,
-                              fastws_text referer, fastws_text agent)
-    char *fastws_put_json(char *out, fastws_text peer, fastws_text user, fastws_text time,
-                          fastws_text request, int status, unsigned long long size,
-                          fastws_text referer, fastws_text agent)
+    char *fastws_put_combined(char *out, const fastws_access_line *line)
+    char *fastws_put_json(char *out, const fastws_access_line *line)

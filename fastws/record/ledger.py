@@ -6,6 +6,7 @@ import logging
 
 from ..backend import Parser, Reactor
 from ..http.messages import Request, Response
+from ..seam import AccessLine
 from .clock import Clock
 from .logfile import ErrorLog
 from .tally import Tally, WorkerStatus
@@ -41,8 +42,7 @@ class Ledger:
         else:
             line, fields = f"{request.method} {request.target} {request.version}", request.fields
         if self._log_format != "off":
-            access_line = self._parser.format_access_line(
-                self._log_format,
+            access_line = AccessLine(
                 peer,
                 response.user,
                 self._clock.log_time,
@@ -52,7 +52,7 @@ class Ledger:
                 fields.get("referer", ""),
                 fields.get("user-agent", ""),
             )
-            self._reactor.log(access_line)
+            self._reactor.log(self._parser.format_access_line(self._log_format, access_line))
         if response.detail:
             self.note(peer, response.status, response.detail, line)
 

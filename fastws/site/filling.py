@@ -19,7 +19,7 @@ from ..http.errors import HTTPError
 from ..http.httpdate import format_http_date
 from ..http.messages import ANY_CODINGS, Fields, Prepared, Publication
 from ..http.urlpath import PLAIN
-from ..seam import Filled
+from ..seam import Filled, Published
 from .rules import Answerer, Rules
 
 MAX_TEMPLATES = 1024
@@ -111,16 +111,19 @@ class Filling:
         last_modified, etag = format_http_date(date), content.etag
         date_bytes, tag_bytes = last_modified.encode(), etag.encode()
         reactor.publish(
-            path=path,
-            codings=template.codings,
-            head=template.head % (len(body), date_bytes, tag_bytes),
-            not_modified_head=template.not_modified_head % (date_bytes, tag_bytes),
-            body=content.body,
-            etag=etag,
-            last_modified=last_modified,
-            depends=((f"{self._folder.path}{path}", identity),),
-            content=content,
-            ranges=True,
+            Published(  # by position: keywords would cost twice as much
+                path,
+                template.codings,
+                template.head % (len(body), date_bytes, tag_bytes),
+                template.not_modified_head % (date_bytes, tag_bytes),
+                content.body,
+                etag,
+                last_modified,
+                ((f"{self._folder.path}{path}", identity),),
+                content,
+                -1,
+                True,
+            )
         )
         return True
 

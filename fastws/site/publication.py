@@ -14,6 +14,7 @@ from ..http.httpdate import format_http_date
 from ..http.messages import Fields, Publication, Response
 from ..http.target import Target
 from ..http.urlpath import encode_path
+from ..seam import Published
 from .filling import Filling
 
 MAX_DEPENDS = 4
@@ -79,16 +80,18 @@ def publish(published: Publication, reactor: Reactor, parser: Parser, filling: F
         reactor.learn_codings(published.accept_encoding, published.codings)
     filling.learn(published, head, not_modified_head)
     reactor.publish(
-        path=published.path,
-        codings=published.codings,
-        head=head,
-        not_modified_head=not_modified_head,
-        body=published.body,
-        etag=published.etag,
-        last_modified=published.last_modified,
-        depends=published.depends,
-        content=published.content,
-        body_file=published.body_file,
-        ranges=published.ranges,
+        Published(
+            path=published.path,
+            codings=published.codings,
+            head=head,
+            not_modified_head=not_modified_head,
+            body=published.body,
+            etag=published.etag,
+            last_modified=published.last_modified,
+            depends=published.depends,
+            content=published.content,
+            body_file=published.body_file,
+            ranges=published.ranges,
+        )
     )
     return True

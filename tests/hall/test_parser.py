@@ -22,6 +22,7 @@ from corpus import (
 from fastws import backend
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Fields, Limits, Request
+from fastws.seam import AccessLine
 
 HOST = b"Host: a.example\r\n"
 TRAILING = b"GET /next HTTP/1.1\r\nHost: b.example\r\n\r\n"
@@ -343,7 +344,8 @@ def access_line(
     referer: str = "",
     agent: str = "",
 ) -> bytes:
-    return side.parser.format_access_line(log_format, peer, user, time, request, 200, 1234, referer, agent)
+    line = AccessLine(peer, user, time, request, 200, 1234, referer, agent)
+    return side.parser.format_access_line(log_format, line)
 
 
 def test_access_line_is_ncsa_combined(side: backend.Backend) -> None:

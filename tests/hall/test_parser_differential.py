@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fastws import backend
 from fastws.http.messages import Fields, Request
+from fastws.seam import AccessLine
 
 Twins = tuple[backend.Parser, backend.Parser]
 
@@ -253,7 +254,7 @@ def test_twins_write_the_same_access_line(
     compiled, pure = (
         result_of(
             lambda parser=parser: parser.format_access_line(  # type: ignore[misc]
-                log_format, "::1", user, "now", request, 200, size, referer, agent
+                log_format, AccessLine("::1", user, "now", request, 200, size, referer, agent)
             )
         )
         for parser in twins

@@ -40,6 +40,7 @@ from fastws.seam import (
     Accepted,
     Filled,
     PartialSend,
+    Published,
 )
 from fastws.site import status
 from fastws.site.publication import MAX_DEPENDS
@@ -112,7 +113,7 @@ class Rig:
             "depends": (),
             "content": None,
         }
-        self.reactor.publish(path=path, body=body, **answer | others)
+        self.reactor.publish(Published(path=path, body=body, **answer | others))
 
 
 Start = Callable[..., Rig]

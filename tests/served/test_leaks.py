@@ -21,7 +21,7 @@ from fastws import Server, backend
 from fastws.engine.connection import Connection
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Limits
-from fastws.seam import Filled
+from fastws.seam import AccessLine, Filled, Published
 
 __all__ = ["compiled"]  # a fixture
 
@@ -295,12 +295,12 @@ def test_requests_own_their_parts_once(side: backend.Backend) -> None:
 
 def test_building_heads_and_lines_leaves_nothing(side: backend.Backend) -> None:
     fields = (("ETag", '"x"'), ("X-Long", "y" * 500))
-    line = ("combined", "::1", "user", "time", "GET / HTTP/1.1", 200, 10**12, "é" * 40, "\\")
+    line = AccessLine("::1", "user", "time", "GET / HTTP/1.1", 200, 10**12, "é" * 40, "\\")
 
     def work() -> None:
         side.parser.build_head(200, fields)
-        side.parser.format_access_line(*line)
-        side.parser.format_access_line("json", *line[1:])
+        side.parser.format_access_line("combined", line)
+        side.parser.format_access_line("json", line)
         with pytest.raises(ValueError, match="control"):
             side.parser.build_head(200, (*fields, ("A", "b\n")))
         with pytest.raises(KeyError):
@@ -317,12 +317,14 @@ def test_publishing_and_evicting_leaves_nothing(compiled: backend.Backend) -> No
 
         def work() -> None:
             for path in paths:
-                reactor.publish(path, -1, HEAD, HEAD, body, '"t"', "", depends, content)
-            reactor.publish("/0", 1, HEAD, HEAD, body, '"t"', "", (("/", (1, 2, 3, 1 << 90, 5)),), content)
-            reactor.publish("/0", 1, HEAD, HEAD, body, '"t"', "", depends * 9, content)
+                reactor.publish(Published(path, -1, HEAD, HEAD, body, '"t"', "", depends, content))
+            reactor.publish(
+                Published("/0", 1, HEAD, HEAD, body, '"t"', "", (("/", (1, 2, 3, 1 << 90, 5)),), content)
+            )
+            reactor.publish(Published("/0", 1, HEAD, HEAD, body, '"t"', "", depends * 9, content))
             reactor.learn_codings("gzip", 1)
             with pytest.raises(ValueError, match="unpack"):
-                reactor.publish("/0", 1, HEAD, HEAD, body, '"t"', "", (("/", (1,)),), content)
+                reactor.publish(Published("/0", 1, HEAD, HEAD, body, '"t"', "", (("/", (1,)),), content))
 
         bare = sys.getrefcount(body), sys.getrefcount(content)
         work()

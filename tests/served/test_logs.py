@@ -25,6 +25,7 @@ from fastws import Server, backend
 from fastws.engine import worker as worker_module
 from fastws.record import logfile as accesslog
 from fastws.record.logfile import FULL_BYTES, LogFile
+from fastws.seam import AccessLine
 
 Serve = Callable[..., Server]
 COMBINED = re.compile(
@@ -130,7 +131,7 @@ def test_long_texts_are_cut_alike_on_both_sides_and_never_inside_an_escape() -> 
         for size in range(880, 905):
             text = (unit * 2500)[:size]
             lines = [
-                p.format_access_line("combined", "::1", "user", "t", text * 3, 200, 1, text, text)
+                p.format_access_line("combined", AccessLine("::1", "user", "t", text * 3, 200, 1, text, text))
                 for p in twins
             ]
             assert lines[0] == lines[1]

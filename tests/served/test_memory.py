@@ -21,7 +21,7 @@ from fastws import Server, backend
 from fastws.files.identity import identity_of
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Limits
-from fastws.seam import OUTPUT, PARTIAL, READ, Filled, PartialSend
+from fastws.seam import OUTPUT, PARTIAL, READ, Filled, PartialSend, Published
 
 BODY = b"published" * 10
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n"
@@ -50,7 +50,8 @@ def configured(side: backend.Backend, log_format: str = "off", cache_bytes: int 
 
 
 def publish(reactor: backend.Reactor, path: str, body: bytes = BODY, depends: Any = ()) -> None:
-    reactor.publish(path, -1, HEAD, b"HTTP/1.1 304 Not Modified\r\n", body, '"tag"', "", depends, None)
+    not_modified = b"HTTP/1.1 304 Not Modified\r\n"
+    reactor.publish(Published(path, -1, HEAD, not_modified, body, '"tag"', "", depends, None))
 
 
 class Peers:

@@ -18,7 +18,7 @@ from fastws import backend
 from fastws.engine.answer import continue_answer
 from fastws.http.httpdate import format_http_date, parse_http_date
 from fastws.http.messages import ANY_CODINGS, Limits, Prepared
-from fastws.seam import ARRIVE, DONE, PARTIAL, READ, REASON, RESET, Filled, PartialSend
+from fastws.seam import ARRIVE, DONE, PARTIAL, READ, REASON, RESET, Filled, PartialSend, Published
 
 pytestmark = pytest.mark.skipif(PURE_ONLY, reason="FASTWS_NO_EXTENSIONS=1: nothing is filled")
 
@@ -83,17 +83,8 @@ Make = Callable[..., Rig]
 
 
 def publish(reactor: backend.Reactor, path: str, body: bytes = b"body", codings: int = ANY_CODINGS) -> Filled:
-    reactor.publish(
-        path=path,
-        codings=codings,
-        head=HEAD % len(body),
-        not_modified_head=b"HTTP/1.1 304 Not Modified\r\n",
-        body=body,
-        etag='"tag"',
-        last_modified="",
-        depends=(),
-        content=None,
-    )
+    not_modified = b"HTTP/1.1 304 Not Modified\r\n"
+    reactor.publish(Published(path, codings, HEAD % len(body), not_modified, body, '"tag"', "", (), None))
     return Filled.PUBLISHED
 
 
