@@ -10,10 +10,10 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from . import portable
 from .http.messages import Limits, Prepared
+from .replays_nothing import ReplaysNothing
 from .seam import (
     ACCEPT,
     IDLE,
@@ -26,8 +26,6 @@ from .seam import (
     Accepted,
     Event,
     Filled,
-    Published,
-    ReplayCounters,
     Transport,
 )
 from .transported import Transported
@@ -56,11 +54,10 @@ class _Watched:
         self.active = time.monotonic()
 
 
-class Reactor:
+class Reactor(ReplaysNothing):
     """See ``backend.Reactor``."""
 
     side = "pure"
-    replays = False
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -121,19 +118,6 @@ class Reactor:
             accepted.append((sock.detach(), peer))
         return accepted
 
-    def keep(self, fd: int, peer: str) -> bool:
-        """Nothing is kept on this side."""
-        return False
-
-    @property
-    def kept(self) -> int:
-        """Nothing is kept on this side."""
-        return 0
-
-    def take_kept(self) -> Sequence[Accepted]:
-        """Nothing is kept on this side."""
-        return ()
-
     def add(self, fd: int, owner: object, peer: str, transport: Transport | None = None) -> None:
         """See ``backend.Reactor.add``."""
         most = portable.WATCHED_MOST
@@ -164,16 +148,8 @@ class Reactor:
             self._selector.modify(fd, _MASKS[interest], watched)
 
     def transfer(self, fd: int, file: int, offset: int, length: int) -> None:
-        """Python sends it all on this side."""
+        """See ``backend.Reactor.transfer``. Python sends all of it."""
         self.set_interest(fd, OUTPUT)
-
-    def transferred(self, fd: int) -> int:
-        """Python sends it all on this side."""
-        return 0
-
-    def end_transfer(self, fd: int) -> int:
-        """Python sends it all on this side."""
-        return 0
 
     def last_activity(self, fd: int) -> float:
         """See ``backend.Reactor.last_activity``."""
@@ -215,10 +191,6 @@ class Reactor:
         except OSError:
             events.append((watched.owner, RESET, None))
 
-    def replay(self, fd: int, data: bytes, asked_at: float = 0) -> tuple[int, Any]:
-        """Nothing is replayed on this side."""
-        return READ, data
-
     def _drain_wakes(self) -> None:
         try:
             while self._wake_receiver.recv(4096):
@@ -235,15 +207,6 @@ class Reactor:
         except OSError:
             pass  # closed: nobody waits any more
 
-    def publish(self, published: Published) -> None:
-        """Nothing is replayed on this side."""
-
-    def learn_codings(self, accept_encoding: str, codings: int) -> None:
-        """Nothing is replayed on this side."""
-
-    def drain(self) -> None:
-        """Nothing is replayed on this side."""
-
     def log(self, line: bytes) -> None:
         """See ``backend.Reactor.log``."""
         if self._logs:
@@ -254,10 +217,6 @@ class Reactor:
         """See ``backend.Reactor.take_log``."""
         lines, self._lines, self._line_bytes = self._lines, [], 0
         return b"".join(lines)
-
-    def counters(self) -> ReplayCounters:
-        """See ``backend.Reactor.counters``."""
-        return ReplayCounters()
 
     def close(self) -> None:
         """See ``backend.Reactor.close``."""

@@ -17,7 +17,16 @@ from .seam import Accepted, AccessLine, Event, Filled, Published, ReplayCounters
 
 if TYPE_CHECKING:  # for those that look for the modules of a program without running it, such as PyInstaller
     from . import _openat, _openat_py, _parser, _parser_py, _reactor, _reactor_py  # noqa: F401
-    from .hot import decisive, epoll, hit, log_buffer, outgoing, table  # noqa: F401
+    from .hot import (  # noqa: F401
+        codings_memo,
+        decisive_fields,
+        epoll_set,
+        hit_predicate,
+        log_buffer,
+        outgoing,
+        table,
+        turn,
+    )
 
 PURE, REQUIRED = "FASTWS_NO_EXTENSIONS", "FASTWS_REQUIRE_EXTENSIONS"
 
@@ -61,17 +70,11 @@ class Reactor(Protocol):
     Python. Other threads may use only ``wake``, ``accept``, ``kept`` and ``counters``.
     """
 
+    # One turn after another
+
     @property
     def side(self) -> str:
         """``compiled`` or ``pure``."""
-
-    @property
-    def replays(self) -> bool:
-        """Whether published responses are replayed; if not, publishing is useless."""
-
-    @property
-    def log_is_full(self) -> bool:
-        """Whether the access log's buffer is full and should be taken now."""
 
     def configure(
         self,
@@ -93,6 +96,21 @@ class Reactor(Protocol):
         accepted-codings set of a request without Accept-Encoding.
         """
 
+    def wait(self, deadline: float, room: int = 0) -> Sequence[Event]:
+        """Return what needs Python, by ``deadline`` (``time.monotonic()`` seconds) at the latest.
+
+        While it keeps fewer than ``room`` connections it may accept and keep others without reporting ``ACCEPT``.
+        Returns early, perhaps with nothing, when woken or when the access log's buffer is full.
+        """
+
+    def wake(self) -> None:
+        """Make the current ``wait``, or else the next one, return. For any thread and signal handler."""
+
+    def close(self) -> None:
+        """Release the reactor's own resources, and close the connections that it keeps."""
+
+    # Connections and listeners
+
     def add_listener(self, fd: int, owner: object) -> None:
         """Report ``ACCEPT`` for the listening socket ``fd``."""
 
@@ -104,19 +122,6 @@ class Reactor(Protocol):
 
         Raises ``OSError`` if the first one waiting cannot be accepted, for example for lack of descriptors.
         """
-
-    def keep(self, fd: int, peer: str) -> bool:
-        """Keep an accepted connection: watch, answer and close it, until ``ARRIVE`` passes it to Python.
-
-        That is when it needs Python or has stayed for a moment. False: the caller must add it.
-        """
-
-    @property
-    def kept(self) -> int:
-        """How many connections it keeps, including those that ``wait`` has just reported. Any thread may ask."""
-
-    def take_kept(self) -> Sequence[Accepted]:
-        """Return the connections that it keeps; the caller must add them."""
 
     def add(self, fd: int, owner: object, peer: str, transport: Transport | None = None) -> None:
         """Watch the connection ``fd``, new or kept so far, with interest ``IDLE``; ``peer`` is for access lines.
@@ -133,6 +138,24 @@ class Reactor(Protocol):
     def set_interest(self, fd: int, interest: int) -> None:
         """Say what the connection waits for: ``IDLE``, ``INPUT``, ``OUTPUT`` or ``NOTHING``."""
 
+    def last_activity(self, fd: int) -> float:
+        """Return the ``time.monotonic()`` second of the last replayed answer or read on ``fd``."""
+
+    def keep(self, fd: int, peer: str) -> bool:
+        """Keep an accepted connection: watch, answer and close it, until ``ARRIVE`` passes it to Python.
+
+        That is when it needs Python or has stayed for a moment. False: the caller must add it.
+        """
+
+    @property
+    def kept(self) -> int:
+        """How many connections it keeps, including those that ``wait`` has just reported. Any thread may ask."""
+
+    def take_kept(self) -> Sequence[Accepted]:
+        """Return the connections that it keeps; the caller must add them."""
+
+    # Files that are being sent
+
     def transfer(self, fd: int, file: int, offset: int, length: int) -> None:
         """Wait for room to send, as with interest ``OUTPUT``, before ``length`` bytes of ``file``.
 
@@ -146,27 +169,11 @@ class Reactor(Protocol):
     def end_transfer(self, fd: int) -> int:
         """Stop sending the file, and return the number of bytes sent."""
 
-    def last_activity(self, fd: int) -> float:
-        """Return the ``time.monotonic()`` second of the last replayed answer or read on ``fd``."""
+    # Responses that are replayed
 
-    def wait(self, deadline: float, room: int = 0) -> Sequence[Event]:
-        """Return what needs Python, by ``deadline`` (``time.monotonic()`` seconds) at the latest.
-
-        While it keeps fewer than ``room`` connections it may accept and keep others without reporting ``ACCEPT``.
-        Returns early, perhaps with nothing, when woken or when the access log's buffer is full.
-        """
-
-    def replay(self, fd: int, data: bytes, asked_at: float = 0) -> tuple[int, Any]:
-        """Answer from the table what it can of the requests in ``data``; ``fd`` must be waiting for nothing else.
-
-        ``asked_at`` is the ``time.monotonic()`` second from which their duration counts, 0: now.
-
-        Returns (kind, data) as in an event: ``READ`` with the bytes that need Python, none if all is
-        answered; ``DONE``; ``PARTIAL``; or ``RESET``.
-        """
-
-    def wake(self) -> None:
-        """Make the current ``wait``, or else the next one, return. For any thread and signal handler."""
+    @property
+    def replays(self) -> bool:
+        """Whether published responses are replayed; if not, publishing is useless."""
 
     def publish(self, published: Published) -> None:
         """Replay this response from now on, in place of one for the same requests.
@@ -177,20 +184,32 @@ class Reactor(Protocol):
     def learn_codings(self, accept_encoding: str, codings: int) -> None:
         """Remember that this Accept-Encoding value means the accepted-codings set ``codings``."""
 
+    def replay(self, fd: int, data: bytes, asked_at: float = 0) -> tuple[int, Any]:
+        """Answer from the table what it can of the requests in ``data``; ``fd`` must be waiting for nothing else.
+
+        ``asked_at`` is the ``time.monotonic()`` second from which their duration counts, 0: now.
+
+        Returns (kind, data) as in an event: ``READ`` with the bytes that need Python, none if all is
+        answered; ``DONE``; ``PARTIAL``; or ``RESET``.
+        """
+
     def drain(self) -> None:
         """From now on send ``Connection: close`` with every replayed response, and report ``DONE`` after it."""
-
-    def log(self, line: bytes) -> None:
-        """Append a line to the access log's buffer, which also holds those of replayed responses."""
-
-    def take_log(self) -> bytes:
-        """Return the buffer's lines and empty it."""
 
     def counters(self) -> ReplayCounters:
         """Return the counts of replayed responses, approximately current. Any thread may ask."""
 
-    def close(self) -> None:
-        """Release the reactor's own resources, and close the connections that it keeps."""
+    # The access log
+
+    def log(self, line: bytes) -> None:
+        """Append a line to the access log's buffer, which also holds those of replayed responses."""
+
+    @property
+    def log_is_full(self) -> bool:
+        """Whether the access log's buffer is full and should be taken now."""
+
+    def take_log(self) -> bytes:
+        """Return the buffer's lines and empty it."""
 
 
 class ReactorFactory(Protocol):

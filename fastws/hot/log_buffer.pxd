@@ -3,7 +3,7 @@
 from ..native.access_line cimport fastws_access_line
 
 
-cdef class Lines:
+cdef class LogBuffer:
     cdef readonly bint is_json
     cdef bint _is_off
     cdef char *_data

@@ -17,7 +17,7 @@ cdef enum:
     KEPT_BYTES = 2097152       # a larger one has grown by one unusual turn, and is not kept
 
 
-cdef class Lines:
+cdef class LogBuffer:
     """See ``backend.Reactor.log``; ``log_buffer.pxd`` lists what the reactor calls."""
 
     def __dealloc__(self):

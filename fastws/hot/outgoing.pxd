@@ -40,7 +40,7 @@ cdef void choose_part(Queued *answer, size_t first, size_t length) noexcept nogi
 cdef bytes head_of(Queued *answer)
 
 
-cdef class Gathered:
+cdef class Outgoing:
     cdef Queued queue[QUEUE_MAX]
     cdef int count
     cdef iovec _pieces[PIECES_MAX * QUEUE_MAX]

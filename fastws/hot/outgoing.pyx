@@ -67,8 +67,8 @@ cdef bytes head_of(Queued *answer):
     return b"".join([*head, answer.tail[: answer.tail_len]])
 
 
-cdef class Gathered:
-    """See ``_gathered.pxd``. The answer to be added is written to ``queue[count]`` before."""
+cdef class Outgoing:
+    """``outgoing.pxd`` lists what the loop calls. The answer to be added is written to ``queue[count]`` before."""
 
     cdef void clear(self) noexcept nogil:
         self.count = self._piece_count = 0

@@ -24,7 +24,7 @@ cdef enum:
 
 
 cdef class Table:
-    """See ``backend.Reactor.publish``; ``_table.pxd`` lists what the reactor calls."""
+    """See ``backend.Reactor.publish``; ``table.pxd`` lists what the reactor calls."""
 
     def __cinit__(self):
         self._bucket_count = 1024

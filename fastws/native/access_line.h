@@ -1,4 +1,4 @@
-/* Access lines, written once for both compiled modules; _parser_py.py writes the same bytes. */
+/* Access lines, written once for the parser and the loop; _parser_py.py writes the same bytes. */
 #ifndef FASTWS_LINE_H
 #define FASTWS_LINE_H
 

@@ -1,4 +1,4 @@
-# Declarations of access_line.h: access lines, for the parser and the reactor.
+# Declarations of access_line.h: access lines, for the parser and the log buffer.
 
 cdef extern from "access_line.h" nogil:
     enum:

@@ -542,7 +542,7 @@ def names_looked_at(path: Path) -> set[str]:
 
 
 def test_every_field_that_python_looks_at_is_decisive(compiled: backend.Backend) -> None:
-    from fastws.hot.decisive import DECISIVE_FIELDS
+    from fastws.hot.decisive_fields import DECISIVE_FIELDS
 
     files = [
         p for p in PACKAGE.rglob("*.py") if p.parent.name != "client" and not p.stem.startswith("_parser")

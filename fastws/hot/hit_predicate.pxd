@@ -1,8 +1,9 @@
 # The hit predicate, for the reactor.
 
+cimport cython
 from libc.stdint cimport uint64_t
 
-from .decisive cimport CodingsMemo
+from .codings_memo cimport CodingsMemo
 from .outgoing cimport Queued
 from ..native.moment cimport fastws_moment
 from ..native.scan cimport fastws_field, fastws_head
@@ -15,6 +16,7 @@ cdef enum Outcome:
     LACK                       # no answer is published; with one it would mostly be a hit
 
 
+@cython.final
 cdef class HitPredicate:
     cdef bint is_draining      # every answer is the last of its connection
     cdef bint _takes_get, _takes_head, _takes_1_0, _takes_1_1
@@ -24,6 +26,7 @@ cdef class HitPredicate:
     cdef void learn_codings(self, bytes accept_encoding, int codings)
     cdef Outcome judge(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn, Entry *prepared,
                        Queued *answer) noexcept nogil
+    cdef bint _takes(self, fastws_head *head, bint *is_head, bint *is_1_0) noexcept nogil
     cdef bint _choose_tail(self, Queued *answer, fastws_moment *moment, bint is_1_0,
                            fastws_field *connection) noexcept nogil
     cdef bint _narrow(self, Queued *answer, fastws_field **seen, bint is_head) noexcept nogil

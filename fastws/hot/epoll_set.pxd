@@ -16,7 +16,7 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout_ms)
 
 cdef enum:
-    # events.py names these; a test compares them.
+    # seam.py numbers the interests; the reactor's tests use its numbers.
     IDLE, INPUT, OUTPUT, NOTHING
 
 cdef enum:

@@ -19,18 +19,3 @@ cdef bint value_equals(fastws_field *field, const char *text, uint32_t size) noe
 cdef bint value_matches(fastws_field *field, const char *lower, uint32_t size) noexcept nogil
 cdef int compare_tag(fastws_field *field, const char *etag, uint32_t size) noexcept nogil
 cdef bint read_range(fastws_field *field, uint64_t size, uint64_t *first, uint64_t *length) noexcept nogil
-
-
-# Accept-Encoding values whose sets of codings are known, first in first out.
-cdef struct KnownCodings:
-    uint32_t size
-    int codings
-    char text[96]
-
-cdef class CodingsMemo:
-    cdef KnownCodings _known[64]   # browsers have a dozen
-    cdef uint32_t _learned
-    cdef int _default
-
-    cdef int recall(self, fastws_field *field) noexcept nogil
-    cdef void learn(self, bytes text, int codings)

@@ -5,22 +5,25 @@ GET or HEAD without a body, no field that could change the answer but a conditio
 fresh entry. Whatever needs another rule is a miss: Python knows the rules. One reactor's own.
 """
 
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
-from .decisive cimport (
-    CodingsMemo, SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_IF_RANGE,
-    SEEN_MODIFIED_SINCE, SEEN_NONE_MATCH, SEEN_RANGE, SEEN_REFERER, compare_tag, find_decisive_fields, is_plain_host,
-    read_range, size_of, value_equals, value_matches, value_of,
-)
-from .outgoing cimport Queued, choose_part
 from ..native.moment cimport FASTWS_TAIL_CLOSE, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_PERSISTENT, fastws_moment
 from ..native.scan cimport fastws_field, fastws_head
+from .codings_memo cimport CodingsMemo
+from .decisive_fields cimport (
+    SEEN_AGENT, SEEN_CONNECTION, SEEN_COUNT, SEEN_ENCODING, SEEN_HOST, SEEN_IF_RANGE, SEEN_MODIFIED_SINCE,
+    SEEN_NONE_MATCH, SEEN_RANGE, SEEN_REFERER, compare_tag, find_decisive_fields, is_plain_host, read_range, size_of,
+    value_equals, value_matches, value_of,
+)
+from .outgoing cimport Queued, choose_part
 from .table cimport Entry, Table
 
 
+@cython.final
 cdef class HitPredicate:
-    """See ``backend.Reactor.configure``; ``hit.pxd`` lists what the reactor calls."""
+    """See ``backend.Reactor.configure``; ``hit_predicate.pxd`` lists what the reactor calls."""
 
     cdef void configure(self, methods, versions, int default_codings):
         self._takes_get, self._takes_head = "GET" in methods, "HEAD" in methods
@@ -32,23 +35,13 @@ cdef class HitPredicate:
 
     cdef Outcome judge(self, fastws_head *head, fastws_moment *moment, Table table, uint64_t turn, Entry *prepared,
                        Queued *answer) noexcept nogil:
-        """The hit predicate; ``prepared`` is the entry for this request alone, or NULL."""
+        """Return whether ``answer`` is now the one to the request; ``prepared`` is the entry for it alone, or NULL."""
         cdef const char *query
         cdef uint32_t path_len = head.target_len
         cdef bint is_head, is_1_0
         cdef fastws_field *seen[SEEN_COUNT]
         cdef Entry *entry = prepared
-        if head.method_len == 3 and memcmp(head.method, b"GET", 3) == 0 and self._takes_get:
-            is_head = False
-        elif head.method_len == 4 and memcmp(head.method, b"HEAD", 4) == 0 and self._takes_head:
-            is_head = True
-        else:
-            return MISS
-        if memcmp(head.version, b"HTTP/1.1", 8) == 0 and self._takes_1_1:
-            is_1_0 = False
-        elif memcmp(head.version, b"HTTP/1.0", 8) == 0 and self._takes_1_0:
-            is_1_0 = True
-        else:
+        if not self._takes(head, &is_head, &is_1_0):
             return MISS
         if not find_decisive_fields(head, seen):
             return MISS
@@ -77,6 +70,22 @@ cdef class HitPredicate:
         answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
         entry.is_used = True
         return HIT
+
+    cdef bint _takes(self, fastws_head *head, bint *is_head, bint *is_1_0) noexcept nogil:
+        """Tell method and version; False where the configuration or this predicate does not take one of them."""
+        if head.method_len == 3 and memcmp(head.method, b"GET", 3) == 0 and self._takes_get:
+            is_head[0] = False
+        elif head.method_len == 4 and memcmp(head.method, b"HEAD", 4) == 0 and self._takes_head:
+            is_head[0] = True
+        else:
+            return False
+        if memcmp(head.version, b"HTTP/1.1", 8) == 0 and self._takes_1_1:
+            is_1_0[0] = False
+        elif memcmp(head.version, b"HTTP/1.0", 8) == 0 and self._takes_1_0:
+            is_1_0[0] = True
+        else:
+            return False
+        return True
 
     cdef bint _choose_tail(self, Queued *answer, fastws_moment *moment, bint is_1_0,
                            fastws_field *connection) noexcept nogil:

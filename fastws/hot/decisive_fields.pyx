@@ -133,7 +133,7 @@ cdef bint value_matches(fastws_field *field, const char *lower, uint32_t size) n
 
 
 cdef bint is_plain_host(fastws_field *host) noexcept nogil:
-    """Tell whether the value is surely one that ``framing.check_host`` accepts."""
+    """Tell whether the value is surely one that ``authority.check_host`` accepts."""
     cdef uint32_t i = 0, digits = 0
     cdef char c
     while i < host.value_len:
@@ -192,43 +192,3 @@ cdef inline uint64_t _number(const char **text, const char *end) noexcept nogil:
         number = 10 * number + (text[0][0] - c"0")
         text[0] += 1
     return number
-
-
-cdef enum:
-    UNKNOWN = -2               # no entry has it as its codings
-
-
-cdef class CodingsMemo:
-    """Which Accept-Encoding value means which accepted-codings set, by number; bounded, filled by Python."""
-
-    def __cinit__(self, int default):
-        self._default = default
-
-    cdef int recall(self, fastws_field *field) noexcept nogil:
-        """Return the set's number, that of no field at all for NULL, ``UNKNOWN`` if Python must say."""
-        cdef KnownCodings *known
-        cdef int i
-        if field == NULL:
-            return self._default
-        for i in range(64):
-            known = &self._known[i]
-            if known.size == 0:
-                break
-            if known.size == field.value_len and memcmp(known.text, field.value, field.value_len) == 0:
-                return known.codings
-        return UNKNOWN
-
-    cdef void learn(self, bytes text, int codings):
-        """Remember ``text``, if it is not as long as nobody's is."""
-        cdef KnownCodings *known
-        cdef int i
-        if not 0 < len(text) <= <Py_ssize_t>sizeof(known.text):
-            return
-        for i in range(64):
-            known = &self._known[i]
-            if known.size == len(text) and memcmp(known.text, <const char *>text, len(text)) == 0:
-                return
-        known = &self._known[self._learned % 64]
-        self._learned += 1
-        known.size, known.codings = <uint32_t>len(text), codings
-        memcpy(known.text, <const char *>text, len(text))

@@ -24,7 +24,7 @@ cdef extern from "sys/epoll.h" nogil:
 
 
 cdef class EpollSet:
-    """``epoll.pxd`` lists what the reactor calls; what returns an int returns 0, or the error."""
+    """``epoll_set.pxd`` lists what the reactor calls; what returns an int returns 0, or the error."""
 
     def __cinit__(self):
         self.oldest = self._newest = -1

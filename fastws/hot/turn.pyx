@@ -1,0 +1,364 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""One turn of the loop after another: receive from all that are ready, then answer what the table answers.
+
+Nothing here touches a Python object between ``run`` and its return, or within ``answer``: so both release the GIL.
+What needs it is written down: an event as a report, and an answer that could be published as a lack. The bytes of a
+published answer are held by its entry. Entries are freed only with the GIL, by the thread whose reactor this is.
+"""
+
+cimport cython
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport strlen
+from posix.unistd cimport close, read
+
+from ..native.accept cimport FASTWS_PEER_BYTES, fastws_accept
+from ..native.access_line cimport fastws_access_line
+from ..native.moment cimport fastws_look_at_clock, fastws_tick
+from ..native.scan cimport FASTWS_MAX_FIELDS, fastws_scan_head
+from ..native.send_file cimport fastws_file, fastws_send_file
+from .epoll_set cimport IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, Watched, epoll_wait
+from .hit_predicate cimport HIT, LACK, MISS, Outcome
+from .outgoing cimport QUEUE_MAX, Outgoing, Queued
+from .table cimport Entry
+
+cdef extern from "sys/socket.h" nogil:
+    enum:
+        MSG_DONTWAIT, MSG_MORE
+    ssize_t recv(int fd, void *buffer, size_t size, int flags)
+
+cdef enum:
+    ACCEPT_MAX = 64            # connections that are accepted in one turn
+    ARENA_BYTES = 2097152      # what all may read in one turn; only what is touched takes memory
+    ANSWER_BYTES = 2097152     # of a file together with its head; nginx: sendfile_max_chunk 2m
+    FILE_BYTES = 524288        # of a file that goes on, in one turn: here less than 2 MiB costs half, see benchmarks/
+    LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
+
+cdef double KEEP_S = 0.1       # a connection that stays longer is Python's, whose timers know how long it may
+
+
+@cython.final
+cdef class Turn:
+    """``turn.pxd`` lists what the reactor calls and reads. ``bounds_s`` are those of the counted durations."""
+
+    def __cinit__(self, EpollSet epoll, Table table, HitPredicate predicate, LogBuffer log, bounds_s):
+        self._epoll, self._table, self._predicate, self._log = epoll, table, predicate, log
+        self._outgoing = Outgoing()
+        self._bounds_s = bounds_s
+        self._accept_most = 1
+        self._arena = <char *>malloc(ARENA_BYTES)
+        if self._arena == NULL:
+            raise MemoryError
+        self.tick()
+
+    def __dealloc__(self):
+        free(self._arena)
+
+    cdef void configure(self, limits):
+        """Take a ``Limits``, and spell the time anew."""
+        self._line_limit, self._head_limit = limits.request_line_bytes, limits.head_bytes
+        self._field_limit = min(limits.field_count, FASTWS_MAX_FIELDS)
+        self.moment.second = -1
+        self.tick()
+
+    cdef void tick(self) noexcept nogil:
+        """Look at the clocks."""
+        fastws_tick(&self.moment, self._log.is_json)
+
+    cdef void run(self, double deadline, int room) noexcept nogil:
+        """Take turns until there is a report or a lack, the deadline is over, the log is full or somebody wakes."""
+        cdef int count
+        cdef double left, until
+        self._room = room
+        self._is_woken = False
+        self.report_count = self.lack_count = 0
+        fastws_look_at_clock(&self.moment)  # Python may have taken its time
+        while True:
+            until = deadline
+            if self._epoll.oldest >= 0:
+                until = min(until, self._epoll.records[self._epoll.oldest].kept_since + KEEP_S)
+            left = min(until - self.moment.now, LONGEST_WAIT_S)
+            # Rounded up: a wait that ends a moment before its deadline would be repeated at once.
+            count = epoll_wait(self._epoll.fd, self._ready, READY_MAX, <int>(left * 1000) + 1 if left > 0 else 0)
+            self.number += 1
+            self.tick()
+            if count > 0:
+                self._take(count)
+            if self.lack_count:
+                return
+            self.hand_over_old()
+            if self.report_count or self._is_woken or self.moment.now >= deadline or self._log.is_full():
+                return
+
+    cdef void _take(self, int count) noexcept nogil:
+        """Receive from every connection that is ready, then answer.
+
+        Receiving comes first, for all: so every request was sent before this turn's first look at the file
+        system, and an answer that is fresh by that look is fresh for the request.
+        """
+        cdef int i, fd, inputs = 0
+        cdef Watched *watched
+        cdef double begun = self.moment.now
+        cdef uint64_t hits = self.counts.hits
+        cdef uint64_t wakes
+        self._arena_used = 0  # the turn before this one left nothing to report
+        for i in range(count):
+            fd = <int><uint32_t>self._ready[i].data.u64
+            watched = &self._epoll.records[fd]
+            if watched.generation != <uint32_t>(self._ready[i].data.u64 >> 32):
+                continue
+            if watched.role == ROLE_CONNECTION and watched.interest == OUTPUT:
+                self._send_on(fd, watched)
+            elif watched.role == ROLE_CONNECTION and watched.interest == NOTHING:
+                self.report(fd, RESET, NULL, 0)
+            elif watched.role == ROLE_CONNECTION:
+                inputs += self._receive(fd, watched, &self._inputs[inputs])
+            elif watched.role == ROLE_LISTENER:
+                self._accept(fd)
+            elif watched.role == ROLE_WAKE:
+                self._is_woken = True
+                read(fd, &wakes, sizeof(wakes))
+        for i in range(inputs):
+            self.answer(&self._inputs[i], True, NULL)
+        self.measure(begun, hits)
+
+    cdef void measure(self, double begun, uint64_t hits) noexcept nogil:
+        """Count the answers that came after the first ``hits`` as having taken all the time since ``begun``: one
+        look at the clock for all of them."""
+        cdef uint64_t answers = self.counts.hits - hits
+        cdef int bucket = 0
+        cdef double seconds
+        if not answers:
+            return
+        fastws_look_at_clock(&self.moment)  # no tick: a partial answer still needs this second's texts
+        seconds = self.moment.now - begun
+        while bucket < DURATION_BUCKETS - 1 and seconds > self._bounds_s[bucket]:
+            bucket += 1
+        self.counts.durations[bucket] += answers
+        self.counts.seconds += seconds * <double>answers
+
+    cdef Report *report(self, int fd, int kind, const char *data, size_t size) noexcept nogil:
+        """Write down an event for Python."""
+        cdef Report *made = &self.reports[self.report_count]
+        self.report_count += 1
+        self._epoll.let_go(fd)  # Python is about to have it
+        made.fd, made.kind, made.data, made.data_len = fd, kind, data, size
+        made.generation, made.file = self._epoll.records[fd].generation, -1
+        return made
+
+    # Connections
+
+    cdef void _accept(self, int listener) noexcept nogil:
+        """Accept and keep connections; report those for which there is no room, and errors."""
+        cdef char peer[FASTWS_PEER_BYTES]
+        cdef int fd, count = 0, most = self._accept_most
+        while count < most and self._epoll.kept_count < self._room:
+            fd = fastws_accept(listener, peer)
+            if fd < 0 and errno == EAGAIN:
+                self._accept_most = max(count, 1)
+                return
+            if fd < 0:
+                break
+            if not self._epoll.keep(fd, peer, strlen(peer), self.moment.now):
+                close(fd)  # the next one will not be watched either, and Python will say so
+                break
+            count += 1
+        if count < most:
+            self.report(listener, ACCEPT, NULL, 0)
+        else:
+            # Where they come one by one, asking whether there is another costs more than the next turn's event.
+            self._accept_most = min(2 * most, ACCEPT_MAX)
+
+    cdef void hand_over_old(self) noexcept nogil:
+        """Report the connections that stayed for KEEP_S."""
+        while self._epoll.oldest >= 0 and self.report_count < READY_MAX:
+            if self.moment.now - self._epoll.records[self._epoll.oldest].kept_since < KEEP_S:
+                break
+            self.report(self._epoll.oldest, ARRIVE, NULL, 0)
+
+    cdef bint _receive(self, int fd, Watched *watched, Input *taken) noexcept nogil:
+        """Read what is there; tell whether it may hold requests that can be answered from the table."""
+        cdef char *data = self._arena + self._arena_used
+        cdef size_t room = RECEIVE_BYTES if watched.interest == IDLE else BODY_BYTES
+        cdef ssize_t size
+        if watched.has_transport:
+            self.report(fd, READ, NULL, 0)
+            return False
+        if ARENA_BYTES - self._arena_used < room:
+            return False  # it is still ready at the next turn
+        size = recv(fd, data, room, MSG_DONTWAIT)
+        if size < 0:
+            if errno != EAGAIN and errno != EINTR and not self._epoll.drop(fd):
+                self.report(fd, RESET, NULL, 0)
+            return False
+        watched.active = self.moment.now
+        self._arena_used += size
+        if size == 0 and self._epoll.drop(fd):
+            return False
+        if size == 0 or watched.interest != IDLE:
+            self.report(fd, READ, data, size)
+            return False
+        taken.fd, taken.data, taken.size = fd, data, size
+        return True
+
+    cdef void _send_on(self, int fd, Watched *watched) noexcept nogil:
+        """Go on with the file that is being sent, and leave to Python what else there is to do."""
+        cdef size_t left = watched.file.left
+        cdef bint goes_on = left and fastws_send_file(fd, &watched.file, FILE_BYTES)
+        watched.file_sent += left - watched.file.left
+        self.counts.file_bytes += left - watched.file.left
+        if not goes_on:
+            self.report(fd, WRITE, NULL, 0)
+
+    # Hits
+
+    cdef void answer(self, Input *input, bint may_lack, Entry *prepared) noexcept nogil:
+        """Answer the requests of ``input`` in their order, up to the first that Python must decide, or publish.
+
+        ``prepared`` is for the first of them, if not NULL.
+        """
+        cdef Input rest = input[0]
+        cdef const char *end = rest.data + rest.size
+        cdef long length
+        cdef int done
+        cdef Queued *answer = NULL
+        cdef Outcome outcome = MISS
+        cdef bint closes = False
+        self._outgoing.clear()
+        while rest.size and not closes:
+            length = fastws_scan_head(
+                rest.data, rest.size, self._line_limit, self._head_limit, self._field_limit, &self._head
+            )
+            outcome = MISS
+            if length <= 0:
+                break
+            answer = &self._outgoing.queue[self._outgoing.count]
+            outcome = self._predicate.judge(&self._head, &self.moment, self._table, self.number, prepared, answer)
+            prepared = NULL
+            if outcome != HIT:
+                break
+            answer.request, answer.request_len = rest.data, <uint32_t>length
+            done = self._put(rest.fd, answer, end)
+            if done < 0:
+                return
+            if done == 0:
+                break
+            closes = answer.closes
+            rest.data, rest.size = rest.data + length, rest.size - length
+        if self._outgoing.count and not self._flush(rest.fd, end):
+            return
+        self._leave(&rest, closes, answer if outcome == LACK and may_lack else NULL)
+
+    cdef int _put(self, int fd, Queued *answer, const char *end) noexcept nogil:
+        """Gather the answer at ``queue[count]``, or send it if its body is in a file; ``end`` as with ``_flush``.
+
+        1: done; 0: its file is another by now, and Python must decide; -1: an event says what is left.
+        """
+        cdef int file
+        if answer.body_len and answer.entry.body_file >= 0:
+            file = self._table.open_body(answer.entry)
+            if file < 0:
+                return 0
+            return 1 if self._answer_from(file, fd, answer, end) else -1
+        self._outgoing.add()
+        return -1 if self._outgoing.count == QUEUE_MAX and not self._flush(fd, end) else 1
+
+    cdef void _leave(self, Input *rest, bint closes, Queued *lacking) noexcept nogil:
+        """Say what is to be done about the ``rest`` of an input; ``lacking`` is what its first request asks for
+        where that may be published, otherwise NULL."""
+        cdef Lack *lack
+        if closes:
+            if rest.size or not self._epoll.drop(rest.fd):
+                self.report(rest.fd, DONE, rest.data, rest.size)
+        elif not rest.size:
+            return
+        elif lacking != NULL and self.lack_count < READY_MAX:
+            lack = &self.lacks[self.lack_count]
+            self.lack_count += 1
+            lack.input = rest[0]
+            lack.path, lack.path_len, lack.codings = lacking.path, lacking.path_len, lacking.codings
+            lack.line, lack.line_len = lacking.line, lacking.line_len
+        else:
+            self.report(rest.fd, READ, rest.data, rest.size)
+
+    cdef bint _flush(self, int fd, const char *end) noexcept nogil:
+        """Send what is gathered. False: not all was taken, and an event says what is left; ``end`` is where
+        the connection's input ends."""
+        return self._settle(fd, self._outgoing.send(fd, 0), end)
+
+    cdef bint _settle(self, int fd, ssize_t sent, const char *end) noexcept nogil:
+        """Record the gathered answers of which ``sent`` bytes were sent; see ``_flush``."""
+        cdef size_t total
+        cdef int i
+        cdef Queued *answer
+        cdef Report *made
+        if sent < 0 and errno != EAGAIN and errno != EINTR:
+            for i in range(self._outgoing.count):
+                self._record(fd, &self._outgoing.queue[i], 0)
+            if not self._epoll.drop(fd):
+                self.report(fd, RESET, NULL, 0)
+            return False
+        sent = max(sent, 0)
+        for i in range(self._outgoing.count):
+            answer = &self._outgoing.queue[i]
+            total = answer.head_len + answer.tail_len + answer.body_len
+            if <size_t>sent < total:
+                if sent == 0:
+                    self.report(fd, READ, answer.request, end - answer.request)
+                else:
+                    made = self.report(fd, PARTIAL, answer.request + answer.request_len, 0)
+                    made.data_len = end - made.data
+                    made.partial, made.sent = answer[0], sent
+                return False
+            sent -= total
+            self._record(fd, answer, answer.body_len)
+        self._outgoing.clear()
+        return True
+
+    cdef bint _answer_from(self, int file, int fd, Queued *answer, const char *end) noexcept nogil:
+        """Send an answer whose body is in ``file``, after what is gathered; then close it, or pass it on with the
+        event that says what is left. False: there is such an event."""
+        cdef fastws_file body
+        cdef ssize_t sent
+        cdef size_t total = answer.head_len + answer.tail_len
+        cdef Report *made
+        if self._outgoing.count and not self._flush(fd, end):
+            close(file)
+            return False
+        self._outgoing.queue[0] = answer[0]
+        self._outgoing.add()
+        sent = self._outgoing.send(fd, MSG_MORE)
+        body.fd, body.offset, body.left = file, answer.body_offset, answer.body_len
+        if sent == <ssize_t>total:
+            fastws_send_file(fd, &body, ANSWER_BYTES)
+            self.counts.file_bytes += answer.body_len - body.left
+            if not body.left:
+                close(file)
+                self._record(fd, answer, answer.body_len)
+                self._outgoing.clear()
+                return True
+        if sent <= 0:
+            close(file)
+            return self._settle(fd, sent, end)
+        made = self.report(fd, PARTIAL, answer.request + answer.request_len, 0)
+        made.data_len = end - made.data
+        made.partial, made.sent, made.file = answer[0], sent + answer.body_len - body.left, file
+        return False
+
+    cdef void _record(self, int fd, Queued *answer, size_t body_sent) noexcept nogil:
+        """Count an answer that is over, and write its access line."""
+        cdef fastws_access_line line
+        cdef Watched *watched = &self._epoll.records[fd]
+        self.counts.hits += 1
+        self.counts.not_modified += answer.status == 304
+        self.counts.missing += answer.status == 404
+        self.counts.body_bytes += body_sent
+        line.peer.data, line.peer.size = watched.peer, watched.peer_len
+        line.user.data, line.user.size = b"", 0
+        line.time.data, line.time.size = self.moment.log_time, self.moment.log_time_len
+        line.request.data, line.request.size = answer.line, answer.line_len
+        line.status, line.size = answer.status, body_sent
+        line.referer.data, line.referer.size = answer.referer, answer.referer_len
+        line.agent.data, line.agent.size = answer.agent, answer.agent_len
+        self._log.put(&line)

@@ -1,0 +1,52 @@
+"""What a reactor does that keeps no connection, sends no file and replays nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .seam import READ, Accepted, Published, ReplayCounters
+
+
+class ReplaysNothing:
+    """That part of ``backend.Reactor``. Everything is left to Python."""
+
+    replays = False
+
+    def keep(self, fd: int, peer: str) -> bool:
+        """Return False: the caller must add every connection."""
+        return False
+
+    @property
+    def kept(self) -> int:
+        """Return 0."""
+        return 0
+
+    def take_kept(self) -> Sequence[Accepted]:
+        """Return none."""
+        return ()
+
+    def transferred(self, fd: int) -> int:
+        """Return 0."""
+        return 0
+
+    def end_transfer(self, fd: int) -> int:
+        """Return 0."""
+        return 0
+
+    def publish(self, published: Published) -> None:
+        """Do nothing."""
+
+    def learn_codings(self, accept_encoding: str, codings: int) -> None:
+        """Do nothing."""
+
+    def replay(self, fd: int, data: bytes, asked_at: float = 0) -> tuple[int, Any]:
+        """Return all that came: Python must decide."""
+        return READ, data
+
+    def drain(self) -> None:
+        """Do nothing."""
+
+    def counters(self) -> ReplayCounters:
+        """Return zeros."""
+        return ReplayCounters()
