@@ -234,11 +234,13 @@ cdef class Reactor:
 
     cdef int _read_through(self, int fd, list events) except -1:
         cdef Watched *watched = &self._epoll.records[fd]
+        cdef object owner = <object>watched.owner
         self._due.discard(fd)
         came = self._transported.read(fd, RECEIVE_BYTES if watched.interest == IDLE else BODY_BYTES)
         if came is not None:
-            watched.active = self._turn.moment.now
-            events.append((<object>watched.owner, came[0], came[1]))
+            # The transport is free to have others added or this one removed: records move.
+            self._epoll.records[fd].active = self._turn.moment.now
+            events.append((owner, came[0], came[1]))
 
     # Events
 

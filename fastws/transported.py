@@ -47,6 +47,7 @@ class Transported:
         except OSError:
             return RESET, None
         else:
-            if pieces:  # more of them, or the end of the stream, comes with the next turn
+            # More of them, or the end of the stream, comes with the next turn, if reading has not ended it.
+            if pieces and self._transports.get(fd) is transport:
                 self.held_back.add(fd)
         return READ, b"".join(pieces)

@@ -1,4 +1,4 @@
-/* sendfile(2), in a loop: what the socket takes of a file now. transmission.py does the same for what Python sends. */
+/* sendfile(2), in a loop: what the socket takes of a file now. transport/plain.py has it for what Python sends. */
 #ifndef FASTWS_SENDFILE_H
 #define FASTWS_SENDFILE_H
 

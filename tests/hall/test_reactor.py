@@ -490,6 +490,32 @@ def test_transport_belongs_to_one_connection_and_not_to_its_number(through: Thro
     assert r.ask(b"plain") == [(r.owner, READ, b"plain")]
 
 
+def test_transport_may_remove_and_add_connections_while_it_is_read(rig: Start) -> None:
+    r = rig()
+    pairs = [socket.socketpair() for _ in range(200)]  # more than the records have room for at first
+
+    class Busy(Hoarding):
+        def receive(self, most: int) -> bytes:
+            if pairs[-1][0].fileno() not in added:
+                r.reactor.remove(r.fd)
+                for ours, _ in pairs:
+                    ours.setblocking(False)
+                    r.reactor.add(ours.fileno(), ours, "192.0.2.8")
+                    added.add(ours.fileno())
+                r.reactor.add(r.fd, r.owner, "192.0.2.7")
+            return super().receive(most)
+
+    added: set[int] = set()
+    r.reactor.remove(r.fd)
+    r.reactor.add(r.fd, r.owner, "192.0.2.7", Busy(r.ours))
+    assert r.ask(b"sOME") == [(r.owner, READ, b"Some")]
+    assert r.ask(b"plain") == [(r.owner, READ, b"plain")]
+    for ours, theirs in pairs:
+        r.reactor.remove(ours.fileno())
+        ours.close()
+        theirs.close()
+
+
 def test_nothing_is_replayed_to_a_connection_with_a_transport(through: Through) -> None:
     r, _ = through()
     r.publish()
