@@ -22,8 +22,7 @@ from ..config.settings import Config, Source
 from ..record.logfile import OFF, STANDARD_ERROR
 from ..record.stream import StandardError
 from ..version import __version__
-from .file_limit import raise_file_limit
-from .rights import is_root
+from .rights import is_root, raise_file_limit
 from .server import Server
 from .systemd import notify, watchdog_interval_s
 from .terminal import RequestLines, has_controlling_terminal, is_terminal, wants_colour

@@ -28,10 +28,9 @@ from ..transport.listener import (
     reachable,
     turn_away,
 )
-from ..version import __version__
 from ..work.fair_queue import FairQueues
 from .compiler import unused_compiler
-from .doubts import doubts_of
+from .condition import Condition
 from .embedding import check_threads, note_end, note_start
 from .logs import Logs
 from .rights import drop_to
@@ -73,14 +72,15 @@ class Server:
         self._logs = Logs(config)
         self.logger: logging.Logger = self._logs.error.logger
         self.queues = FairQueues(self.logger)
+        self._pool = Pool(
+            Equipment(self._backend, self._logs.access, self._logs.error, self.queues, self.worker_count)
+        )
+        self._condition = Condition(self._backend, self._logs, self._pool)
         try:
             self._site = self._make_site(config)
         except BaseException:
             self._logs.close()
             raise
-        self._pool = Pool(
-            Equipment(self._backend, self._logs.access, self._logs.error, self.queues, self.worker_count)
-        )
 
     def _make_site(self, config: Config) -> Site:
         replays = config.cache_size_bytes > 0 and getattr(self._backend.reactor, "replays", False)
@@ -90,7 +90,7 @@ class Server:
             replays=replays,
             opener=self._backend.opener,
             hidden=OwnFiles(config, self._logs.access, self._logs.error.file),
-            status=self,
+            status=self._condition,
         )
 
     # Start
@@ -103,7 +103,7 @@ class Server:
             check_threads()
             self._is_started = True
             note_start(self)
-        self.start_time_s = time.time()
+        self._condition.start_time_s = time.time()
         try:
             with self._lock:
                 handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
@@ -116,7 +116,8 @@ class Server:
         except BaseException:
             self._undo_start()
             raise
-        self._log_start()
+        self._condition.log_start(self.config, self.addresses)
+        self.doubts = self._condition.log_doubts(self.config)
 
     def _undo_start(self) -> None:
         with self._lock:
@@ -125,25 +126,6 @@ class Server:
         self._pool.abandon()
         self._close_listeners(self._listeners)
         self._close()
-
-    def _log_start(self) -> None:
-        config, count = self.config, self.worker_count
-        self.logger.info("fastws %s starts: %s", __version__, self._backend.describe())
-        self.logger.info("listening on %s", ", ".join(self.addresses))
-        self.logger.info(
-            "serving %s with %s worker thread%s, KeepaliveTime %g s, RequestTimeout %g s",
-            config.document_root,
-            count,
-            "" if count == 1 else "s",
-            config.keepalive_time_s,
-            config.request_timeout_s,
-        )
-        self._log_doubts()
-
-    def _log_doubts(self) -> None:
-        self.doubts = doubts_of(self.config, self._backend.opener)
-        for doubt in self.doubts:
-            self.logger.warning("%s", doubt)
 
     # What users ask
 
@@ -185,20 +167,6 @@ class Server:
         """Return the number of open connections."""
         return self._pool.connection_count()
 
-    # For the status pages
-
-    start_time_s = 0.0
-    """When the server began, in seconds since the epoch; 0 before the start."""
-
-    def build_info(self) -> dict[str, str]:
-        """Return the version, and the sides of the parser and the reactor."""
-        parser, reactor = self._backend.parser.side, self._backend.reactor.side
-        return {"version": __version__, "parser": parser, "reactor": reactor}
-
-    def unused_compiler(self) -> str:
-        """Return a sentence if pure Python runs although a C compiler is here, else ''."""
-        return unused_compiler(self._backend)
-
     @property
     def is_draining(self) -> bool:
         """Whether the server is stopping."""
@@ -208,9 +176,9 @@ class Server:
         """Return the counts of each worker."""
         return self._pool.status()
 
-    def lost_lines(self) -> dict[str, int]:
-        """Return how many lines each log has lost since the start."""
-        return self._logs.lost_lines()
+    def unused_compiler(self) -> str:
+        """Return a sentence if pure Python runs although a C compiler is here, else ''."""
+        return unused_compiler(self._backend)
 
     # Reload and stop
 
@@ -250,7 +218,7 @@ class Server:
             if getattr(config, field) != getattr(self._config_at_start, field):
                 self.logger.warning("%s was changed; that takes effect at the next start", name)
         self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
-        self._log_doubts()
+        self.doubts = self._condition.log_doubts(config)
 
     def reopen_logs(self) -> None:
         """Close the logs and open them again, after a rotation has moved them."""
@@ -274,7 +242,7 @@ class Server:
         with self._lock:
             if self._is_stopping:
                 return
-            self._is_stopping = True
+            self._is_stopping = self._condition.is_draining = True
         note_end(self)
         timeout_s = self.config.drain_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s

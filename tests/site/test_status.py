@@ -273,7 +273,7 @@ def test_served_status_tells_when_the_server_began(serve: Callable[..., Server])
     before = time.time()
     server = serve("StatusPath /-/")
     assert before <= samples(get(server, "/-/metrics").body)["fastws_start_time_seconds", ()] + 0.001
-    assert server.start_time_s <= time.time()
+    assert server._condition.start_time_s <= time.time()
 
 
 def test_served_counts_add_up_on_either_side(serve: Callable[..., Server], tmp_path: Path) -> None:

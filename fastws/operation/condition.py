@@ -1,0 +1,62 @@
+"""What one server tells of itself: to the status pages, and in the log when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..backend import Backend
+from ..config.settings import Config
+from ..engine.pool import Pool
+from ..http.errors import Problem
+from ..record.tally import WorkerStatus
+from ..version import __version__
+from .doubts import doubts_of
+from .logs import Logs
+
+
+class Condition:
+    """How a server does; a ``StatusSource``. The server sets ``start_time_s`` and ``is_draining``."""
+
+    def __init__(self, backend: Backend, logs: Logs, pool: Pool) -> None:
+        self._backend = backend
+        self._logs = logs
+        self._pool = pool
+        self._logger = logs.error.logger
+        self.start_time_s = 0.0
+        """When the server began, in seconds since the epoch; 0 before the start."""
+        self.is_draining = False
+        """Whether the server is stopping."""
+
+    def build_info(self) -> dict[str, str]:
+        """Return the version, and the sides of the parser and the reactor."""
+        parser, reactor = self._backend.parser.side, self._backend.reactor.side
+        return {"version": __version__, "parser": parser, "reactor": reactor}
+
+    def worker_status(self) -> list[WorkerStatus]:
+        """Return the counts of each worker."""
+        return self._pool.status()
+
+    def lost_lines(self) -> dict[str, int]:
+        """Return how many lines each log has lost since the start."""
+        return self._logs.lost_lines()
+
+    def log_start(self, config: Config, addresses: Sequence[str]) -> None:
+        """Say in the log what starts, where, and how it is configured."""
+        count = self._pool.worker_count
+        self._logger.info("fastws %s starts: %s", __version__, self._backend.describe())
+        self._logger.info("listening on %s", ", ".join(addresses))
+        self._logger.info(
+            "serving %s with %s worker thread%s, KeepaliveTime %g s, RequestTimeout %g s",
+            config.document_root,
+            count,
+            "" if count == 1 else "s",
+            config.keepalive_time_s,
+            config.request_timeout_s,
+        )
+
+    def log_doubts(self, config: Config) -> list[Problem]:
+        """Say in the log what is probably a mistake in ``config``, and return it."""
+        doubts = doubts_of(config, self._backend.opener)
+        for doubt in doubts:
+            self._logger.warning("%s", doubt)
+        return doubts
