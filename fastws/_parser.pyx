@@ -232,20 +232,22 @@ cdef Py_ssize_t _count_controls(const unsigned char *text, Py_ssize_t size) noex
 def format_access_line(str log_format, line):
     """See ``backend.Parser.format_access_line``."""
     cdef fastws_access_line parts
-    cdef str peer, user, time, request_line, referer, agent
+    cdef str peer, user, time, request_line, referer, agent, host
+    cdef bint is_json = log_format == "json"
     cdef Py_ssize_t texts
     cdef bytes written
     cdef char *start
     cdef char *end
     if not isinstance(line, tuple):
         raise TypeError("an access line is made of a seam.AccessLine")
-    peer, user, time, request_line, parts.status, parts.size, referer, agent = <tuple>line
+    peer, user, time, request_line, parts.status, parts.size, referer, agent, host, parts.duration_us = <tuple>line
     parts.peer, parts.user, parts.time, parts.request = _text(peer), _text(user), _text(time), _text(request_line)
     parts.referer, parts.agent = _text(referer), _text(agent)
-    texts = len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
+    parts.host = _text(host if is_json else "")
+    texts = len(host) + len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
     written = PyBytes_FromStringAndSize(NULL, FASTWS_LINE_ESCAPED * texts + FASTWS_LINE_FIXED)
     start = PyBytes_AS_STRING(written)
-    end = fastws_put_json(start, &parts) if log_format == "json" else fastws_put_combined(start, &parts)
+    end = fastws_put_json(start, &parts) if is_json else fastws_put_combined(start, &parts)
     return written[: end - start]
 
 

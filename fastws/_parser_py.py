@@ -24,7 +24,10 @@ _HEAD = re.compile(
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n" for status, phrase in REASON_PHRASES.items()}
 _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"\n'
-_JSON = '{"time":"%s","peer":"%s","user":"%s","request":"%s","status":%s,"bytes":%s,"referer":"%s","agent":"%s"}\n'
+_JSON = (
+    '{"time":"%s","peer":"%s","user":"%s","host":"%s","request":"%s","status":%s,"bytes":%s,"duration":%d.%06d,'
+    '"referer":"%s","agent":"%s"}\n'
+)
 REQUEST_LOG_BYTES, FIELD_LOG_BYTES = 2000, 900  # longest texts of a combined line, see native/access_line.h
 _UNSAFE_LOG = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 
@@ -80,11 +83,14 @@ def build_head(status: int, fields: Fields) -> bytes:
 
 def format_access_line(log_format: str, line: AccessLine) -> bytes:
     """See ``backend.Parser.format_access_line``."""
-    peer, user, time, request_line, status, size, referer, agent = line
+    peer, user, time, request_line, status, size, referer, agent, host, duration_us = line
     # The same few agents, pages and files come with nearly all requests, so that the escapes are remembered.
     if log_format == "json":
-        request_line, referer, agent = _escape_json(request_line), _escape_json(referer), _escape_json(agent)
-        text = _JSON % (time, peer, _escape_json(user), request_line, status, size, referer, agent)
+        user, host, request_line, referer, agent = map(
+            _escape_json, (user, host, request_line, referer, agent)
+        )
+        duration = divmod(duration_us, 1_000_000)
+        text = _JSON % (time, peer, user, host, request_line, status, size, *duration, referer, agent)
     else:
         request_line = _escape(request_line, REQUEST_LOG_BYTES)
         referer, agent = _escape(referer, FIELD_LOG_BYTES), _escape(agent, FIELD_LOG_BYTES)

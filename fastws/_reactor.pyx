@@ -208,7 +208,6 @@ cdef class Reactor:
         cdef Turn turn = self._turn
         cdef Input input
         cdef uint64_t hits = turn.counts.hits
-        cdef double begun
         input.fd, input.data, input.size = fd, PyBytes_AS_STRING(data), len(data)
         if self._epoll.find(fd, ROLE_CONNECTION).has_transport:
             return READ, data
@@ -216,9 +215,9 @@ cdef class Reactor:
         turn.report_count = 0
         with nogil:
             turn.tick()
-            begun = asked_at or turn.moment.now
+            turn.begun = asked_at or turn.moment.now
             turn.answer(&input, False, NULL)
-            turn.measure(begun, hits)
+            turn.measure(hits)
         if turn.report_count == 0:
             return READ, b""
         turn.report_count = 0
@@ -345,9 +344,10 @@ cdef class Reactor:
                     lay_out(prepared, answer.status, answer.head, answer.body)
                 with nogil:
                     turn.tick()  # files may have taken their time
+                    turn.begun = begun
                     turn.answer(&lack.input, turn.moment.now - begun < FILL_S, prepared)
                     turn.counts.filled += not is_hit and turn.counts.hits > hits
-                    turn.measure(begun, hits)
+                    turn.measure(hits)
                 if prepared != NULL and (turn.counts.hits > hits or self._is_partial()):
                     line = lack.line[: lack.line_len].decode("latin-1")
                     events.append((peer, REASON, (answer.status, answer.detail, line)))

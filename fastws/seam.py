@@ -110,6 +110,8 @@ class AccessLine(NamedTuple):
     """What one line of the access log says. All texts are ISO 8859-1; what is missing is "".
 
     ``time`` is spelled as the log's format has it; ``size`` counts the body bytes really sent.
+    ``host`` is the field Host; ``duration_us`` counts the microseconds from a complete head to the last byte
+    handed to the kernel. Both are in JSON lines alone.
     """
 
     peer: str
@@ -120,6 +122,8 @@ class AccessLine(NamedTuple):
     size: int
     referer: str
     agent: str
+    host: str = ""
+    duration_us: int = 0
 
 
 class PartialSend(NamedTuple):

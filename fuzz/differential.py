@@ -45,7 +45,10 @@ def compare_lines(data: bytes) -> None:
     for log_format in LOG_FORMATS:
         lines = [
             parser.format_access_line(
-                log_format, AccessLine("::1", texts[1][:9], "now", texts[0], 200, 1, texts[1], texts[2])
+                log_format,
+                AccessLine(
+                    "::1", texts[1][:9], "now", texts[0], 200, 1, texts[1], texts[2], texts[0], len(data) ** 3
+                ),
             )
             for parser in (_parser, _parser_py)
         ]

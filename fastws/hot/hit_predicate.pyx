@@ -68,6 +68,7 @@ cdef class HitPredicate:
             return MISS
         answer.referer, answer.referer_len = value_of(seen[SEEN_REFERER]), size_of(seen[SEEN_REFERER])
         answer.agent, answer.agent_len = value_of(seen[SEEN_AGENT]), size_of(seen[SEEN_AGENT])
+        answer.host, answer.host_len = value_of(seen[SEEN_HOST]), size_of(seen[SEEN_HOST])
         entry.is_used = True
         return HIT
 

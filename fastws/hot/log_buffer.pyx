@@ -34,7 +34,8 @@ cdef class LogBuffer:
         """Write the line of one answer; its peer, user and time are short."""
         cdef char *out
         if self._is_off or not self._reserve(
-            FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * (line.request.size + line.referer.size + line.agent.size)
+            FASTWS_LINE_FIXED
+            + FASTWS_LINE_ESCAPED * (line.request.size + line.referer.size + line.agent.size + line.host.size)
         ):
             return
         out = self._data + self._used

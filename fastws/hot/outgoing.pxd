@@ -24,8 +24,9 @@ cdef struct Queued:
     const char *request        # the request head
     const char *referer
     const char *agent
+    const char *host
     const char *line           # the request line
-    uint32_t request_len, referer_len, agent_len, line_len
+    uint32_t request_len, referer_len, agent_len, host_len, line_len
     int status
     bint closes
     const char *head           # of the response; not used with 206, whose head is made from the entry's

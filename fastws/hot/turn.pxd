@@ -63,6 +63,7 @@ cdef class Turn:
     cdef uint64_t number       # of the turn; an entry was looked at in it, or not
     cdef fastws_moment moment
     cdef Counts counts
+    cdef double begun          # when the answers being given were asked for
     cdef EpollSet _epoll
     cdef Table _table
     cdef HitPredicate _predicate
@@ -85,7 +86,7 @@ cdef class Turn:
     cdef void run(self, double deadline, int room) noexcept nogil
     cdef void answer(self, Input *input, bint may_lack, Entry *prepared) noexcept nogil
     cdef void hand_over_old(self) noexcept nogil
-    cdef void measure(self, double begun, uint64_t hits) noexcept nogil
+    cdef void measure(self, uint64_t hits) noexcept nogil
     cdef Report *report(self, int fd, int kind, const char *data, size_t size) noexcept nogil
     cdef void _take(self, int count) noexcept nogil
     cdef void _accept(self, int listener) noexcept nogil

@@ -99,9 +99,9 @@ cdef class Turn:
         """
         cdef int i, fd, inputs = 0
         cdef Watched *watched
-        cdef double begun = self.moment.now
         cdef uint64_t hits = self.counts.hits
         cdef uint64_t wakes
+        self.begun = self.moment.now
         self._arena_used = 0  # the turn before this one left nothing to report
         for i in range(count):
             fd = <int><uint32_t>self._ready[i].data.u64
@@ -121,9 +121,9 @@ cdef class Turn:
                 read(fd, &wakes, sizeof(wakes))
         for i in range(inputs):
             self.answer(&self._inputs[i], True, NULL)
-        self.measure(begun, hits)
+        self.measure(hits)
 
-    cdef void measure(self, double begun, uint64_t hits) noexcept nogil:
+    cdef void measure(self, uint64_t hits) noexcept nogil:
         """Count the answers that came after the first ``hits`` as having taken all the time since ``begun``: one
         look at the clock for all of them."""
         cdef uint64_t answers = self.counts.hits - hits
@@ -132,7 +132,7 @@ cdef class Turn:
         if not answers:
             return
         fastws_look_at_clock(&self.moment)  # no tick: a partial answer still needs this second's texts
-        seconds = self.moment.now - begun
+        seconds = self.moment.now - self.begun
         while bucket < DURATION_BUCKETS - 1 and seconds > self._bounds_s[bucket]:
             bucket += 1
         self.counts.durations[bucket] += answers
@@ -361,4 +361,8 @@ cdef class Turn:
         line.status, line.size = answer.status, body_sent
         line.referer.data, line.referer.size = answer.referer, answer.referer_len
         line.agent.data, line.agent.size = answer.agent, answer.agent_len
+        line.host.data, line.host.size = answer.host, answer.host_len
+        if self._log.is_json:  # whose line is worth a look at the clock
+            fastws_look_at_clock(&self.moment)
+            line.duration_us = <unsigned long long>(max(self.moment.now - self.begun, 0) * 1e6)
         self._log.put(&line)

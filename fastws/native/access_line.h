@@ -13,7 +13,7 @@
 
 /* The longest form of one byte of text, \u00XX, and the room that everything else in a line takes. */
 #define FASTWS_LINE_ESCAPED 6
-#define FASTWS_LINE_FIXED 256
+#define FASTWS_LINE_FIXED 384
 
 /* The longest texts of a combined line, escaped. GoAccess takes what is longer than 4095 bytes for two lines.
  * A user's name has a place in the password file, and needs no bound. */
@@ -28,8 +28,9 @@ typedef struct {
 
 /* What one line says; what is missing is empty. */
 typedef struct {
-    fastws_text peer, user, time, request, referer, agent;
-    unsigned long long size; /* body bytes really sent */
+    fastws_text peer, user, time, request, referer, agent, host;
+    unsigned long long size;        /* body bytes really sent */
+    unsigned long long duration_us; /* microseconds; like host, in JSON alone */
     int status;
 } fastws_access_line;
 
@@ -121,6 +122,15 @@ static inline char *fastws_put_combined(char *out, const fastws_access_line *lin
     return FASTWS_PUT(out, "\"\n");
 }
 
+/* Seconds to the microsecond. */
+static inline char *fastws_put_duration(char *out, unsigned long long duration_us) {
+    unsigned long long fraction = duration_us % 1000000;
+    out = fastws_put_number(out, duration_us / 1000000);
+    *out++ = '.';
+    for (unsigned digit = 100000; digit; digit /= 10) *out++ = (char)('0' + fraction / digit % 10);
+    return out;
+}
+
 /* One JSON object; what is missing is an empty string. */
 static inline char *fastws_put_json(char *out, const fastws_access_line *line) {
     out = FASTWS_PUT(out, "{\"time\":\"");
@@ -129,12 +139,16 @@ static inline char *fastws_put_json(char *out, const fastws_access_line *line) {
     out = fastws_put(out, line->peer.data, line->peer.size);
     out = FASTWS_PUT(out, "\",\"user\":\"");
     out = fastws_put_escaped(out, line->user, 1);
+    out = FASTWS_PUT(out, "\",\"host\":\"");
+    out = fastws_put_escaped(out, line->host, 1);
     out = FASTWS_PUT(out, "\",\"request\":\"");
     out = fastws_put_escaped(out, line->request, 1);
     out = FASTWS_PUT(out, "\",\"status\":");
     out = fastws_put_number(out, (unsigned long long)line->status);
     out = FASTWS_PUT(out, ",\"bytes\":");
     out = fastws_put_number(out, line->size);
+    out = FASTWS_PUT(out, ",\"duration\":");
+    out = fastws_put_duration(out, line->duration_us);
     out = FASTWS_PUT(out, ",\"referer\":\"");
     out = fastws_put_escaped(out, line->referer, 1);
     out = FASTWS_PUT(out, "\",\"agent\":\"");

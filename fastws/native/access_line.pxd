@@ -16,7 +16,9 @@ cdef extern from "access_line.h" nogil:
         fastws_text request
         fastws_text referer
         fastws_text agent
+        fastws_text host
         unsigned long long size
+        unsigned long long duration_us
         int status
 
     # Both return the end of the line that they wrote at out.

@@ -51,6 +51,8 @@ class Ledger:
                 body_sent,
                 fields.get("referer", ""),
                 fields.get("user-agent", ""),
+                fields.get("host", ""),
+                max(int(duration_s * 1e6), 0),
             )
             self._reactor.log(self._parser.format_access_line(self._log_format, access_line))
         if response.detail:

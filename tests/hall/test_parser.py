@@ -343,8 +343,10 @@ def access_line(
     request: str = "GET / HTTP/1.1",
     referer: str = "",
     agent: str = "",
+    host: str = "",
+    duration_us: int = 0,
 ) -> bytes:
-    line = AccessLine(peer, user, time, request, 200, 1234, referer, agent)
+    line = AccessLine(peer, user, time, request, 200, 1234, referer, agent, host, duration_us)
     return side.parser.format_access_line(log_format, line)
 
 
@@ -362,19 +364,36 @@ def test_access_line_has_a_dash_for_what_is_missing(side: backend.Backend) -> No
 
 def test_access_line_in_json_is_an_object(side: backend.Backend) -> None:
     everything = "".join(map(chr, range(256)))
-    line = access_line(side, "json", user=everything, request=everything, referer="", agent='\xe9"\\\n')
+    line = access_line(
+        side, "json", user=everything, request=everything, agent='\xe9"\\\n', host=everything, duration_us=12
+    )
     assert line.isascii()
     assert line.endswith(b"}\n")
     assert json.loads(line) == {
         "time": TIME,
         "peer": "127.0.0.1",
         "user": everything,
+        "host": everything,
         "request": everything,
         "status": 200,
         "bytes": 1234,
+        "duration": 0.000012,
         "referer": "",
         "agent": '\xe9"\\\n',
     }
+
+
+DURATIONS = [(0, b"0.000000"), (1, b"0.000001"), (999_999, b"0.999999"), (1_000_000, b"1.000000"),
+    (12_345_678_901, b"12345.678901"), (2**63 - 1, b"9223372036854.775807")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("duration_us", "spelled"), DURATIONS)
+def test_duration_in_json_is_in_seconds(side: backend.Backend, duration_us: int, spelled: bytes) -> None:
+    assert b'"duration":%b,' % spelled in access_line(side, "json", duration_us=duration_us)
+
+
+def test_combined_line_has_neither_host_nor_duration(side: backend.Backend) -> None:
+    assert access_line(side) == access_line(side, host="\u20ac", duration_us=5)
 
 
 FORGERIES = [
@@ -398,7 +417,8 @@ def test_a_client_cannot_forge_an_access_line(side: backend.Backend, place: str,
     assert not re.search(rb"[^\x20-\x7e]", line[:-1])
     escaped = "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02X}" for c in text).encode()
     assert line == access_line(side, **{place: "@@"}).replace(b"@@", escaped)
-    assert json.loads(access_line(side, "json", **{place: text}))[place] == text
+    for member in (place, "host"):
+        assert json.loads(access_line(side, "json", **{member: text}))[member] == text
 
 
 @pytest.mark.parametrize("log_format", ["combined", "json"])

@@ -254,7 +254,7 @@ def test_twins_write_the_same_access_line(
     compiled, pure = (
         result_of(
             lambda parser=parser: parser.format_access_line(  # type: ignore[misc]
-                log_format, AccessLine("::1", user, "now", request, 200, size, referer, agent)
+                log_format, AccessLine("::1", user, "now", request, 200, size, referer, agent, agent, size)
             )
         )
         for parser in twins

@@ -37,6 +37,8 @@ def newest_rows() -> dict[str, dict[str, Any]]:
     return {row["key"]: row for run in runs for row in run["rows"]}
 
 
+if not RESULTS.is_dir():
+    pytest.skip("an sdist leaves out what was measured: benchmarks/results", allow_module_level=True)
 ROWS = newest_rows()
 
 

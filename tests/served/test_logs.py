@@ -191,8 +191,26 @@ def test_json_lines_are_json(serve: Serve, root: Path, tmp_path: Path) -> None:
     found = [json.loads(line) for line in lines_of(tmp_path / "log_webserver.txt", server)]
     assert [entry["request"] for entry in found if entry["status"] == 400] == ["malformed"]
     assert all(re.fullmatch(RFC_3339, entry["time"]) for entry in found)
+    assert all(entry["host"] == ("localhost" if entry["status"] == 200 else "") for entry in found)
+    assert all(0 < entry["duration"] < 100 for entry in found if entry["status"] == 200)
     agents = [entry["agent"] for entry in found if entry["status"] == 200]
     assert sorted(agents) == sorted([agent.strip("\t ") for agent in HOSTILE_AGENTS] * 3)
+
+
+def test_duration_in_json_counts_until_the_last_byte_is_taken(
+    serve: Serve, root: Path, tmp_path: Path
+) -> None:
+    put(root, {"big.bin": b"x" * (16 << 20)})
+    server = serve("AccessLogFormat json")
+    with Client(server, receive_buffer=16384) as client:
+        began = time.monotonic()
+        client.send(request("/big.bin"))
+        client.head()
+        time.sleep(0.3)  # what is measured
+        client.read(16 << 20)
+        took_s = time.monotonic() - began
+    (line,) = lines_of(tmp_path / "log_webserver.txt", server)
+    assert 0.3 <= json.loads(line)["duration"] <= took_s
 
 
 # Injection
