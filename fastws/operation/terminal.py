@@ -12,7 +12,8 @@ import threading
 
 from ..record.stream import Stream
 
-_LINE = re.compile(
+# Text: re compiles and keeps it when the first line is shown; a start without a terminal does not pay for it.
+_LINE = (
     r"\S+ \S+ .*? \[[^:\]]*:(?P<time>[0-9:]{8})[^\]]*\] "
     r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>[0-9]{3}) (?P<size>\S+)'
 )
@@ -69,7 +70,7 @@ class RequestLines:
 
 def short_line(line: str, *, is_coloured: bool) -> str:
     """Return time, status, request and size of a line of the combined format, '' for what is none."""
-    found = _LINE.match(line)
+    found = re.match(_LINE, line)
     if found is None:
         return ""
     status = found["status"]
