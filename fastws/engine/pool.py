@@ -19,6 +19,9 @@ from .worker import Worker
 ANSWER_S = 5.0
 """How long a worker may take to do a task; what takes longer is stuck, in a file system that hangs perhaps."""
 
+LOOK_S = 0.1
+"""How long one wait for a worker's end is at most."""
+
 REPLACE_S = 0.1
 """How long to wait before a failed worker's replacement is tried again, as accepting rests without descriptors."""
 
@@ -175,7 +178,12 @@ class Pool:
 
     def join(self, deadline: float) -> bool:
         """Wait for all workers to end; return whether they have by ``deadline`` (``time.monotonic()`` seconds)."""
-        return all(worker.join(max(0.0, deadline - time.monotonic())) for worker in self.workers)
+        for worker in self.workers:
+            # A signal that arrives just before a wait begins has its handler run only when that is over.
+            while not worker.join(max(0.0, min(LOOK_S, deadline - time.monotonic()))):
+                if time.monotonic() >= deadline:
+                    return False
+        return True
 
     def have_all(self, task: Callable[[Worker], None], timeout_s: float) -> None:
         """Have every worker do ``task``, and wait until all have."""
