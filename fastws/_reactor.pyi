@@ -2,8 +2,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .http.messages import Limits, Prepared
-from .seam import Accepted, Event, Filled, Published, ReplayCounters, Transport
+from .http.messages import Prepared
+from .seam import Accepted, Event, Filled, Published, ReplayCounters, ReplaySettings, Transport
 
 class Reactor:
     side: str
@@ -12,15 +12,7 @@ class Reactor:
     @property
     def log_is_full(self) -> bool: ...
     def configure(
-        self,
-        *,
-        limits: Limits,
-        methods: tuple[str, ...],
-        versions: tuple[str, ...],
-        cache_bytes: int,
-        log_format: str,
-        default_codings: int,
-        fill: Callable[[Reactor, str, int], Filled | Prepared],
+        self, settings: ReplaySettings, fill: Callable[[Reactor, str, int], Filled | Prepared]
     ) -> None: ...
     def add_listener(self, fd: int, owner: object) -> None: ...
     def remove_listener(self, fd: int) -> None: ...

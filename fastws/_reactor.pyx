@@ -80,13 +80,13 @@ cdef class Reactor:
             close(self._wake)
         self._wake = -1
 
-    def configure(self, *, limits, methods, versions, size_t cache_bytes, str log_format, int default_codings, fill):
+    def configure(self, settings, fill):
         """See ``backend.Reactor.configure``."""
         self._fill = fill
-        self._table.clear(cache_bytes)
-        self._log.configure(log_format)
-        self._predicate.configure(methods, versions, default_codings)
-        self._turn.configure(limits)
+        self._table.clear(settings.cache_bytes)
+        self._log.configure(settings.log_format)
+        self._predicate.configure(settings.methods, settings.versions, settings.default_codings)
+        self._turn.configure(settings.limits, settings.by_sendfile)
 
     # Connections
 

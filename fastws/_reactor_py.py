@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from . import portable
-from .http.messages import Limits, Prepared
+from .http.messages import Prepared
 from .replays_nothing import ReplaysNothing
 from .seam import (
     ACCEPT,
@@ -26,6 +26,7 @@ from .seam import (
     Accepted,
     Event,
     Filled,
+    ReplaySettings,
     Transport,
 )
 from .transported import Transported
@@ -78,18 +79,10 @@ class Reactor(ReplaysNothing):
         return self._line_bytes >= LOG_BYTES
 
     def configure(
-        self,
-        *,
-        limits: Limits,
-        methods: tuple[str, ...],
-        versions: tuple[str, ...],
-        cache_bytes: int,
-        log_format: str,
-        default_codings: int,
-        fill: Callable[[Reactor, str, int], Filled | Prepared],
+        self, settings: ReplaySettings, fill: Callable[[Reactor, str, int], Filled | Prepared]
     ) -> None:
         """See ``backend.Reactor.configure``."""
-        self._logs = log_format != "off"
+        self._logs = settings.log_format != "off"
 
     def add_listener(self, fd: int, owner: object) -> None:
         """See ``backend.Reactor.add_listener``."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from .http.messages import Fields, Identity, Limits, Prepared, Request
-from .seam import Accepted, AccessLine, Event, Filled, Published, ReplayCounters, Transport
+from .seam import Accepted, AccessLine, Event, Filled, Published, ReplayCounters, ReplaySettings, Transport
 
 if TYPE_CHECKING:  # for those that look for the modules of a program without running it, such as PyInstaller
     from . import _openat, _openat_py, _parser, _parser_py, _reactor, _reactor_py  # noqa: F401
@@ -77,23 +77,13 @@ class Reactor(Protocol):
         """``compiled`` or ``pure``."""
 
     def configure(
-        self,
-        *,
-        limits: Limits,
-        methods: tuple[str, ...],
-        versions: tuple[str, ...],
-        cache_bytes: int,
-        log_format: str,
-        default_codings: int,
-        fill: Callable[[Reactor, str, int], Filled | Prepared],
+        self, settings: ReplaySettings, fill: Callable[[Reactor, str, int], Filled | Prepared]
     ) -> None:
-        """Take the settings that a hit depends on, and forget every published response.
+        """Take other settings, and forget every published response.
 
         ``fill`` is called within ``wait``, with this reactor, a path and the number of an accepted-codings set,
         for a request that would mostly be a hit if its response were published. ``Filled`` says whether it now is.
         A ``Prepared`` is sent once, and reported by ``REASON``.
-        ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the
-        accepted-codings set of a request without Accept-Encoding.
         """
 
     def wait(self, deadline: float, room: int = 0) -> Sequence[Event]:

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from .http.messages import Identity
+from .http.messages import Identity, Limits
+
+
+class FileFailedError(Exception):
+    """A file cannot be read while it is sent; the text is the system's. What was announced cannot be kept."""
 
 
 class Transport(Protocol):
@@ -32,7 +36,7 @@ class Transport(Protocol):
     def send_file(self, file: int, offset: int, count: int) -> int:
         """Send ``count`` bytes of the descriptor ``file`` from ``offset`` on; return how many were taken.
 
-        0 says that the file has no bytes there.
+        0 says that the file has no bytes there. Raises ``FileFailedError`` where the file is to blame.
         """
 
     def unacknowledged(self) -> int:
@@ -153,6 +157,23 @@ Event = tuple[Any, int, Any]
 Accepted = tuple[int, str]
 """(non-blocking descriptor, peer address) of a connection without an owner; the peer of a Unix-domain socket is
 ``unix:``."""
+
+
+class ReplaySettings(NamedTuple):
+    """What the answers of a reactor depend on besides those that are published.
+
+    ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the accepted-codings
+    set of a request without Accept-Encoding. Without ``by_sendfile`` files are read and sent.
+    """
+
+    limits: Limits
+    methods: tuple[str, ...]
+    versions: tuple[str, ...]
+    cache_bytes: int
+    log_format: str
+    default_codings: int
+    by_sendfile: bool = True
+
 
 DURATION_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 """Upper bounds of the buckets by which answers are counted, from a complete request head to the last byte sent."""

@@ -139,6 +139,9 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("CompressMaxFile", "compress_max_file_bytes", "SIZE", v.size(GIB), "4M",
             "Largest file that the server compresses, and the largest content that it unpacks where only a `.gz`"
             " is there. Sidecar files may have any size."),
+        Directive("Sendfile", "sendfile", "on|off", v.parse_switch, "on",
+            "Whether larger files are sent by sendfile(2). Where a file system has none they are read and sent in"
+            " any case; `off` is for one on which it sends wrong bytes."),
         Directive("MaxConnections", "max_connections", "COUNT", v.number(1, 1_000_000), "20000",
             "Open connections; one more gets 503. `fastws` raises its limit of open files accordingly, and warns"
             " at startup if the system allows fewer."),

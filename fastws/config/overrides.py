@@ -47,6 +47,7 @@ class Overrides(TypedDict, total=False):
     cache_size_bytes: Number
     cache_max_file_bytes: Number
     compress_max_file_bytes: Number
+    sendfile: Switch
     max_connections: Number
     max_connections_per_address: Number
     max_body_bytes: Number

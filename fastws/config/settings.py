@@ -57,6 +57,7 @@ class Config(NamedTuple):
     cache_size_bytes: int
     cache_max_file_bytes: int
     compress_max_file_bytes: int
+    sendfile: bool
     max_connections: int
     max_connections_per_address: int
     max_body_bytes: int

@@ -13,7 +13,7 @@ from typing import Any
 from .. import portable, seam
 from ..http.errors import HTTPError
 from ..http.messages import FileSlice
-from ..seam import PartialSend, Transport
+from ..seam import FileFailedError, PartialSend, Transport
 from ..transport.plain import PlainTransport
 from ..transport.transmission import FileShrankError, Transmission
 from . import states
@@ -57,7 +57,7 @@ class Connection:
     def transport(self) -> Transport:
         """The way of its bytes to the client; it owns the descriptor from now on."""
         if self._transport is None:
-            self._transport = PlainTransport(self.fd, self.peer)
+            self._transport = PlainTransport(self.fd, self.peer, by_sendfile=self.shared.by_sendfile)
         return self._transport
 
     def handle(self, handler: Callable[[Connection, Any], None], data: Any = None) -> None:
@@ -165,6 +165,10 @@ class Connection:
                 return False
         except FileShrankError:
             self.shared.logger.warning("a file shrank while it was sent to %s; connection closed", self.peer)
+            self.close()
+            return False
+        except FileFailedError as error:
+            self.shared.logger.error("sending a file to %s failed: %s; connection closed", self.peer, error)
             self.close()
             return False
         except OSError:

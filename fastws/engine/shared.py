@@ -14,6 +14,7 @@ from ..http.negotiation import codings_number, preferred_codings
 from ..record.clock import Clock
 from ..record.ledger import Ledger
 from ..record.logfile import ErrorLog, LogFile
+from ..seam import ReplaySettings
 from ..site.site import Site
 from ..work.fair_queue import FairQueues
 from .timers import Timed, Timers
@@ -69,17 +70,19 @@ class Shared(Generic[C]):
         log_format = "off" if config.access_log == "off" else config.access_log_format
         self.clock = Clock(config.access_log_format)
         self.ledger.configure(log_format, self.clock)
-        self.reactor.configure(
+        settings = ReplaySettings(
             limits=self.limits,
             methods=config.request_methods,
             versions=config.http_types,
             cache_bytes=config.cache_size_bytes // self._share,
             log_format=log_format,
             default_codings=codings_number(preferred_codings(None)),
-            fill=functools.partial(site.fill, self.parser),
+            by_sendfile=config.sendfile,
         )
+        self.reactor.configure(settings, functools.partial(site.fill, self.parser))
         self.keepalive_time_s = config.keepalive_time_s
         self.request_timeout_s = config.request_timeout_s
         self.max_body_bytes = config.max_body_bytes
+        self.by_sendfile = config.sendfile
         self.min_rate_bytes_s = config.min_rate_bytes_s
         self.stall_time_s = config.stall_time_s

@@ -80,8 +80,9 @@ cdef class Turn:
     cdef fastws_head _head     # of the request being looked at
     cdef uint32_t _line_limit, _field_limit
     cdef size_t _head_limit
+    cdef bint _by_sendfile
 
-    cdef void configure(self, limits)
+    cdef void configure(self, limits, bint by_sendfile)
     cdef void tick(self) noexcept nogil
     cdef void run(self, double deadline, int room) noexcept nogil
     cdef void answer(self, Input *input, bint may_lack, Entry *prepared) noexcept nogil

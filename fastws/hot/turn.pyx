@@ -55,8 +55,9 @@ cdef class Turn:
     def __dealloc__(self):
         free(self._arena)
 
-    cdef void configure(self, limits):
-        """Take a ``Limits``, and spell the time anew."""
+    cdef void configure(self, limits, bint by_sendfile):
+        """Take a ``Limits``, and how files are sent; spell the time anew."""
+        self._by_sendfile = by_sendfile
         self._line_limit, self._head_limit = limits.request_line_bytes, limits.head_bytes
         self._field_limit = min(limits.field_count, FASTWS_MAX_FIELDS)
         self.moment.second = -1
@@ -205,7 +206,7 @@ cdef class Turn:
     cdef void _send_on(self, int fd, Watched *watched) noexcept nogil:
         """Go on with the file that is being sent, and leave to Python what else there is to do."""
         cdef size_t left = watched.file.left
-        cdef bint goes_on = left and fastws_send_file(fd, &watched.file, FILE_BYTES)
+        cdef bint goes_on = left and fastws_send_file(fd, &watched.file, FILE_BYTES, self._by_sendfile)
         watched.file_sent += left - watched.file.left
         self.counts.file_bytes += left - watched.file.left
         if not goes_on:
@@ -331,7 +332,7 @@ cdef class Turn:
         sent = self._outgoing.send(fd, MSG_MORE)
         body.fd, body.offset, body.left = file, answer.body_offset, answer.body_len
         if sent == <ssize_t>total:
-            fastws_send_file(fd, &body, ANSWER_BYTES)
+            fastws_send_file(fd, &body, ANSWER_BYTES, self._by_sendfile)
             self.counts.file_bytes += answer.body_len - body.left
             if not body.left:
                 close(file)

@@ -7,4 +7,4 @@ cdef extern from "send_file.h" nogil:
         size_t left
 
     # True if it is to be called again when the socket has room.
-    bint fastws_send_file(int socket, fastws_file *file, size_t budget)
+    bint fastws_send_file(int socket, fastws_file *file, size_t budget, bint by_sendfile)

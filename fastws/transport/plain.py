@@ -1,16 +1,24 @@
-"""The plain socket: bytes leave as they are, files by ``sendfile``."""
+"""The plain socket: bytes leave as they are, files by ``sendfile``, or read and sent where there is none."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
 from collections.abc import Sequence
 
 from .. import portable
+from ..seam import FileFailedError
 
 READ_BYTES = 262144
-"""A piece of the read/send loop, where the platform has no sendfile."""
+"""A piece of the read/send loop, where there is no sendfile."""
+
+_ENOTSUP = getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)  # macOS has both
+LACKS_SENDFILE = frozenset(
+    (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOVERFLOW, errno.EOPNOTSUPP, _ENOTSUP)
+)
+"""What sendfile(2) fails with on file systems and in sandboxes that have none; see ``native/send_file.h``."""
 
 _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
@@ -18,10 +26,11 @@ _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 class PlainTransport:
     """See ``seam.Transport``. It owns the descriptor, which is non-blocking."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_by_sendfile", "_sock")
 
-    def __init__(self, fd: int, peer: str) -> None:
-        """``peer`` is the client's address as the reactor names it."""
+    def __init__(self, fd: int, peer: str, *, by_sendfile: bool = True) -> None:
+        """``peer`` is the client's address as the reactor names it; without ``by_sendfile``, files are read."""
+        self._by_sendfile = by_sendfile
         family: int = socket.AF_INET6 if ":" in peer else socket.AF_INET
         if peer == "unix:" and portable.AF_UNIX is not None:
             family = portable.AF_UNIX
@@ -40,7 +49,15 @@ class PlainTransport:
 
     def send_file(self, file: int, offset: int, count: int) -> int:
         """See ``seam.Transport.send_file``."""
-        return _send_file(self._sock, file, offset, count)
+        if self._by_sendfile:
+            try:
+                return _send_file(self._sock, file, offset, count)
+            except (BlockingIOError, ConnectionError, TimeoutError):
+                raise
+            except OSError as error:
+                if error.errno not in LACKS_SENDFILE:
+                    raise FileFailedError(error.strerror) from error
+        return _read_and_send(self._sock, file, offset, count)
 
     def unacknowledged(self) -> int:
         """See ``seam.Transport.unacknowledged``."""
@@ -69,7 +86,10 @@ def _join_and_send(sock: socket.socket, pieces: Sequence[bytes | memoryview], fl
 
 
 def _read_and_send(sock: socket.socket, fd: int, offset: int, count: int) -> int:
-    data = portable.read_at(fd, min(count, READ_BYTES), offset)
+    try:
+        data = portable.read_at(fd, min(count, READ_BYTES), offset)
+    except OSError as error:
+        raise FileFailedError(error.strerror) from error
     return sock.send(data) if data else 0
 
 

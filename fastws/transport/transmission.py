@@ -59,7 +59,7 @@ class Transmission:
     def send(self, transport: Transport) -> bool:
         """Send what ``transport`` takes now; return whether that was all.
 
-        Raises ``OSError`` if the connection is broken, ``FileShrankError`` if a file is.
+        Raises ``OSError`` if the connection is broken, ``FileShrankError`` or ``FileFailedError`` if a file is.
         """
         pieces, limit = self._pieces, self._sent + TURN_BYTES
         try:

@@ -41,21 +41,21 @@ from fastws.seam import (
     Filled,
     PartialSend,
     Published,
+    ReplaySettings,
 )
 from fastws.site import status
 from fastws.site.publication import MAX_DEPENDS
 
 Serve = Callable[..., Server]
 PACKAGE = Path(fastws.__file__).parent
-SETTINGS: dict[str, Any] = {
-    "limits": Limits(),
-    "methods": ("GET", "HEAD", "POST"),
-    "versions": ("HTTP/1.0", "HTTP/1.1"),
-    "cache_bytes": 16 << 20,
-    "log_format": "combined",
-    "default_codings": codings_number(preferred_codings(None)),
-    "fill": lambda *_: Filled.UNDECIDED,
-}
+SETTINGS = ReplaySettings(
+    limits=Limits(),
+    methods=("GET", "HEAD", "POST"),
+    versions=("HTTP/1.0", "HTTP/1.1"),
+    cache_bytes=16 << 20,
+    log_format="combined",
+    default_codings=codings_number(preferred_codings(None)),
+)
 GZIP = codings_number(preferred_codings("gzip"))
 ETAG = '"the-tag"'
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -65,12 +65,17 @@ HEAD_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n"
 HEAD_304 = b'HTTP/1.1 304 Not Modified\r\nETag: "the-tag"\r\n'
 
 
+def leave(*_: object) -> Filled:
+    """Leave every answer to Python."""
+    return Filled.UNDECIDED
+
+
 class Rig:
     """A reactor and one connection that it watches; ``client`` is the other end."""
 
     def __init__(self, side: backend.Backend, **settings: Any) -> None:
         self.reactor = side.reactor()
-        self.reactor.configure(**SETTINGS | settings)
+        self.reactor.configure(SETTINGS._replace(**settings), leave)
         self.owner = object()
         self.client, self.ours = socket.socketpair()
         self.ours.setblocking(False)
@@ -777,7 +782,7 @@ def test_draining_closes_after_each_answer(hot: Rig) -> None:
 
 def test_codings_are_those_that_python_has_said(compiled: backend.Backend) -> None:
     r = Rig(compiled)
-    plain, coded = SETTINGS["default_codings"], get(H, "Accept-Encoding: gzip")
+    plain, coded = SETTINGS.default_codings, get(H, "Accept-Encoding: gzip")
     r.publish(codings=plain, body=b"as it is")
     r.publish(codings=GZIP, body=b"squeezed")
     assert r.ask(get(H)) == []
@@ -788,7 +793,7 @@ def test_codings_are_those_that_python_has_said(compiled: backend.Backend) -> No
         assert r.ask(coded) == []
         assert r.received().endswith(b"squeezed")
         # A new configuration forgets, and learns again.
-        r.reactor.configure(**SETTINGS)
+        r.reactor.configure(SETTINGS, leave)
         assert r.ask(coded) == [(r.owner, READ, coded)]
         r.publish(codings=GZIP, body=b"squeezed")
     r.close()
@@ -856,7 +861,7 @@ def test_new_answer_takes_the_place_of_the_old(hot: Rig) -> None:
 
 
 def test_configuring_forgets_every_answer(hot: Rig) -> None:
-    hot.reactor.configure(**SETTINGS)
+    hot.reactor.configure(SETTINGS, leave)
     assert hot.ask(get(H)) == [(hot.owner, READ, get(H))]
     assert (hot.reactor.counters().entries, hot.reactor.counters().entry_bytes) == (0, 0)
 
@@ -892,7 +897,7 @@ def test_released_answers_are_freed(hot: Rig) -> None:
     before = sys.getrefcount(body)
     hot.publish("/kept", body=body)
     assert sys.getrefcount(body) > before
-    hot.reactor.configure(**SETTINGS)
+    hot.reactor.configure(SETTINGS, leave)
     assert sys.getrefcount(body) == before
 
 

@@ -13,7 +13,7 @@ from fastws.http.messages import Request, Response
 from fastws.record.clock import Clock
 from fastws.record.ledger import Ledger
 from fastws.record.logfile import ErrorLog
-from fastws.seam import DURATION_BOUNDS_S
+from fastws.seam import DURATION_BOUNDS_S, ReplaySettings
 
 ASKED = Request("GET", "/a.txt?b", "HTTP/1.1", {"referer": "http://there/", "user-agent": "agent"}, 0)
 
@@ -36,9 +36,16 @@ class Books:
 
     def begin(self, log_format: str) -> Ledger:
         self.reactor.configure(
-            limits=backend_limits(), methods=("GET",), versions=("HTTP/1.1",), cache_bytes=0,
-            log_format=log_format, default_codings=0, fill=lambda *_: False,
-        )  # fmt: skip
+            ReplaySettings(
+                limits=backend_limits(),
+                methods=("GET",),
+                versions=("HTTP/1.1",),
+                cache_bytes=0,
+                log_format=log_format,
+                default_codings=0,
+            ),
+            lambda *_: False,
+        )
         self.ledger.configure(log_format, Clock(log_format))
         return self.ledger
 

@@ -21,7 +21,7 @@ from fastws import Server, backend
 from fastws.engine.connection import Connection
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Limits
-from fastws.seam import AccessLine, Filled, Published
+from fastws.seam import AccessLine, Filled, Published, ReplaySettings
 
 __all__ = ["compiled"]  # a fixture
 
@@ -334,13 +334,15 @@ def test_publishing_and_evicting_leaves_nothing(compiled: backend.Backend) -> No
         assert counters.evicted > 1_000
         assert sys.getrefcount(content) == bare[1] + counters.entries
         reactor.configure(
-            limits=Limits(),
-            methods=(),
-            versions=(),
-            cache_bytes=0,
-            log_format="off",
-            default_codings=0,
-            fill=lambda *_: Filled.UNDECIDED,
+            ReplaySettings(
+                limits=Limits(),
+                methods=(),
+                versions=(),
+                cache_bytes=0,
+                log_format="off",
+                default_codings=0,
+            ),
+            lambda *_: Filled.UNDECIDED,
         )
         assert (sys.getrefcount(body), sys.getrefcount(content)) == bare
 

@@ -21,7 +21,7 @@ from fastws import Server, backend
 from fastws.files.identity import identity_of
 from fastws.http.errors import HTTPError
 from fastws.http.messages import Limits
-from fastws.seam import OUTPUT, PARTIAL, READ, Filled, PartialSend, Published
+from fastws.seam import OUTPUT, PARTIAL, READ, Filled, PartialSend, Published, ReplaySettings
 
 BODY = b"published" * 10
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n"
@@ -38,13 +38,15 @@ def reactor(side: backend.Backend) -> Iterator[backend.Reactor]:
 def configured(side: backend.Backend, log_format: str = "off", cache_bytes: int = 1 << 22) -> backend.Reactor:
     made = side.reactor()
     made.configure(
-        limits=Limits(),
-        methods=("GET", "HEAD"),
-        versions=("HTTP/1.0", "HTTP/1.1"),
-        cache_bytes=cache_bytes,
-        log_format=log_format,
-        default_codings=0,
-        fill=lambda *_: Filled.UNDECIDED,
+        ReplaySettings(
+            limits=Limits(),
+            methods=("GET", "HEAD"),
+            versions=("HTTP/1.0", "HTTP/1.1"),
+            cache_bytes=cache_bytes,
+            log_format=log_format,
+            default_codings=0,
+        ),
+        lambda *_: Filled.UNDECIDED,
     )
     return made
 

@@ -98,10 +98,11 @@ def root(tmp_path: Path) -> Path:
 
 
 class Reader(NamedTuple):
-    """Reads ``ahead`` bytes at once, and then so many bytes a second for a while."""
+    """Reads ``ahead`` bytes at once, and then so many bytes a second for a while, no longer than ``most_s``."""
 
     rate: int
     ahead: int = 0
+    most_s: float = 3600
 
     def read(self, sock: socket.socket, slow_s: float) -> int:
         """Read the answer to a request just sent, fast after ``slow_s`` seconds; return the bytes of its body."""
@@ -112,7 +113,7 @@ class Reader(NamedTuple):
         length = int(dict(fields)["Content-Length"])
         came = len(client.read(max(self.ahead, len(client.buffer))))
         began, taken = time.monotonic(), 0
-        while (spent := time.monotonic() - began) < slow_s and came < length:
+        while (spent := time.monotonic() - began) < min(slow_s, self.most_s) and came < length:
             due = int(spent * self.rate) - taken
             if due > 0:
                 taken += (got := len(sock.recv(min(due, length - came))))
@@ -126,7 +127,8 @@ READERS = {
     "5 KB/s": Reader(5 * KB),
     "20 KB/s": Reader(20 * KB),
     "a player": Reader(20 * KB, ahead=8 * MIB),
-    "nothing": Reader(0),
+    "nothing for a minute": Reader(0, most_s=60),
+    "ahead, and then nothing for a minute": Reader(0, ahead=8 * MIB, most_s=60),
 }
 
 
@@ -152,17 +154,23 @@ def test_slow_readers_and_those_that_stop_for_a_while_get_everything(start: Star
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_slow_readers_get_everything_with_the_values_as_they_come(start: Start) -> None:
+    """And one that reads a byte a second is dropped, later than any that pauses."""
     server, connect = start("ErrorLog errors.txt")
-    with contextlib.closing(connect(server)) as dripping:
-        dripping.sendall(request("/big.bin"))
-        assert read_all(server, connect, slow_s=400) == dict.fromkeys(READERS, SIZE)
-        log = Path(server.config.error_log)
-        for _ in range(400):  # one byte a second, after all that time without one
-            if "reads too slowly" in log.read_text():
-                break
-            dripping.recv(1)
+    log = Path(server.config.error_log)
+
+    def drip(sock: socket.socket) -> float:
+        began = time.monotonic()
+        while "reads too slowly" not in log.read_text() and time.monotonic() - began < 600:
+            sock.recv(1)
             time.sleep(1)
-        assert log.read_text().count("reads too slowly") == 1
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(1) as thread, contextlib.closing(connect(server)) as dripping:
+        dripping.sendall(request("/big.bin"))
+        dropped_after_s = thread.submit(drip, dripping)
+        assert read_all(server, connect, slow_s=400) == dict.fromkeys(READERS, SIZE)
+        assert 300 < dropped_after_s.result(600) < 500
+    assert log.read_text().count("reads too slowly") == 1
 
 
 def test_body_that_stops_for_a_while_is_taken(serve: Serve, root: Path) -> None:

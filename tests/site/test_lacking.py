@@ -18,7 +18,18 @@ from fastws import backend
 from fastws.engine.answer import continue_answer
 from fastws.http.httpdate import format_http_date, parse_http_date
 from fastws.http.messages import ANY_CODINGS, Limits, Prepared
-from fastws.seam import ARRIVE, DONE, PARTIAL, READ, REASON, RESET, Filled, PartialSend, Published
+from fastws.seam import (
+    ARRIVE,
+    DONE,
+    PARTIAL,
+    READ,
+    REASON,
+    RESET,
+    Filled,
+    PartialSend,
+    Published,
+    ReplaySettings,
+)
 
 pytestmark = pytest.mark.skipif(PURE_ONLY, reason="FASTWS_NO_EXTENSIONS=1: nothing is filled")
 
@@ -33,14 +44,16 @@ class Rig:
     ) -> None:
         self.reactor = backend.load(pure=False, required=True).reactor()
         self.reactor.configure(
-            limits=Limits(),
-            methods=("GET", "HEAD"),
-            versions=("HTTP/1.0", "HTTP/1.1"),
-            cache_bytes=cache_bytes,
-            log_format="combined",
-            default_codings=0,
-            fill=fill,  # type: ignore[arg-type]
-        )
+            ReplaySettings(
+                limits=Limits(),
+                methods=("GET", "HEAD"),
+                versions=("HTTP/1.0", "HTTP/1.1"),
+                cache_bytes=cache_bytes,
+                log_format="combined",
+                default_codings=0,
+            ),
+            fill,
+        )  # type: ignore[arg-type]
         self.pairs = [socket.socketpair() for _ in range(count)]
         self.clients = [client for client, _ in self.pairs]
         for i, (client, ours) in enumerate(self.pairs):

@@ -125,12 +125,13 @@ def running(
     side: str = "pure",
     prefix: Sequence[str] = (),
     patient: bool = False,
+    **variables: str,
 ) -> Iterator[Process]:
-    """Run the server in ``directory`` on a free port until the block ends."""
+    """Run the server in ``directory`` on a free port until the block ends; ``variables`` join its environment."""
     popen = subprocess.Popen(
         [*prefix, *command("--port", "0", *arguments, patient=patient)],
         cwd=directory,
-        env=environment(side, directory / "state"),
+        env=environment(side, directory / "state") | variables,
         stderr=subprocess.PIPE,
         text=True,
     )
