@@ -16,6 +16,9 @@ cdef enum:
     FULL_BYTES = 65536         # the buffer is handed over at this size; nginx: buffer=64k
     KEPT_BYTES = 2097152       # a larger one has grown by one unusual turn, and is not kept
 
+# What Python may ask: enums leave no trace in a module.
+BOUNDS = {"FULL_BYTES": FULL_BYTES}
+
 
 cdef class LogBuffer:
     """See ``backend.Reactor.log``; ``log_buffer.pxd`` lists what the reactor calls."""

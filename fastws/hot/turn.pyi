@@ -1,1 +1,3 @@
+BOUNDS: dict[str, int]
+
 class Turn: ...

@@ -35,6 +35,9 @@ cdef enum:
     FILE_BYTES = 524288        # of a file that goes on, in one turn: here less than 2 MiB costs half, see benchmarks/
     LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
 
+# What Python may ask: enums leave no trace in a module.
+BOUNDS = {"ARENA_BYTES": ARENA_BYTES, "FILE_BYTES": FILE_BYTES, "RECEIVE_BYTES": RECEIVE_BYTES, "QUEUE_MAX": QUEUE_MAX}
+
 cdef double KEEP_S = 0.1       # a connection that stays longer is Python's, whose timers know how long it may
 
 

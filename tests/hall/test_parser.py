@@ -333,20 +333,18 @@ def test_a_field_cannot_inject_a_line(side: backend.Backend, text: str) -> None:
 TIME = "23/Nov/2026:08:00:00 +0000"
 
 
+LINE = AccessLine("127.0.0.1", "", TIME, "", 200, 1234, "", "", "", 0)
+
+
 def access_line(
     side: backend.Backend,
     log_format: str = "combined",
     *,
-    peer: str = "127.0.0.1",
-    user: str = "",
-    time: str = TIME,
     request: str = "GET / HTTP/1.1",
-    referer: str = "",
-    agent: str = "",
-    host: str = "",
-    duration_us: int = 0,
+    **parts: str | int,
 ) -> bytes:
-    line = AccessLine(peer, user, time, request, 200, 1234, referer, agent, host, duration_us)
+    """The line of one answer, with these of its parts instead."""
+    line = LINE._replace(request_line=request, **parts)  # type: ignore[arg-type]
     return side.parser.format_access_line(log_format, line)
 
 

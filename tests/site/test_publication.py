@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ from typing import NamedTuple
 
 import pytest
 
-import fastws
 from fastws import backend
 from fastws.config.settings import defaults
 from fastws.files import contents
@@ -24,7 +22,6 @@ from fastws.http.httpdate import format_http_date
 from fastws.http.messages import Identity, Publication, Request, Response
 from fastws.site import publication, site
 
-PACKAGE = Path(fastws.__file__).parent
 SECOND_NS = 1_000_000_000
 SECOND = 2_000_000_000
 """A second ahead of every real clock, so that the times that are set here are the newest that a file has."""
@@ -198,11 +195,6 @@ def test_spelling_that_is_not_canonical_is_not_published(desk: Desk) -> None:
     for target in ("/%70age.png", "/./page.png", "/d/../page.png"):
         assert not desk.ask(target, START_NS).is_published
     assert desk.ask("/page.png", START_NS).is_published
-
-
-def test_as_many_files_are_published_as_the_table_takes() -> None:
-    table = (PACKAGE / "hot" / "table.pxd").read_text()
-    assert re.findall(r"^    MAX_DEPENDS = (\d+)$", table, re.MULTILINE) == [str(publication.MAX_DEPENDS)]
 
 
 # What a site remembers of a file with one form
