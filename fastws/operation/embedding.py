@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 END_S = 1.0
@@ -18,21 +19,19 @@ class Embedded(Protocol):
     def stop(self, timeout_s: float | None = None, *, grace_s: float | None = None) -> None:
         """Drain and end; does nothing where that has been done."""
 
-    def forget(self) -> None:
-        """Let go of the sockets without a word to clients: they are the parent's, whose copy this is."""
+
+_running: weakref.WeakKeyDictionary[Embedded, Callable[[], None]] = weakref.WeakKeyDictionary()
+"""The servers that run, and what lets go of the sockets of each without a word to its clients."""
 
 
-_running: weakref.WeakSet[Embedded] = weakref.WeakSet()
-
-
-def note_start(server: Embedded) -> None:
-    """Have ``server`` forgotten in every forked child, and stopped when the interpreter ends."""
-    _running.add(server)
+def note_start(server: Embedded, forget: Callable[[], None]) -> None:
+    """Have ``forget`` called in every forked child, and ``server`` stopped when the interpreter ends."""
+    _running[server] = forget
 
 
 def note_end(server: Embedded) -> None:
     """Leave it alone from now on."""
-    _running.discard(server)
+    _running.pop(server, None)
 
 
 def check_threads() -> None:
@@ -58,8 +57,8 @@ def _has_patched_threads(name: str) -> bool:
 
 
 def _forget_all() -> None:
-    for server in list(_running):
-        server.forget()
+    for forget in list(_running.values()):
+        forget()
     _running.clear()
 
 

@@ -71,9 +71,9 @@ class Server:
         self._lock = threading.Lock()
         self._logs = Logs(config)
         self.logger: logging.Logger = self._logs.error.logger
-        self.queues = FairQueues(self.logger)
+        self._queues = FairQueues(self.logger)
         self._pool = Pool(
-            Equipment(self._backend, self._logs.access, self._logs.error, self.queues, self.worker_count)
+            Equipment(self._backend, self._logs.access, self._logs.error, self._queues, self.worker_count)
         )
         self._condition = Condition(self._backend, self._logs, self._pool)
         try:
@@ -102,7 +102,7 @@ class Server:
                 raise RuntimeError("a Server starts once; make another one of the same Config to start again")
             check_threads()
             self._is_started = True
-            note_start(self)
+            note_start(self, self._forget)
         self._condition.start_time_s = time.time()
         try:
             with self._lock:
@@ -261,7 +261,7 @@ class Server:
         self.logger.info("fastws stopped")
         self._close()
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Let go of the listeners in a forked child, in which no thread serves and nothing is to be stopped."""
         self._lock = threading.Lock()  # it may have been held when the process was forked
         self._is_stopping = True
@@ -283,7 +283,7 @@ class Server:
 
     def _close(self) -> None:
         self._site.close()
-        self.queues.close()
+        self._queues.close()
         self._logs.close()
 
     def __enter__(self) -> Server:
