@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Collection
@@ -43,19 +44,13 @@ class Folder:
         self.contents = Contents(config.cache_max_file_bytes, opener)
         self.variants = Variants(config, logger, self.contents, replays=replays, hidden=hidden)
         self._directories = Directories(path, opener)
-        self._locator = Locator(config, self.variants, hidden)
+        self.locate = Locator(config, self.variants, hidden).locate
+        self.open = functools.partial(Root, path, opener)
+        """Return the root as this moment finds it; raises ``HTTPError`` 500 or 503."""
 
     def close(self) -> None:
         """End the background work; what is asked for is still found."""
         self.variants.close()
-
-    def open(self) -> Root:
-        """Return the root as this moment finds it; raises ``HTTPError`` 500 or 503."""
-        return Root(self.path, self._opener)
-
-    def locate(self, root: Root, path: str) -> Located | str:
-        """Return what ``path`` leads to, as ``Locator.locate``."""
-        return self._locator.locate(root, path)
 
     def list(self, root: Root, located: Located, view: View) -> Listing:
         """Return a page of the directory that was ``located``, as ``Directories.page``."""
@@ -63,12 +58,12 @@ class Folder:
         return self._directories.page(root, located.relative, located.file, view, self._hidden())
 
     def read(self, path: str) -> tuple[bytes, Identity] | None:
-        """Return all bytes and the identity of the file at ``path``, if it is one to be replayed from memory.
+        """Return all bytes and the identity of the file at the plain ``path``, if it goes into memory.
 
         None where that takes more than opening and reading: behind a link, for a large file, after a change
         meanwhile, and for nothing at all.
         """
-        found = self._opener.read_beneath(self._path_bytes, os.fsencode(path[1:]), self.variants.memory_bytes)
+        found = self._opener.read_beneath(self._path_bytes, path[1:].encode(), self.variants.memory_bytes)
         return None if found is None or found[1][:2] in self._hidden() else found
 
     def has(self, path: str) -> bool:

@@ -20,7 +20,11 @@ from ..http.httpdate import format_http_date
 from ..http.messages import ANY_CODINGS, Fields, Prepared, Publication
 from ..http.urlpath import PLAIN
 from ..seam import Filled, Published
-from .rules import Answerer, Rules
+from .rules import FILE, Rules
+
+# Looked up once: that takes a member of an enum as long as a call.
+PUBLISHED = Filled.PUBLISHED
+UNDECIDED = Filled.UNDECIDED
 
 MAX_TEMPLATES = 1024
 
@@ -78,16 +82,20 @@ class Filling:
         """
         try:
             is_missing = self._vain.get(path)
-            if is_missing is None and self._publish(reactor, path, codings):
-                return Filled.PUBLISHED
-            answer = Filled.UNDECIDED if is_missing is False else self._refuse(parser, path)
+            answer: Filled | Prepared = UNDECIDED
+            if (  # the rules for a path are those for its decoded form, which only a plain one is
+                is_missing is not False and PLAIN.fullmatch(path) and self._rules.answerer(path) is FILE
+            ):
+                if is_missing is None and self._publish(reactor, path, codings):
+                    return PUBLISHED
+                answer = self._refuse(parser, path)
             if len(self._vain) >= MAX_VAIN:
                 self._vain.clear()  # one step, whatever other threads are doing
-            self._vain[path] = answer is not Filled.UNDECIDED
+            self._vain[path] = answer is not UNDECIDED
             return answer
         except Exception:
             self._log.exception("unexpected exception while filling in %s", path)
-            return Filled.UNDECIDED
+            return UNDECIDED
 
     def _publish(self, reactor: Reactor, path: str, codings: int) -> bool:
         rules = self._rules
@@ -97,7 +105,7 @@ class Filling:
         template = self._templates.get((kind, configured, codings))
         if template is None:
             template = self._templates.get((kind, configured, ANY_CODINGS))
-        if template is None or not self._is_files_alone(path):
+        if template is None:
             return False
         now_ns = time.time_ns()
         found = self._folder.read(path)
@@ -129,24 +137,20 @@ class Filling:
 
     def _refuse(self, parser: Parser, path: str) -> Filled | Prepared:
         """Return the 404 for ``path``, ``UNDECIDED`` if anything may be found there."""
-        if path.endswith("/") or not self._is_files_alone(path) or self._folder.has(path):
-            return Filled.UNDECIDED
+        if path.endswith("/") or self._folder.has(path):
+            return UNDECIDED
         try:
             with self._folder.open() as root:  # nearly always there is nothing; this is to be sure
                 self._folder.locate(root, path)
-            return Filled.UNDECIDED
+            return UNDECIDED
         except HTTPError as error:
             if error.status != 404:
-                return Filled.UNDECIDED
+                return UNDECIDED
             response = self._rules.error(error, path)
         head = parser.build_head(response.status, response.fields)
         (body,) = response.body
         assert isinstance(body, bytes)
         return Prepared(response.status, head, body, response.detail)
-
-    def _is_files_alone(self, path: str) -> bool:
-        """Tell whether the file system alone answers ``path``, which is spelled as a client spells it."""
-        return PLAIN.fullmatch(path) is not None and self._rules.answerer(path) is Answerer.FILE
 
 
 def _generalise(head: bytes, *lines: bytes) -> bytes | None:

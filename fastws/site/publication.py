@@ -50,8 +50,8 @@ def build(
     others = [identity for _, identity in depends if identity is not form.identity]
     if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for identity in others):
         return None
-    date = form.last_modified
-    is_plain = located.relative == target.path[1:] and not form.is_coded and chosen.body is not None
+    date, is_coded = form.last_modified, form.is_coded
+    is_plain = located.relative == target.path[1:] and not is_coded and chosen.body is not None
     return Publication(
         path=encode_path(target.path),
         codings=choice.codings,
@@ -64,7 +64,7 @@ def build(
         body=chosen.body or b"",
         content=chosen.content,
         body_file=-1 if chosen.body is not None else [known for _, known in depends].index(form.identity),
-        ranges=not form.is_coded,
+        ranges=not is_coded,
         is_typical=is_plain and len(depends) == 1 and date is not None,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from enum import Enum
+from enum import StrEnum
 
 from ..config.redirects import Redirects
 from ..config.settings import Config
@@ -23,7 +23,7 @@ from .policy import Policy
 from .status import Status, StatusSource
 
 
-class Answerer(Enum):
+class Answerer(StrEnum):
     """What answers a path. Only what ``FILE`` answers may be replayed, or filled in without a request at hand."""
 
     STATUS = "a status page, to those who may see it; to others what else answers the path"
@@ -31,6 +31,10 @@ class Answerer(Enum):
     HIDDEN = "nothing, whatever lies there"
     GUARDED = "a file, to those who have a password"
     FILE = "a file, a listing or the lack of it, to everybody"
+
+
+# Looked up once: that takes a member of an enum as long as a call.
+STATUS, MOVED, HIDDEN, GUARDED, FILE = Answerer
 
 
 class Rules:
@@ -61,21 +65,17 @@ class Rules:
 
     # Who answers
 
-    def answerer(self, path: str) -> Answerer:
-        """Return what answers the decoded ``path``."""
-        if self._status is not None and self._status.covers(path):
-            return Answerer.STATUS
-        return self.answerer_beside_status(path)
-
-    def answerer_beside_status(self, path: str) -> Answerer:
-        """Return what answers the decoded ``path`` where no status page is shown."""
+    def answerer(self, path: str, *, shows_status: bool = True) -> Answerer:
+        """Return what answers the decoded ``path``, or would if no status page were shown."""
+        if self._status is not None and shows_status and self._status.covers(path):
+            return STATUS
         if self._redirects is not None and self._redirects.find(path) is not None:
-            return Answerer.MOVED
-        if is_hidden(path):
-            return Answerer.HIDDEN
+            return MOVED
+        if "/." in path and is_hidden(path):
+            return HIDDEN
         if self._auth.is_on and self._is_guarded(path):
-            return Answerer.GUARDED
-        return Answerer.FILE
+            return GUARDED
+        return FILE
 
     def _is_guarded(self, path: str) -> bool:
         return any(map(self._auth.guards, _protected_as(path)))
@@ -123,7 +123,7 @@ class Rules:
                     "the page %s for %s cannot be sent: %s", page, response.status, failure.detail
                 )
         fields = (*self.common, *response.fields, *self.header_fields(*(paths or ("",))))
-        return response._replace(fields=fields)
+        return Response(response.status, fields, response.body, close=response.close, detail=response.detail)
 
 
 def _protected_as(path: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from . import publication
 from .filling import Filling
 from .policy import is_long_lived
 from .publication import Decision
-from .rules import Answerer, Rules
+from .rules import FILE, GUARDED, HIDDEN, MOVED, STATUS, Answerer, Rules
 from .status import StatusSource
 
 KNOWN_FORMS = 4096
@@ -57,7 +57,7 @@ class _Exchange:
         self.body = body
         self.peer = peer
         self.now_ns = now_ns
-        self.answerer = Answerer.FILE
+        self.answerer = FILE
         self.paths: tuple[str, ...] = (target.path,)
         self.user = ""
 
@@ -168,11 +168,11 @@ class Site:
     def _decide(self, exchange: _Exchange) -> Decision:
         path = exchange.target.path
         answerer = self._rules.answerer(path)
-        if answerer is Answerer.STATUS:
+        if answerer is STATUS:
             response = self._rules.status_page(exchange.request, path, exchange.peer)
             if response is not None:
                 return self._complete(response, self._rules.header_fields(path))
-            exchange.answerer, answerer = answerer, self._rules.answerer_beside_status(path)
+            exchange.answerer, answerer = answerer, self._rules.answerer(path, shows_status=False)
         else:
             exchange.answerer = answerer
         return _ANSWERERS[answerer](self, exchange)
@@ -180,7 +180,7 @@ class Site:
     def _complete(self, response: Response, configured: Fields) -> Decision:
         """Return a response that only its own fields are known of."""
         fields = (*self._rules.common, *response.fields, *configured)
-        return Decision(response._replace(fields=fields))
+        return Decision(Response(response.status, fields, response.body))
 
     # Elsewhere and nowhere
 
@@ -331,7 +331,7 @@ class Site:
         """Tell whether the answer is the same for everybody, and somebody will replay it."""
         if exchange.request.method != "GET" or not self._replays or exchange.user:
             return False
-        return exchange.answerer is Answerer.FILE
+        return exchange.answerer is FILE
 
     # Forms
 
@@ -356,9 +356,9 @@ class Site:
 
 
 _ANSWERERS: dict[Answerer, Callable[[Site, _Exchange], Decision]] = {
-    Answerer.MOVED: Site._redirect,
-    Answerer.HIDDEN: Site._hide,
-    Answerer.GUARDED: Site._admit_and_serve,
-    Answerer.FILE: Site._serve,
+    MOVED: Site._redirect,
+    HIDDEN: Site._hide,
+    GUARDED: Site._admit_and_serve,
+    FILE: Site._serve,
 }
 """What answers where no status page does."""

@@ -66,7 +66,7 @@ def test_each_path_has_one_answerer(rules: Rules, path: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path, found in ANSWERERS.items() if found is Answerer.STATUS])
 def test_where_no_status_page_is_shown_something_else_answers(rules: Rules, path: str) -> None:
-    assert rules.answerer_beside_status(path) is Answerer.FILE
+    assert rules.answerer(path, shows_status=False) is Answerer.FILE
 
 
 def test_every_answerer_is_known_to_the_site() -> None:
@@ -90,6 +90,6 @@ def test_an_answerer_that_filling_has_not_heard_of_is_declined(
     answerer: Answerer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rules, "answerer", lambda path: answerer)
+    monkeypatch.setattr(rules, "answerer", lambda path, **_: answerer)
     filling = Filling(rules, folder, logging.getLogger("test"))
     assert filling(side.parser, side.reactor(), "/none", 0) is Filled.UNDECIDED
