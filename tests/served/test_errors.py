@@ -358,7 +358,7 @@ def test_head_that_takes_too_long_is_408(serve: Serve, root: Path) -> None:
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
 def test_body_that_takes_too_long_is_408(serve: Serve, root: Path, framing: str) -> None:
-    with Client(serve("RequestTimeout 0.2")) as client:
+    with Client(serve("RequestTimeout 0.2", "StallTime 0.2")) as client:
         client.send(f"POST / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
         check_page(client.reply(), 408)
         assert client.is_over()
