@@ -10,6 +10,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from . import portable
 from .http.messages import Prepared
@@ -116,16 +117,20 @@ class Reactor(ReplaysNothing):
         most = portable.WATCHED_MOST
         if most is not None and len(self._watched) >= most:
             raise OSError(errno.EMFILE, f"this platform watches no more than {most} connections at once")
-        watched = self._watched[fd] = _Watched(fd, owner)
+        watched = _Watched(fd, owner)
         self._selector.register(fd, selectors.EVENT_READ, watched)
+        self._watched[fd] = watched
         if transport is not None:
             self._transported.add(fd, transport)
 
     def remove(self, fd: int) -> None:
         """See ``backend.Reactor.remove``."""
-        if _MASKS[self._watched.pop(fd).interest]:
-            self._selector.unregister(fd)
+        del self._watched[fd]
         self._transported.remove(fd)
+        with suppress(
+            KeyError
+        ):  # with no interest, or after a change of interest that failed, it is not there
+            self._selector.unregister(fd)
 
     def set_interest(self, fd: int, interest: int) -> None:
         """See ``backend.Reactor.set_interest``."""

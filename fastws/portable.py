@@ -7,6 +7,7 @@ and there is no pread. Functions are looked up here at each call, so that a test
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import sys
 from collections.abc import Callable
@@ -74,6 +75,14 @@ def _receive_by_object(number: int, most: int) -> bytes:
 
 read_at: Callable[[int, int, int], bytes] = getattr(os, "pread", _seek_and_read)
 """``read_at(file, count, offset)``: return up to ``count`` bytes of the descriptor ``file``, as pread(2) does."""
+
+
+def is_readable(number: int) -> bool:
+    """Tell whether bytes, or the end of the stream, wait to be read on the socket with that number."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(number, selectors.EVENT_READ)
+        return bool(selector.select(0))
+
 
 receive: Callable[[int, int], bytes] = os.read if os.name == "posix" else _receive_by_object
 """``receive(number, most)``: return what came on the socket with that number, b"" at the end of the stream."""

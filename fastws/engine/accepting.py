@@ -23,31 +23,41 @@ class Accepting:
         self._reactor = reactor
         self._logger = logger
         self._listeners: tuple[socket.socket, ...] = ()
+        self._watched: list[socket.socket] = []  # those of them that the reactor reports
         self._say_again_at = 0.0
         self.resume_at = math.inf
         """When ``resume`` is due; infinity while accepting does not rest."""
 
     def watch(self, listeners: Sequence[socket.socket]) -> None:
-        """Accept from these listeners only, from now on."""
-        if self.resume_at == math.inf:
-            for listener in self._listeners:
-                if listener not in listeners:
-                    self._reactor.remove_listener(listener.fileno())
-            for listener in listeners:
-                if listener not in self._listeners:
-                    self._reactor.add_listener(listener.fileno(), listener)
-        self._listeners = tuple(listeners)
+        """Accept from these listeners only, from now on, or once the pause is over.
 
-    def rest(self, error: OSError, now: float) -> None:
+        Raises ``OSError`` if one cannot be watched; those before it are.
+        """
+        self._listeners = tuple(listeners)
+        if self.resume_at == math.inf:
+            self._watch_only(self._listeners)
+
+    def _watch_only(self, listeners: tuple[socket.socket, ...]) -> None:
+        for listener in [each for each in self._watched if each not in listeners]:
+            self._watched.remove(listener)
+            self._reactor.remove_listener(listener.fileno())
+        for listener in listeners:
+            if listener not in self._watched:
+                self._reactor.add_listener(listener.fileno(), listener)
+                self._watched.append(listener)
+
+    def rest(self, error: Exception, now: float) -> None:
         """Pause briefly: a listener stays readable, so waiting for it would spin."""
         if now >= self._say_again_at:
             self._say_again_at = now + SAY_S
-            self._logger.error("accepting rests: %s", error.strerror)
-        listeners = self._listeners
-        self.watch(())
-        self._listeners, self.resume_at = listeners, now + PAUSE_S
+            self._logger.error("accepting rests: %s", getattr(error, "strerror", None) or repr(error))
+        self._watch_only(())
+        self.resume_at = now + PAUSE_S
 
-    def resume(self) -> None:
-        """Resume accepting."""
-        listeners, self._listeners, self.resume_at = self._listeners, (), math.inf
-        self.watch(listeners)
+    def resume(self, now: float) -> None:
+        """Resume accepting; rest again if a listener cannot be watched."""
+        self.resume_at = math.inf
+        try:
+            self._watch_only(self._listeners)
+        except OSError as error:
+            self.rest(error, now)

@@ -138,15 +138,15 @@ class Admission:
             if manner.transport is not None:
                 transport = manner.transport(fd, peer)
             connection = Connection(self._shared, fd, peer, transport)
+            connection.speaker = manner.speaker(connection)
             self._reactor.add(fd, connection, peer, transport)
-        except OSError as error:
+        except Exception as error:  # no memory, no room in the set of watched descriptors
             self._shared.logger.error("a connection from %s cannot be watched: %s", peer, error)
             if transport is None:
                 portable.close_socket(fd)
             else:
                 transport.close()
             return None
-        connection.speaker = manner.speaker(connection)
         self._connections.add(connection)
         if self._max_per_address:
             self._count_by_peer[peer] += 1
@@ -173,10 +173,10 @@ class Admission:
     def drain(self) -> None:
         """Let none but the idle connections wait for a request, and these not for long; own what is kept."""
         for connection in list(self._connections):
-            connection.drain(self._shared.grace_s)
+            connection.handle(Connection.drain, self._shared.grace_s)
         self.adopt_kept()
 
     def close(self) -> None:
         """Close all connections."""
         for connection in list(self._connections):
-            connection.close()
+            connection.abandon()

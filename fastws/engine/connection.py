@@ -20,6 +20,7 @@ from . import states
 from .shared import Shared
 from .speaker import Speaker
 from .states import CLOSED, HEAD, IDLE, LINGERING, SENDING
+from .timers import TICK_S
 
 
 class Connection:
@@ -64,12 +65,12 @@ class Connection:
         """Call a method of this connection, from outside: an unexpected exception ends this one and no other."""
         if self.state == CLOSED:
             return  # by an event before this one in the same turn
-        self.shared.clock.tick()
         try:
+            self.shared.clock.tick()
             handler(self, data)
         except Exception:
             self.shared.logger.exception("unexpected exception; the connection to %s is closed", self.peer)
-            self.close()
+            self.abandon()
 
     # Handlers; the first five are called at the reactor's EVENTS
 
@@ -86,11 +87,9 @@ class Connection:
             self.speaker.on_read(data)
 
     def on_write(self, _: None = None) -> None:
-        """Continue sending, or take the next turn."""
+        """Continue sending."""
         transmission = self._transmission
-        if transmission is None:
-            self.speaker.advance()
-            return
+        assert transmission is not None
         transmission.skip(self.shared.reactor.end_transfer(self.fd))
         if self._send_on(transmission):
             self.speaker.on_sent()
@@ -102,6 +101,10 @@ class Connection:
     def on_partial(self, partial: PartialSend) -> None:
         """Finish a response that the reactor began to replay."""
         self.speaker.on_partial(partial)
+
+    def on_turn(self, _: None = None) -> None:
+        """Go on: it is this connection's turn again."""
+        self.speaker.advance()
 
     def on_resume(self, _: None = None) -> None:
         """Go on after a pause, if it has not ended otherwise."""
@@ -144,9 +147,12 @@ class Connection:
             shared.timers.schedule(self, self._since + shared.keepalive_time_s)
 
     def give_way(self) -> None:
-        """Let others have their turn; the speaker's ``advance`` is called in the next one."""
-        # The transport has room, so that the next turn comes back here, and reads nothing meanwhile.
-        self.shared.reactor.set_interest(self.fd, seam.OUTPUT)
+        """Let others have their turn; the speaker's ``advance`` is called when it is this one's again.
+
+        Nothing is read meanwhile.
+        """
+        self.shared.reactor.set_interest(self.fd, seam.NOTHING)
+        self.shared.turns.append(self)
 
     def send(self, transmission: Transmission) -> bool:
         """Send a message; return whether all of it is sent.
@@ -209,6 +215,10 @@ class Connection:
         deadline, transmission = self._deadline(), self._transmission
         if now < deadline:
             self.shared.timers.schedule(self, deadline)
+        elif self.shared.overslept_s:
+            self._excuse(deadline, self.shared.overslept_s)
+        elif self.state in states.READING and portable.is_readable(self.fd):
+            self.shared.timers.schedule(self, now + TICK_S)  # it came in time, and is about to be read
         elif self.state == IDLE:
             reason = "the server is stopping" if self._grace_until else "KeepaliveTime"
             self.shared.logger.info("%s: idle connection closed: %s", self.peer, reason)
@@ -221,6 +231,17 @@ class Connection:
         elif not self.keeps_up(self.body_sent(transmission) - self.transport.unacknowledged(), now):
             self.shared.logger.info("%s: connection closed, the client reads too slowly", self.peer)
             self.close()
+
+    def _excuse(self, deadline: float, overslept_s: float) -> None:
+        """Let the present state last so much longer: the server could not look before."""
+        if self.state == IDLE:
+            self._since = self.shared.reactor.last_activity(self.fd)
+        self._since += overslept_s
+        if self._until:
+            self._until += overslept_s
+        if self._grace_until:
+            self._grace_until += overslept_s
+        self.shared.timers.schedule(self, deadline + overslept_s)
 
     def keeps_up(self, moved: int, now: float) -> bool:
         """Tell whether a transfer whose time is over may go on, having moved ``moved`` bytes since its begin.
@@ -262,6 +283,15 @@ class Connection:
             return
         self.enter(LINGERING)
         self.wait(seam.INPUT)
+
+    def abandon(self) -> None:
+        """Close; what fails in that is logged, and ends nothing else."""
+        try:
+            self.close()
+        except Exception:
+            self.shared.logger.exception(
+                "unexpected exception while the connection to %s was closed", self.peer
+            )
 
     def close(self, _: None = None) -> None:
         """End the connection now, in any state; a second call does nothing."""

@@ -52,17 +52,17 @@ class Http1:
             if self._connection.state == IDLE:
                 self._connection.enter(HEAD)
                 self._is_tried = True
-        self.advance()
+        self._go_on()
 
     def on_partial(self, partial: PartialSend) -> None:
         """See ``Speaker.on_partial``."""
         if self._finish_replay(partial):
-            self.advance()
+            self._go_on()
 
     def on_sent(self) -> None:
         """See ``Speaker.on_sent``."""
         if self._finish():
-            self.advance()
+            self._go_on()
 
     def on_timeout(self, now: float) -> None:
         """See ``Speaker.on_timeout``."""
@@ -88,16 +88,25 @@ class Http1:
 
     # The pipeline
 
-    def advance(self) -> None:
-        """Go through the requests in the buffer, until more bytes, more room or a pause is needed.
+    def _go_on(self) -> None:
+        """Advance, or wait for the next turn where this one is over: others have waited for longer."""
+        if self._shared.is_turn_over():
+            self._connection.give_way()
+        else:
+            self.advance()
 
-        See ``Speaker.advance``.
+    def advance(self) -> None:
+        """Go through the requests in the buffer, until more bytes, more room, a pause or others need it to stop.
+
+        See ``Speaker.advance``. Takes one step at least.
         """
-        connection = self._connection
+        connection, shared = self._connection, self._shared
         for _ in states.TURN:
             step = _STEPS.get(connection.state)
             if step is None or not step(self):
                 return
+            if shared.is_turn_over():
+                break
         connection.give_way()
 
     def _read_head(self) -> bool:
@@ -153,14 +162,32 @@ class Http1:
     def _begin_body(self, request: Request, length: int) -> bool:
         shared, connection = self._shared, self._connection
         self._decoder = framing.body_decoder(length, shared.max_body_bytes, shared.limits)
-        if framing.expects_continue(request) and not self._buffer and not self._invite_body():
+        if framing.expects_continue(request) and not self._buffer:
+            return self._answer_expectation()
+        connection.enter(BODY)
+        return True
+
+    def _answer_expectation(self) -> bool:
+        """Send 100 (Continue), or at once the answer that does not depend on the body (RFC 9110 section 10.1.1).
+
+        After such an answer the connection ends: whether the client still sends the body is not known.
+        """
+        request, connection = self._request, self._connection
+        assert request is not None
+        try:
+            response = self._shared.site.refuse(request, connection.peer)
+        except UndecidedError as undecided:
+            return self._pause(undecided)
+        if response is not None:
+            return self._start(response, is_last=True)
+        if not self._invite_body():
             connection.close()
             return False
         connection.enter(BODY)
         return True
 
     def _invite_body(self) -> bool:
-        """Send 100 (Continue) (RFC 9110 section 10.1.1); False if the connection is broken."""
+        """Send 100 (Continue); False if the connection is broken."""
         try:
             # After a part of it whatever comes next would go on in the middle.
             return self._connection.transport.send((_CONTINUE,), False) == len(_CONTINUE)
@@ -205,6 +232,12 @@ class Http1:
                 self._request, self._buffer, self._is_tried = None, unanswered, kind == READ
                 return self._take_replayed(kind, data)
         return self._start(response)
+
+    def _ask_on(self) -> bool:
+        """Go on after a pause, before or after the request's body."""
+        if self._decoder is not None and not self._decoder.is_complete:
+            return self._answer_expectation()
+        return self._respond()
 
     def _pause(self, undecided: UndecidedError) -> bool:
         """Let others go on until it is time to ask the site again."""
@@ -281,6 +314,6 @@ class Http1:
 _STEPS: dict[int, Callable[[Http1], bool]] = {
     HEAD: Http1._read_head,
     BODY: Http1._read_body,
-    WAITING: Http1._respond,
+    WAITING: Http1._ask_on,
 }
 """What is done in a state in which there is something to do; it tells whether to go on at once."""

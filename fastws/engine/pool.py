@@ -154,17 +154,17 @@ class Pool:
 
     # Change and end
 
-    def adopt(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> None:
-        """Use another configuration from the next request on; returns when all workers do."""
+    def adopt(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> bool:
+        """Use another configuration from the next request on; returns when all workers do, False if some hang."""
         with self._lock:
             self._present = _Present(config, site, listeners)
-        self.have_all(lambda worker: worker.adopt(config, site, listeners), ANSWER_S)
+        return self.have_all(lambda worker: worker.adopt(config, site, listeners), ANSWER_S)
 
-    def drain(self, grace_s: float, timeout_s: float) -> None:
-        """Stop accepting, see ``Worker.drain``; returns when all workers have, or after ``timeout_s``."""
+    def drain(self, grace_s: float, timeout_s: float) -> bool:
+        """Stop accepting, see ``Worker.drain``; returns when all workers have, False after ``timeout_s``."""
         with self._lock:
             self._is_ending = True
-        self.have_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
+        return self.have_all(lambda worker: worker.drain(grace_s), min(ANSWER_S, timeout_s))
 
     def finish(self) -> None:
         """After ``drain``: nothing more will be accepted, and each worker ends with its last connection."""
@@ -185,8 +185,11 @@ class Pool:
                     return False
         return True
 
-    def have_all(self, task: Callable[[Worker], None], timeout_s: float) -> None:
-        """Have every worker do ``task``, and wait until all have."""
+    def have_all(self, task: Callable[[Worker], None], timeout_s: float) -> bool:
+        """Have every worker do ``task``; return whether all have, or have ended, within ``timeout_s``.
+
+        Those that have not will do it later.
+        """
         deadline = time.monotonic() + timeout_s
         workers = list(self.workers)
         done = [threading.Event() for _ in workers]
@@ -206,3 +209,4 @@ class Pool:
             # A worker that has failed does nothing more.
             while not event.wait(0.05) and not worker.has_ended and time.monotonic() < deadline:
                 pass
+        return all(event.is_set() or worker.has_ended for worker, event in zip(workers, done, strict=True))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import logging
+import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,6 +19,7 @@ from ..record.logfile import ErrorLog, LogFile
 from ..seam import ReplaySettings
 from ..site.site import Site
 from ..work.fair_queue import FairQueues
+from .states import TURN_S
 from .timers import Timed, Timers
 
 
@@ -60,9 +63,23 @@ class Shared(Generic[C]):
         self.limits = Limits()
         self.timers: Timers[C] = Timers()
         self.ledger = Ledger(name, self.parser, self.reactor, equipment.error_log)
+        self.turns: collections.deque[C] = collections.deque()
+        """Those that have more to do than their turn allowed, in the order in which they go on."""
+        self._turn_end = 0.0
+        self.overslept_s = 0.0
+        """How much later than meant the timers are looked at now; 0 unless the worker was kept from it, by a pause
+        of the process or a slow disk. Nothing is to be judged by time that the clients did not have."""
         self.is_draining = False
         self.grace_s = 0.0
         """How long an idle connection has for a last request, once ``is_draining``."""
+
+    def begin_turn(self) -> None:
+        """Let ``TURN_S`` begin: the sockets have just been looked at."""
+        self._turn_end = time.monotonic() + TURN_S
+
+    def is_turn_over(self) -> bool:
+        """Tell whether it is time to look at the sockets again."""
+        return time.monotonic() >= self._turn_end
 
     def configure(self, config: Config, site: Site) -> None:
         """Use this configuration from the next request on."""

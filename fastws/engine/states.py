@@ -8,6 +8,9 @@ LINGER_S = 2.0
 LINGER_BYTES = 1 << 20
 """How much a closing connection reads and throws away meanwhile."""
 
+TURN_S = 0.01
+"""How long a worker answers by Python before it looks at its sockets again; who comes then waits no longer."""
+
 TURN_REQUESTS = 16
 """How many pipelined requests one connection has answered by Python before others get their turn."""
 TURN = range(TURN_REQUESTS)
@@ -35,6 +38,9 @@ LINGERING = 5
 """State: the last answer is sent; the client may still be sending."""
 CLOSED = 6
 """State: over."""
+
+READING = (IDLE, HEAD, BODY)
+"""The states in which the client is waited for."""
 
 PAUSED = (WAITING,)
 """The states that another thread ends, by ``Shared.resume``."""

@@ -19,6 +19,9 @@ from .admission import ACCEPT_BATCH, Admission, Census
 from .connection import EVENTS, Connection
 from .shared import Equipment, Shared
 
+OVERSLEPT_S = 1.0
+"""A worker that looks at its timers so much too late was kept from it, and not busy."""
+
 FLUSH_S = 0.9
 """How often the logs are written out; at least every second is promised."""
 
@@ -123,16 +126,34 @@ class Worker:
         reactor, admission = self.reactor, self.admission
         while not self._is_stopping:
             deadline = self._next_deadline()
-            for event in reactor.wait(deadline, admission.room()):
-                self._take_event(*event)
+            events = reactor.wait(0.0 if self.shared.turns else deadline, admission.room())
+            self.shared.begin_turn()
+            for event in events:
+                self._guard(self._take_event, *event)
+            self._take_turns()
             while self._tasks:
-                self._tasks.popleft()(self)
+                self._tasks.popleft()(self)  # one that fails would leave this worker unlike the others
             while self._arrivals:
                 admission.take(self._arrivals.popleft(), admission.has_room())
             now = time.monotonic()
             if now >= deadline or reactor.log_is_full:
-                self._keep_time(now)
+                self._guard(self._keep_time, now, now - deadline)
             if self.shared.is_draining and self._may_end and not self.load:
+                return
+
+    def _guard(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call ``function``; an unexpected exception ends neither this worker nor what its other clients do."""
+        try:
+            function(*arguments)
+        except Exception:
+            self._equipment.logger.exception("unexpected exception; this worker goes on")
+
+    def _take_turns(self) -> None:
+        """Let those go on that have given way, one at least; those that give way again are behind all others."""
+        turns = self.shared.turns
+        for _ in range(len(turns)):
+            turns.popleft().handle(Connection.on_turn)
+            if self.shared.is_turn_over():
                 return
 
     def _take_event(self, owner: Any, kind: int, data: Any) -> None:
@@ -149,7 +170,7 @@ class Worker:
         has_room = self.admission.has_room()
         try:
             accepted = self.reactor.accept(listener, ACCEPT_BATCH)
-        except OSError as error:
+        except Exception as error:
             self._accepting.rest(error, time.monotonic())
             return
         for each in accepted:
@@ -169,11 +190,12 @@ class Worker:
     def _next_deadline(self) -> float:
         return min(self._flush_at, self.shared.timers.next_deadline(), self._accepting.resume_at)
 
-    def _keep_time(self, now: float) -> None:
+    def _keep_time(self, now: float, late_s: float) -> None:
+        self.shared.overslept_s = late_s if late_s > OVERSLEPT_S else 0.0
         for connection in self.shared.timers.pop_due(now):
             connection.handle(Connection.on_timeout, now)
         if now >= self._accepting.resume_at:
-            self._accepting.resume()
+            self._accepting.resume(now)
         if now >= self._flush_at or self.reactor.log_is_full:
             self._write_logs()
             self._flush_at = now + FLUSH_S

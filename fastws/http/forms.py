@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .errors import HTTPError
 from .vocabulary import TOKEN
@@ -26,6 +27,12 @@ _PRE = re.compile(
 )
 
 
+def check_type(content_type: str | None) -> None:
+    """Raise HTTPError 415 for a type that no form has; a body without a type may still be empty."""
+    if content_type is not None:
+        _reader(content_type)
+
+
 def parse_form(content_type: str, body: bytes) -> list[tuple[str, str]]:
     """Return the (name, value) pairs of a submitted form in their order.
 
@@ -34,6 +41,12 @@ def parse_form(content_type: str, body: bytes) -> list[tuple[str, str]]:
     Raises HTTPError 415 for other types than the two that HTML forms send, 400 for a malformed body and for
     more than ``MAX_FIELDS`` fields.
     """
+    reader, parameters = _reader(content_type)
+    return reader(parameters, body)
+
+
+def _reader(content_type: str) -> tuple[Callable[[str, bytes], list[tuple[str, str]]], str]:
+    """Return what reads a form of that type, and the parameters of the type; raises HTTPError 415."""
     media_type = re.split(r"[ \t;]", content_type, maxsplit=1)[0]
     readers = {
         "application/x-www-form-urlencoded": _read_urlencoded,
@@ -42,7 +55,7 @@ def parse_form(content_type: str, body: bytes) -> list[tuple[str, str]]:
     reader = readers.get(media_type.lower())
     if reader is None:
         raise HTTPError(415, "A form is application/x-www-form-urlencoded or multipart/form-data.")
-    return reader(content_type[len(media_type) :], body)
+    return reader, content_type[len(media_type) :]
 
 
 def fill_pre(page: bytes, fields: list[tuple[str, str]]) -> bytes:

@@ -66,6 +66,7 @@ class Server:
         self._backend = backend or backends.load()
         self.worker_count = config.worker_threads or self._backend.default_worker_count(processors())
         self._listeners: dict[Address, socket.socket] = {}
+        self._left: list[socket.socket] = []  # nobody is let in there any more
         self._is_started = self._is_stopping = False
         # Start and reload exclude each other; after the start of the end there is neither of them.
         self._lock = threading.Lock()
@@ -124,7 +125,7 @@ class Server:
             self._is_stopping = True
         note_end(self)
         self._pool.abandon()
-        self._close_listeners(self._listeners)
+        self._leave(self._listeners)
         self._close()
 
     # What users ask
@@ -211,8 +212,10 @@ class Server:
         previous_site, self._site = self._site, site
         self._listeners = listeners
         self._logs.adopt(config, previous_config)
-        self._pool.adopt(config, site, list(listeners.values()))
-        self._close_listeners(dropped)
+        are_let_go = self._pool.adopt(config, site, list(listeners.values()))
+        self._leave(dropped)
+        if are_let_go:
+            self._close_left()
         previous_site.close()
         for name, field in _FIXED_AT_START.items():
             if getattr(config, field) != getattr(self._config_at_start, field):
@@ -247,9 +250,11 @@ class Server:
         timeout_s = self.config.drain_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
-        self._pool.drain(grace_s, timeout_s)
+        are_let_go = self._pool.drain(grace_s, timeout_s)
         listeners, self._listeners = self._listeners, {}
-        self._close_listeners(listeners)
+        self._leave(listeners)
+        if are_let_go:
+            self._close_left()
         self._pool.finish()
         if on_wait is not None and not self._pool.join(min(time.monotonic() + grace_s + CLOSING_S, deadline)):
             on_wait(self.connection_count())
@@ -273,15 +278,25 @@ class Server:
         """Make a ``stop`` in progress end now, cutting off connections. For any thread and signal handler."""
         self._pool.stop()
 
-    def _close_listeners(self, listeners: Mapping[Address, socket.socket]) -> None:
-        """Hand over what still waits in the listeners' queues, then close them."""
+    def _leave(self, listeners: Mapping[Address, socket.socket]) -> None:
+        """Let nobody in any more, and hand over what still waits in the listeners' queues."""
         for address, listener in listeners.items():
             if address[0] != ACTIVATED:  # with those the service manager may go on
                 turn_away(listener)
             self._pool.accept_rest(listener)
+            self._left.append(listener)
+
+    def _close_left(self) -> None:
+        """Close the listeners that were left, which no worker watches any more.
+
+        One that hangs may still watch them: they stay open until it has done what it was told, or has ended.
+        """
+        left, self._left = self._left, []
+        for listener in left:
             listener.close()
 
     def _close(self) -> None:
+        self._close_left()
         self._site.close()
         self._queues.close()
         self._logs.close()

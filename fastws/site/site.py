@@ -51,7 +51,7 @@ class _Exchange:
 
     __slots__ = ("answerer", "body", "now_ns", "paths", "peer", "request", "target", "user")
 
-    def __init__(self, request: Request, target: Target, body: bytes, peer: str, now_ns: int) -> None:
+    def __init__(self, request: Request, target: Target, body: bytes | None, peer: str, now_ns: int) -> None:
         self.request = request
         self.target = target
         self.body = body
@@ -110,6 +110,16 @@ class Site:
         """End the background work; the site still answers."""
         self._folder.close()
 
+    def refuse(self, request: Request, peer: str = "") -> Response | None:
+        """Return the error or redirect that answers ``request`` whatever its body is, which is still to come.
+
+        None: the body matters. Raises only ``UndecidedError``.
+        """
+        response = self._respond(request, None, peer).response
+        if response.status < 300 and response.file is not None:
+            response.file.close()
+        return response if response.status >= 300 else None
+
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Decision:
         """Return the response to ``request`` and what may be replayed; raises only ``UndecidedError``.
 
@@ -125,6 +135,10 @@ class Site:
         10. the range, if any, is satisfiable (206, 416)
         11. all of the file (200)
         """
+        return self._respond(request, body, peer)
+
+    def _respond(self, request: Request, body: bytes | None, peer: str) -> Decision:
+        """Do so; without the ``body`` what depends on it is a 200."""
         now_ns = time.time_ns()
         path, published = "", None
         try:
@@ -342,6 +356,9 @@ class Site:
             raise self._method_not_allowed("Only HTML pages take a form.")
         configured = self._rules.header_fields(*exchange.paths)
         fields: Fields = (*self._rules.common, ("Content-Type", kind), *configured)
+        if body is None:
+            forms.check_type(request.fields.get("content-type"))
+            return Response(200, fields)
         if not self._folder.contents.is_small(file):
             piece = FileSlice(file, 0, file.identity.size)
             return Response(200, (*fields, ("Content-Length", str(piece.length))), (piece,), file)

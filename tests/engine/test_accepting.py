@@ -64,6 +64,6 @@ def test_listeners_that_change_while_accepting_rests_are_watched_after_it(
     assert (reactor.watched, accepting.resume_at) == ({}, 100.0 + PAUSE_S)
     accepting.watch([b, c])
     assert reactor.watched == {}
-    accepting.resume()
+    accepting.resume(100.0)
     assert list(reactor.watched.values()) == [b, c]
     assert accepting.resume_at == math.inf

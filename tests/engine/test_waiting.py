@@ -282,7 +282,7 @@ def test_check_that_takes_too_long_is_503_and_helps_the_next_request(
         assert (reply.status, reply["Retry-After"]) == (503, "5")
         assert client.reply().body == b"open"
         gate.open()
-        wait_until(lambda: not server.queues.pending)
+        wait_until(lambda: not server._queues.pending)
         assert client.get("/private/page.html", RIGHT).body == b"private page"
     assert gate.begun == [b"s3cret"]
     assert "503 The password could not be checked in time." in error_log(server)

@@ -288,7 +288,7 @@ def test_others_are_answered_while_names_are_read(
     server = serve("DirectoryListing on", "WorkerThreads 1")
     with Client(server) as waiting, Client(server) as other:
         waiting.send(b"GET /many/ HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_until(lambda: server.queues.pending == 1)
+        wait_until(lambda: server._queues.pending == 1)
         assert other.get("/files/b.txt").body == b"bb"
         assert other.get("/files/sub/").status == 200
         gate.set()
