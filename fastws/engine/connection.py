@@ -72,7 +72,7 @@ class Connection:
             self.shared.logger.exception("unexpected exception; the connection to %s is closed", self.peer)
             self.abandon()
 
-    # Handlers; the first five are called at the reactor's EVENTS
+    # Handlers; EVENTS says which are called at the reactor's events
 
     def on_read(self, data: bytes) -> None:
         """Take bytes from the client; none: it will send no more."""

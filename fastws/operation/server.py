@@ -186,8 +186,9 @@ class Server:
     def reload(self, read: Callable[[], Config]) -> None:
         """Change to the configuration that ``read`` returns, without losing a request; reopen the logs.
 
-        Requests sent after this returns always see the new configuration. If that has errors, they are logged
-        and the old one stays.
+        Requests sent after this returns see the new configuration, except on a worker that hangs for more than
+        ``ANSWER_S``: it changes when it goes on. If the configuration has errors, they are logged and the old one
+        stays.
         """
         with self._lock:
             if self._is_stopping:

@@ -1,7 +1,7 @@
 """Errors by name: each status has a handler that makes its response (RFC 9110 section 15).
 
-A handler decides which fields and whether the connection ends belong to its status; the page is made in
-``pages.py``. ``respond_to`` is the table's entrance.
+A handler decides which fields and whether the connection ends belong to its status; the page is made by
+``error_page`` of ``pages/listing.py``. ``respond_to`` is the table's entrance.
 """
 
 from __future__ import annotations
