@@ -103,8 +103,9 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             least=2, most=3, repeatable=True, unset={}),
         Directive("BasicAuth", "basic_auth", "GLOB FILE", v.parse_basic_auth, "",
             "Require a password from the htpasswd file (bcrypt) wherever the pattern matches. The first match"
-            " wins, for the path of the URL and again for that of the file. Needs the package"
-            " `bcrypt`.", least=2, most=2, repeatable=True, unset=()),
+            " wins, for the path of the URL and again for that of the file. It holds for every spelling that"
+            " the file system takes for the same file. Needs the package `bcrypt`.",
+            least=2, most=2, repeatable=True, unset=()),
     ),
     "How it speaks": (
         Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST", "OPTIONS"),
@@ -136,6 +137,11 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("CacheMaxFile", "cache_max_file_bytes", "SIZE", v.size(GIB), "1M",
             "Largest file whose ETag is a hash of its content. Files up to 256K are also kept in memory; larger"
             " ones are sent by sendfile."),
+        Directive("LargeFileETag", "large_file_etag", "state|times", v.choice("state", "times"), "state",
+            "What the ETag of a file beyond CacheMaxFile stands for. `state`: device, inode, size and times. Every"
+            " change makes another, and every machine has its own. `times`: size and time of modification. It is"
+            " the same on all nodes that hold equal files of equal times, and it is for you to see to it that"
+            " other content has another time or size."),
         Directive("CompressMaxFile", "compress_max_file_bytes", "SIZE", v.size(GIB), "4M",
             "Largest file that the server compresses, and the largest content that it unpacks where only a `.gz`"
             " is there. Sidecar files may have any size."),

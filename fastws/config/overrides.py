@@ -46,6 +46,7 @@ class Overrides(TypedDict, total=False):
     worker_threads: Number
     cache_size_bytes: Number
     cache_max_file_bytes: Number
+    large_file_etag: str
     compress_max_file_bytes: Number
     sendfile: Switch
     max_connections: Number

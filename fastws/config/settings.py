@@ -56,6 +56,7 @@ class Config(NamedTuple):
     worker_threads: int
     cache_size_bytes: int
     cache_max_file_bytes: int
+    large_file_etag: str
     compress_max_file_bytes: int
     sendfile: bool
     max_connections: int

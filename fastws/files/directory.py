@@ -13,10 +13,9 @@ import os
 import re
 import stat
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from ..backend import Opener
 from ..http.errors import LISTING, HTTPError, UndecidedError
 from ..http.messages import Identity
 from .bounded import Bounded
@@ -99,11 +98,10 @@ _Order = tuple[int, str, str]
 
 
 class Directories:
-    """Lists directories below the root at ``path``. Any thread may call."""
+    """Lists directories below the root that ``enter`` opens. Any thread may call."""
 
-    def __init__(self, path: str, opener: Opener) -> None:
-        self._path = path
-        self._opener = opener
+    def __init__(self, enter: Callable[[], Root]) -> None:
+        self._enter = enter
         self._serials = itertools.count()
         self._names: Bounded[Identity, Names] = Bounded(KEPT_NAMES)
         self._orders: Bounded[_Order, tuple[float, Names]] = Bounded(KEPT_NAMES)  # with the time of their end
@@ -169,7 +167,7 @@ class Directories:
 
     def _learn_names(self, relative: str) -> None:
         """Read the names of a directory in the background, for those that will ask for them again."""
-        with Root(self._path, self._opener) as root:
+        with self._enter() as root:
             directory = root.open(relative)
             if not is_settled(directory.identity):
                 time.sleep(SETTLED_NS / 1e9)  # by then most have come to rest
@@ -204,7 +202,7 @@ class Directories:
 
     def _learn_order(self, names: Names, relative: str, view: View) -> None:
         """Sort ``names`` by what they lead to, in the background."""
-        with Root(self._path, self._opener) as root:
+        with self._enter() as root:
             directory = root.open(relative)
             found = _look_at(_gently(names.names), root, relative, directory, ())
         rows = [(*_rank(entry, view), number) for number, entry in enumerate(_gently(found))]

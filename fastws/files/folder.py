@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Collection
 
 from ..backend import Opener
 from ..config.settings import Config
@@ -13,12 +12,10 @@ from ..http.errors import HTTPError
 from ..http.messages import Identity
 from .contents import Contents
 from .directory import Directories, Listing, View
+from .identity import identity_of, is_made_up
 from .locate import Located, Locator
-from .root import Root, not_found
+from .root import Hidden, Root, not_found
 from .variants import Variants
-
-Hidden = Callable[[], Collection[tuple[int, int] | None]]
-"""Returns the (device, inode) pairs of files that are never found."""
 
 
 class Folder:
@@ -41,12 +38,14 @@ class Folder:
         self._path_bytes = os.fsencode(path)
         self._opener = opener
         self._hidden = hidden
-        self.contents = Contents(config.cache_max_file_bytes, opener)
-        self.variants = Variants(config, logger, self.contents, replays=replays, hidden=hidden)
-        self._directories = Directories(path, opener)
-        self.locate = Locator(config, self.variants, hidden).locate
-        self.open = functools.partial(Root, path, opener)
+        self.contents = Contents(
+            config.cache_max_file_bytes, opener, by_times=config.large_file_etag == "times"
+        )
+        self.variants = Variants(config, logger, self.contents, replays=replays)
+        self.locate = Locator(config, self.variants).locate
+        self.open = functools.partial(Root, path, opener, hidden)
         """Return the root as this moment finds it; raises ``HTTPError`` 500 or 503."""
+        self._directories = Directories(self.open)
 
     def close(self) -> None:
         """End the background work; what is asked for is still found."""
@@ -64,11 +63,51 @@ class Folder:
         meanwhile, and for nothing at all.
         """
         found = self._opener.read_beneath(self._path_bytes, path[1:].encode(), self.variants.memory_bytes)
-        return None if found is None or found[1][:2] in self._hidden() else found
+        if (
+            found is None
+            or self._is_hidden(path, found[1])
+            or (not found[0] and is_made_up(self.path + path))
+        ):
+            return None
+        return found
+
+    def _is_hidden(self, path: str, identity: Identity) -> bool:
+        """Tell whether the file that was read by ``path`` may be one that is never found: see ``Root.find``."""
+        if identity[:2] in self._hidden():
+            return True
+        return self._hidden.are_inside and identity_of(os.stat(self.path + path))[:2] != identity[:2]
 
     def has(self, path: str) -> bool:
         """Tell whether ``path`` names anything; what, and whether it may be seen, only ``locate`` tells."""
         return os.access(self.path + path, os.F_OK, follow_symlinks=False)
+
+    def means_same(self, path: str, other: str) -> bool:
+        """Tell whether two spellings lead to the same file, or as far as they lead to anything.
+
+        They have the same number of segments.
+        """
+        while path != other:
+            try:
+                return os.path.samefile(self.path + path, self.path + other)
+            except OSError:
+                path, other = os.path.dirname(path.rstrip("/")), os.path.dirname(other.rstrip("/"))
+        return False
+
+    def is_stored(self, path: str) -> bool:
+        """Tell whether the directories on the way to ``path`` have each name as it is spelled, or none at all."""
+        here = self.path
+        for segment in path.split("/"):
+            try:
+                if (
+                    segment
+                    and segment not in os.listdir(here)
+                    and os.path.lexists(os.path.join(here, segment))
+                ):
+                    return False
+            except OSError:
+                return True
+            here = os.path.join(here, segment)
+        return True
 
     def page(self, path: str) -> bytes:
         """Return the content of the page at ``path``, which must fit into memory; raises ``HTTPError``."""

@@ -11,6 +11,12 @@ from ..http.messages import Identity
 SETTLED_NS = 20_000_000
 """A file younger than this may change again within the same tick of the clock, unseen by its times."""
 
+COARSE_NS = 2_000_000_000 + SETTLED_NS
+"""The same where a file system counts in whole seconds, or in two as FAT does. ext3, HFS+, many servers of NFS and
+SMB, and ext4 with inodes of 128 bytes count in whole ones."""
+
+_SECOND_NS = 1_000_000_000
+
 
 def identity_of(info: os.stat_result) -> Identity:
     """Return what distinguishes this state of the file from others."""
@@ -25,4 +31,20 @@ def is_settled(identity: Identity, at_ns: int | None = None) -> bool:
     if identity.mtime_ns > at_ns and not portable.CTIME_IS_OF_CHANGE:
         return False
     newest = identity.ctime_ns if identity.mtime_ns > at_ns else max(identity.mtime_ns, identity.ctime_ns)
-    return at_ns - newest > SETTLED_NS
+    age_ns = at_ns - newest
+    if age_ns > COARSE_NS:
+        return True
+    # A time that was set may be a whole second on any file system; that of change is one in 10^9 by chance.
+    is_coarse = not identity.mtime_ns % _SECOND_NS and not identity.ctime_ns % _SECOND_NS
+    return age_ns > SETTLED_NS and not is_coarse
+
+
+def is_made_up(place: int | str) -> bool:
+    """Tell whether an empty file, by descriptor or path, may have content that is made up as it is read.
+
+    That is so on a file system without blocks, such as ``/proc``, and no time tells of its changes.
+    """
+    try:
+        return hasattr(os, "statvfs") and os.statvfs(place).f_blocks == 0
+    except OSError:
+        return True

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
 
 from ..config.settings import Config
 from ..http.mediatypes import extension_of
-from .root import OpenFile, Root, not_found
+from .root import HiddenError, OpenFile, Root, not_found
 from .variants import Variants
 
 PAGES = (".html", ".htm", ".xhtml")
@@ -43,15 +42,12 @@ class Located:
 
 
 class Locator:
-    """Finds files by one configuration; ``hidden`` returns the (device, inode) pairs that are never found."""
+    """Finds files by one configuration."""
 
-    def __init__(
-        self, config: Config, variants: Variants, hidden: Callable[[], Collection[tuple[int, int] | None]]
-    ) -> None:
+    def __init__(self, config: Config, variants: Variants) -> None:
         self._config = config
         self._types = config.media_types
         self._variants = variants
-        self._hidden = hidden
 
     def locate(self, root: Root, path: str) -> Located | str:
         """Return what the decoded ``path`` leads to, or the path to go to instead, which has a file.
@@ -82,12 +78,15 @@ class Locator:
 
     def _file(self, root: Root, relative: str) -> Located | None:
         """Open ``relative``, or find that a sidecar stands for it; None for what may not be seen."""
-        file = root.find(relative)
+        try:
+            file = root.find(relative)
+        except HiddenError:
+            return None
         if file is None:
             if self._has_sidecar(root, relative):
                 return Located(None, relative, by_names=True, by_names_anywhere=root.has(relative))
             return None
-        return None if file.identity[:2] in self._hidden() else Located(file, relative)
+        return Located(file, relative)
 
     def _has_sidecar(self, root: Root, relative: str) -> bool:
         if not self._config.compression:

@@ -27,6 +27,7 @@ class Form(NamedTuple):
 
     ``coding`` is the content coding, or ``IDENTITY_CODING``; ``identity`` is that of the file that holds the form,
     or that it was made from. ``last_modified`` is in seconds since the epoch, None where it says nothing.
+    ``is_settled`` tells that all of it is true as long as the identity is the same.
     """
 
     coding: str
@@ -34,6 +35,7 @@ class Form(NamedTuple):
     etag: str
     identity: Identity
     last_modified: int | None
+    is_settled: bool
 
     @property
     def is_coded(self) -> bool:
@@ -60,16 +62,22 @@ def of_file(
     """Return the representation that ``file`` holds; a small one may be read, to be sent from memory."""
     if in_memory:
         return of_content(contents.load(file), now_ns, coding)
-    etag, identity = contents.tag(file)
+    etag, identity, settled = contents.tag(file)
     date = last_modified(identity, now_ns)
-    return Representation(Form(coding, identity.size, coded_tag(etag, coding), identity, date), file=file)
+    return Representation(
+        Form(coding, identity.size, coded_tag(etag, coding), identity, date, settled), file=file
+    )
 
 
 def of_content(content: Content, now_ns: int, coding: str = IDENTITY_CODING) -> Representation:
     """Return the representation whose bytes are ``content``."""
     date = last_modified(content.identity, now_ns)
     tag = coded_tag(content.etag, coding)
-    return Representation(Form(coding, len(content.body), tag, content.identity, date), content.body, content)
+    return Representation(
+        Form(coding, len(content.body), tag, content.identity, date, content.is_settled),
+        content.body,
+        content,
+    )
 
 
 def coded_tag(etag: str, coding: str) -> str:

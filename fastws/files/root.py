@@ -9,12 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Collection
+from typing import Protocol
 
 from .. import portable
 from ..backend import Opener
 from ..http.errors import HTTPError
 from ..http.messages import Identity, Readable
 from .ways import Beneath, ByName
+
+ATTEMPTS = 8
+"""How often a name is looked up that means another file each time."""
 
 _NO_SUCH_FILE = "There is no such file."
 _ABSENT = (
@@ -96,6 +101,34 @@ way_into = Beneath if portable.HAS_OPENAT else ByName
 """How a root is entered on this platform."""
 
 
+class Hidden(Protocol):
+    """Knows files that are never found."""
+
+    @property
+    def are_inside(self) -> bool:
+        """Whether a root may hold one of them by a name of its own, at which another may take its place."""
+
+    def __call__(self) -> Collection[tuple[int, int] | None]:
+        """Return their (device, inode) pairs as of now."""
+
+
+class Nothing:
+    """Hides nothing."""
+
+    are_inside = False
+
+    def __call__(self) -> Collection[tuple[int, int] | None]:
+        """See ``Hidden``."""
+        return ()
+
+
+class HiddenError(HTTPError):
+    """404 for a file that is there and never found."""
+
+    def __init__(self) -> None:
+        super().__init__(404, _NO_SUCH_FILE)
+
+
 class Root:
     """The document root as one request finds it: a symbolic link may be swapped before the next.
 
@@ -103,8 +136,9 @@ class Root:
     ``HTTPError`` 500 if the root is gone or unreadable, 503 without a free descriptor.
     """
 
-    def __init__(self, path: str, opener: Opener) -> None:
+    def __init__(self, path: str, opener: Opener, hidden: Hidden) -> None:
         self.path = path
+        self._hidden = hidden
         self._opened: list[Readable] = []
         try:
             self._way = way_into(path, opener)
@@ -127,8 +161,23 @@ class Root:
         """Open what ``relative`` (without a slash at its start; empty: the root) names.
 
         None for nothing there, what is neither file nor directory, and what lies outside the root. Raises
-        ``HTTPError`` 403 for what may not be read.
+        ``HTTPError`` 403 for what may not be read, and ``HiddenError``.
         """
+        unnamed = None
+        for _ in range(ATTEMPTS):
+            file = self._find(relative)
+            if file is None or file.is_directory:
+                return file
+            number = file.identity[:2]
+            if number in self._hidden():
+                raise HiddenError
+            # One that has lost its name since it was opened may have been hidden by that name until then.
+            if not self._hidden.are_inside or number == unnamed or file.status().st_nlink:
+                return file
+            unnamed = number
+        raise HiddenError
+
+    def _find(self, relative: str) -> OpenFile | None:
         try:
             found = self._way.open(relative)
         except OSError as error:

@@ -16,7 +16,7 @@ those before it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..config.settings import Config
@@ -36,7 +36,7 @@ from .compression import (
 )
 from .contents import Content, Contents, entity_tag
 from .representation import Representation, of_content, of_file
-from .root import OpenFile, Root
+from .root import HiddenError, OpenFile, Root
 
 SIDECARS = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
 """Content coding → the suffix of the file that holds it."""
@@ -98,13 +98,11 @@ class Variants:
         contents: Contents,
         *,
         replays: bool,
-        hidden: Callable[[], Collection[tuple[int, int] | None]],
     ) -> None:
         self._is_on = config.compression
         self._max_bytes = config.compress_max_file_bytes
         self._contents = contents
         self.memory_bytes = min(config.cache_max_file_bytes, MEMORY_BYTES) if replays else -1
-        self._hidden = hidden
         self._log = logger
         self._logged: set[str] = set()
         self.compressor = Compressor(logger)
@@ -122,8 +120,11 @@ class Variants:
         return False
 
     def wants_body(self, file: OpenFile) -> bool:
-        """Tell whether ``file`` is sent from memory, so that it can be replayed from there."""
-        return file.identity.size <= self.memory_bytes
+        """Tell whether ``file`` is sent from memory, so that it can be replayed from there.
+
+        One of size 0 always is: what is made up as it is read is read once.
+        """
+        return file.identity.size <= max(self.memory_bytes, 0)
 
     def choose(self, root: Root, relative: str, plain: OpenFile | None, kind: str, asked: Asked) -> Choice:
         """Return the best form of ``relative`` for ``request``; ``plain`` is None where only sidecars exist.
@@ -200,13 +201,15 @@ class Variants:
             return None
         try:
             file = root.find(relative + SIDECARS[coding])
+        except HiddenError:
+            file = None
         except HTTPError as error:
             if error.status >= 500:
                 raise
             trail.is_final = False
             self._warn_once(f"{relative}{SIDECARS[coding]} is ignored: {error.detail}")
             return None
-        if file is None or file.identity[:2] in self._hidden():
+        if file is None:
             trail.is_final = False  # a name is there, and what it leads to may change unseen
             return None
         return None if file.is_directory else file
@@ -334,7 +337,7 @@ class Variants:
 
     def _of_file(self, file: OpenFile, coding: str, now_ns: int, *, in_part: bool = False) -> Representation:
         # A part that is not replayed is sent from the file: reading the whole would be for nothing.
-        in_memory = self.wants_body(file) and not in_part
+        in_memory = self.wants_body(file) and not (in_part and file.identity.size)
         return of_file(file, self._contents, in_memory=in_memory, now_ns=now_ns, coding=coding)
 
 

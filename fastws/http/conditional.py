@@ -7,6 +7,13 @@ from collections.abc import Mapping
 
 from .httpdate import parse_http_date
 
+FIRST_REAL_S = 631152000
+"""1990-01-01, before the first page of the Web. What is older is a mark of the tool that made the file: the epoch
+or a second after it (OSTree, Nix, Jib), 1980-01-01 in some time zone (FAT, zip, buildpacks), 1980-02-01 (Gradle),
+1985-10-26 (npm)."""
+
+_NO_REAL_DATES = frozenset({946684800, 1262304000})  # midnight of 2000-01-01 and 2010-01-01: Bazel
+
 _ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _LIST_MEMBER = re.compile(rf"[ \t,]*({_ENTITY_TAG})[ \t]*(?:,|\Z)")
 _EMPTY_MEMBERS = re.compile(r"[ \t,]*")
@@ -60,11 +67,11 @@ def if_range_holds(value: str, etag: str, last_modified: int | None) -> bool:
 def plausible_last_modified(mtime_s: float, now_s: float) -> int | None:
     """Return the whole seconds to send as Last-Modified, or None if ``mtime_s`` says nothing of a change.
 
-    Times up to one second after the epoch are what reproducible builds and image stores leave behind; a
-    time in the future must not be sent (RFC 9110 section 8.8.2.1).
+    Reproducible builds, archives and image stores leave one date behind on all that they make. A time in the
+    future must not be sent (RFC 9110 section 8.8.2.1).
     """
     seconds = int(mtime_s // 1)
-    return seconds if 1 < seconds <= now_s else None
+    return seconds if FIRST_REAL_S <= seconds <= now_s and seconds not in _NO_REAL_DATES else None
 
 
 def _if_match_holds(value: str, etag: str) -> bool:

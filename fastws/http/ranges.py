@@ -29,7 +29,8 @@ def parse_ranges(value: str, size: int) -> tuple[ByteRange, ...] | None:
     17.15 advises, so that no byte is ever sent twice. They stand in the order in which the field names
     them. One range is answered as such, several as multipart/byteranges. None means that the field is to
     be ignored and all is sent (200): another range unit, a malformed set, more than ``MAX_RANGES``
-    ranges, or the end of an empty representation, for which there is no Content-Range.
+    ranges, or an empty representation, for which there is no Content-Range. A content delivery network that asks
+    for slices gets all of nothing.
 
     Raises HTTPError 416 with Content-Range if the set is well-formed and none of it is satisfiable.
     """
@@ -37,7 +38,7 @@ def parse_ranges(value: str, size: int) -> tuple[ByteRange, ...] | None:
     if range_set is None:
         return None
     specs = [spec for member in range_set[1].split(",") if (spec := member.strip(" \t"))]
-    if not 1 <= len(specs) <= MAX_RANGES:
+    if not size or not 1 <= len(specs) <= MAX_RANGES:
         return None
     ranges = []
     for spec in specs:
@@ -102,8 +103,6 @@ def _select(first: str, last: str, size: int) -> tuple[int, int] | None:
     if not last:
         return None
     length = _position(last)
-    if length and not size:
-        return None
     return max(size - length, 0), size
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ..backend import Opener
 from ..config.settings import NO_ADDRESS, Config, is_socket_activated
 from ..files.folder import Folder
-from ..files.root import not_found
+from ..files.root import Nothing, not_found
 from ..files.variants import SIDECARS
 from ..http.errors import HTTPError, Problem
 from ..http.mediatypes import extension_of
@@ -29,7 +29,7 @@ def doubts_of(config: Config, opener: Opener) -> list[Problem]:
         logging.getLogger("fastws"),
         opener=opener,
         replays=False,
-        hidden=frozenset,
+        hidden=Nothing(),
     )
     for status, page in config.error_pages.items():
         try:

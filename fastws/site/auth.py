@@ -11,14 +11,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 from ..config.settings import Config
+from ..files.folder import Folder
 from ..files.hashes import blake2b
 from ..files.identity import identity_of, is_settled
 from ..http.errors import PASSWORD, ConfigError, HTTPError, Problem, UndecidedError
 from ..http.messages import Identity
 from ..http.urlpath import glob_pattern
+from .spelling import Spellings, has_short_name
 
 KNOWN_PASSWORDS = 1024
 """Names and passwords remembered as right, and as many as wrong."""
@@ -30,14 +33,23 @@ _CREDENTIALS = re.compile(r"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2})")
 _HASH = re.compile(rb"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 
 
+class _Rule(NamedTuple):
+    pattern: re.Pattern[str]
+    spellings: Spellings
+    challenge: str
+    file: Htpasswd
+
+
 class Auth:
     """Asks for a password where the configuration does; the first matching line decides. Any thread may ask.
 
-    Raises ``ConfigError`` if there is such a line and no ``bcrypt``, or an htpasswd file is malformed.
+    What is spelled otherwise and is the same file in ``folder`` is protected too. Raises ``ConfigError`` if there
+    is such a line and no ``bcrypt``, or an htpasswd file is malformed.
     """
 
-    def __init__(self, config: Config, logger: logging.Logger) -> None:
-        self._rules: list[tuple[re.Pattern[str], str, Htpasswd]] = []
+    def __init__(self, config: Config, logger: logging.Logger, folder: Folder | None = None) -> None:
+        self._rules: list[_Rule] = []
+        self._folder = folder
         self.is_on = bool(config.basic_auth)
         """Whether anything is protected."""
         if not config.basic_auth:
@@ -48,11 +60,22 @@ class Auth:
         if problems:
             raise ConfigError(problems)
         for glob, path in config.basic_auth:
-            self._rules.append((glob_pattern(glob), _challenge(glob), files[path]))
+            self._rules.append(_Rule(glob_pattern(glob), Spellings(glob), _challenge(glob), files[path]))
 
     def guards(self, path: str) -> bool:
         """Tell whether a password is asked for at the decoded ``path``."""
-        return any(pattern.fullmatch(path) for pattern, _, _ in self._rules)
+        return any(self._covers(rule, path) for rule in self._rules)
+
+    def _covers(self, rule: _Rule, path: str) -> bool:
+        """Tell whether ``path``, or another spelling of it for the same file, is protected by ``rule``."""
+        if rule.pattern.fullmatch(path):
+            return True
+        if self._folder is None:
+            return False
+        if rule.spellings.may_match(path):
+            other = rule.spellings.respell(path)
+            return other is None or self._folder.means_same(path, other)
+        return has_short_name(path) and not self._folder.is_stored(path)
 
     def authorize(self, path: str, authorization: str | None) -> str:
         """Return who asks for the decoded ``path``, '' if anybody may.
@@ -60,12 +83,13 @@ class Auth:
         Raises ``HTTPError`` 401 with a challenge, 500 if the htpasswd file cannot be read, and ``UndecidedError``
         where the password has to be checked first.
         """
-        for pattern, challenge, file in self._rules:
-            if pattern.fullmatch(path):
+        for rule in self._rules:
+            if self._covers(rule, path):
+                challenge = rule.challenge
                 credentials = _parse_credentials(authorization)
                 if credentials is None:
                     raise HTTPError(401, "This page needs a name and a password.", fields=_field(challenge))
-                if not file.admits(*credentials):
+                if not rule.file.admits(*credentials):
                     raise HTTPError(401, "Name or password is wrong.", fields=_field(challenge))
                 return credentials[0].decode("latin-1")
         return ""
@@ -102,8 +126,8 @@ class Htpasswd:
         password = password[:PASSWORD_BYTES]
         if not expected:
             return False
-        # The hash of the file is part of it: a changed password is forgotten by itself.
-        known = b"%b%c%b%b" % (expected, len(password), password, name)
+        # The hash of the file is part of it, and whether it is this name's: what has changed is forgotten.
+        known = b"%b%c%c%b%b" % (expected, name in users, len(password), password, name)
         digest = blake2b(known, key=self._secret, digest_size=32).digest()
         if digest in self._right:
             return True
@@ -141,6 +165,7 @@ class Htpasswd:
         return users, anybody
 
     def _read(self) -> tuple[dict[bytes, bytes], bytes]:
+        begun_ns = time.time_ns()
         with open(self.path, "rb") as file:
             identity = identity_of(os.fstat(file.fileno()))
             lines = file.read().splitlines()
@@ -157,7 +182,7 @@ class Htpasswd:
         self.problems = problems
         # A hash to compare with in the place of an unknown name's: of the same cost, and nobody's.
         anybody = next(iter(users.values()), b"")
-        self._state = (identity if is_settled(identity) else None, users, anybody)
+        self._state = (identity if is_settled(identity, begun_ns) else None, users, anybody)
         return users, anybody
 
 

@@ -15,6 +15,8 @@ class OwnFiles:
         self._logs = logs
         paths = [config.config_path, *(path for _, path in config.basic_auth)]
         self._paths = [path for path in paths if path]
+        self.are_inside = any(_is_below(path, config.document_root) for path in self._paths)
+        """Whether one lies in the document root, by a name that a client may ask for."""
 
     def __call__(self) -> list[tuple[int, int] | None]:
         """Return their (device, inode) pairs as of now; None stands for a log that is no file."""
@@ -26,6 +28,11 @@ class OwnFiles:
                 continue
             numbers.append((info.st_dev, info.st_ino))
         return numbers
+
+
+def _is_below(path: str, root: str) -> bool:
+    pairs = (os.path.abspath(path), os.path.abspath(root)), (os.path.realpath(path), os.path.realpath(root))
+    return any(each.startswith(os.path.join(above, "")) for each, above in pairs)
 
 
 def is_hidden(path: str) -> bool:

@@ -50,7 +50,7 @@ class Rules:
         self._config = config
         self._folder = folder
         self._log = logger
-        self._auth = Auth(config, logger)
+        self._auth = Auth(config, logger, folder)
         self._policy = Policy(config)
         self._redirects = Redirects(config.redirects) if config.redirects else None
         self._status = None if config.status_path is None else Status(config, source, folder.variants)

@@ -13,10 +13,9 @@ from typing import NamedTuple
 from ..backend import Opener
 from ..config.settings import Config
 from ..files import representation as rep
-from ..files.folder import Folder, Hidden
-from ..files.identity import is_settled
+from ..files.folder import Folder
 from ..files.locate import Located
-from ..files.root import Root, not_found
+from ..files.root import Hidden, Root, not_found
 from ..files.variants import Asked, Choice
 from ..http import conditional, forms
 from ..http.authority import check_host
@@ -80,7 +79,7 @@ class Site:
     """Answers requests by one configuration.
 
     ``replays`` tells that published answers are replayed, so that small files are worth being read into memory;
-    ``opener`` opens them; ``hidden`` returns the (device, inode) pairs of files that are never served; ``status``
+    ``opener`` opens them; ``hidden`` knows files that are never served; ``status``
     knows what StatusPath shows. Raises ``ConfigError`` if BasicAuth cannot be had.
     """
 
@@ -310,7 +309,7 @@ class Site:
         known = self._known.get(key)
         if known is not None and known.form.is_like(form):
             return known
-        is_stable = is_settled(form.identity, now_ns) and not rep.is_held_back(form.identity, now_ns)
+        is_stable = form.is_settled and not rep.is_held_back(form.identity, now_ns)
         configured = self._rules_for(located)(*exchange.paths)
         fields = (*self._rules.common, *rep.content_fields(kind, form), *vary, *configured)
         known = _Known(kind, fields, form, is_stable, is_only=not vary)

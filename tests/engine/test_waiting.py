@@ -298,11 +298,11 @@ def test_check_that_fails_is_503_and_logged(
         raise error("such as a panic")
 
     for rule in server._site._rules._auth._rules:
-        monkeypatch.setattr(rule[2], "_checkpw", fail)
+        monkeypatch.setattr(rule.file, "_checkpw", fail)
     with Client(server) as client:
         assert client.get("/private/page.html", RIGHT).status == 503
         for rule in server._site._rules._auth._rules:
-            monkeypatch.setattr(rule[2], "_checkpw", bcrypt.checkpw)
+            monkeypatch.setattr(rule.file, "_checkpw", bcrypt.checkpw)
         assert client.get("/private/page.html", RIGHT).status == 200
     assert error_log(server).count("a password could not be checked") == states.ASK_TIMES
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from rawhttp import put
+from rawhttp import put, settle
 
 from fastws import backend, portable
 from fastws.files import contents as module
 from fastws.files import identity
-from fastws.files.contents import Content, Contents, entity_tag
+from fastws.files.contents import Content, Contents, Tagged, entity_tag
 from fastws.files.identity import SETTLED_NS, identity_of
-from fastws.files.root import Root
+from fastws.files.root import Nothing, Root
+from fastws.http.errors import HTTPError
+from fastws.http.messages import Identity
 
 Change = Callable[[], None]
 Read = Callable[..., Content]
@@ -51,7 +55,7 @@ def _read_while(
             after()
         return data
 
-    with Root(str(path.parent), opener) as root, monkeypatch.context() as patch:
+    with Root(str(path.parent), opener, Nothing()) as root, monkeypatch.context() as patch:
         file = root.open(path.name)
         patch.setattr(portable, "read_at", pread_and_change)
         return Contents(1 << 20, opener).load(file)
@@ -124,7 +128,7 @@ def test_content_is_read_once_from_when_it_is_settled(
     opener: backend.Opener, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents, clock = Contents(1 << 20, opener), Clock(monkeypatch, page)
-    with Root(str(page.parent), opener) as root:
+    with Root(str(page.parent), opener, Nothing()) as root:
         file = root.open(page.name)
         clock.age_ns = SETTLED_NS
         young = contents.load(file)
@@ -132,7 +136,7 @@ def test_content_is_read_once_from_when_it_is_settled(
         held = contents.load(file)
         assert held is not young
         assert contents.load(file) is held
-        assert contents.tag(file) == (held.etag, held.identity)
+        assert contents.tag(file) == (held.etag, held.identity, True)
 
 
 def test_content_is_as_settled_as_its_file_was_before_it_was_read(
@@ -160,7 +164,7 @@ def test_file_dated_in_the_future_is_read_once(
     )
     contents = Contents(1 << 20, opener)
     for _ in range(3):
-        with Root(str(tmp_path), opener) as opened:
+        with Root(str(tmp_path), opener, Nothing()) as opened:
             contents.tag(opened.open("page.txt"))
     assert len(reads) == 1
 
@@ -180,5 +184,115 @@ def test_write_after_the_read_is_not_taken_for_what_was_read(
     monkeypatch.setattr(time, "time_ns", lambda: now_ns[0])
     monkeypatch.setattr(portable, "read_at", read_slowly)
     contents = Contents(1 << 20, opener)
-    with Root(str(tmp_path), opener) as opened:
+    with Root(str(tmp_path), opener, Nothing()) as opened:
         assert not contents.load(opened.open("page.txt")).is_settled
+
+
+def test_file_written_twice_in_one_second_is_read_again_where_times_are_whole_seconds(
+    opener: backend.Opener, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(fd: int) -> tuple[int, Identity]:
+        mode, found = opener.look(fd)
+        return mode, found._replace(mtime_ns=found.mtime_ns // 10**9 * 10**9, ctime_ns=second)
+
+    second = os.stat(page).st_ctime_ns // 10**9 * 10**9
+    coarse = SimpleNamespace(**{name: getattr(opener, name) for name in ("side", "DEEPEST", "open_beneath")})
+    coarse.look = look
+    contents = Contents(1 << 20, coarse)
+    monkeypatch.setattr(time, "time_ns", lambda: second + 10**9)
+    for content in (b"old", b"new"):
+        page.write_bytes(content)
+        os.utime(page, (1_000_000_000, 1_000_000_000))
+        with Root(str(page.parent), coarse, Nothing()) as root:
+            file = root.open(page.name)
+            assert contents.load(file).body == content
+            assert contents.tag(file).etag == entity_tag(content)
+
+
+# Large files
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large.bin"
+    path.write_bytes(bytes(1000))
+    os.utime(path, (1, 1))
+    return path
+
+
+def tag_of(opener: backend.Opener, path: Path, **options: bool) -> Tagged:
+    with Root(str(path.parent), opener, Nothing()) as root:
+        return Contents(100, opener, **options).tag(root.open(path.name))
+
+
+def test_tag_of_a_large_file_is_the_same_until_it_changes(
+    opener: backend.Opener, large: Path, tmp_path: Path
+) -> None:
+    settle(large)
+    first = tag_of(opener, large)
+    assert first.is_settled
+    assert re.fullmatch('"3e8-[0-9a-f]{24}"', first.etag)
+    assert tag_of(opener, large) == first
+    large.write_bytes(b"x" * 1000)
+    os.utime(large, (1, 1))
+    settle(large)
+    assert tag_of(opener, large).etag != first.etag
+
+
+def test_tag_of_a_large_file_is_another_for_another_file(opener: backend.Opener, large: Path) -> None:
+    other = large.with_name("other.bin")
+    other.write_bytes(b"x" * 1000)
+    os.utime(other, (1, 1))
+    settle(large, other)
+    assert tag_of(opener, large).etag != tag_of(opener, other).etag
+    by_times = {tag_of(opener, path, by_times=True).etag for path in (large, other)}
+    assert by_times == {f'"3e8-{10**9:x}"'}
+
+
+@pytest.mark.parametrize("by_times", [False, True])
+def test_tag_of_a_large_file_that_may_still_change_is_of_the_moment(
+    opener: backend.Opener, large: Path, by_times: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ns = os.stat(large).st_ctime_ns
+    tags = set()
+    for age_ns in (0, 1, SETTLED_NS):
+        monkeypatch.setattr(time, "time_ns", lambda age_ns=age_ns: now_ns + age_ns)
+        found = tag_of(opener, large, by_times=by_times)
+        assert not found.is_settled
+        tags.add(found.etag)
+    assert len(tags) == 3
+
+
+# Made up and growing
+
+
+def test_log_that_grows_all_the_time_is_what_it_was_at_one_moment(page: Path, read_while: Read) -> None:
+    def grow() -> None:
+        with page.open("ab") as log:
+            log.write(b"\nline")
+
+    content = read_while(before=grow)
+    assert content.body in (b"old" + b"\nline" * count for count in range(10))
+    assert (content.identity.size, content.is_settled) == (len(content.body), False)
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/ostype").exists(), reason="needs Linux")
+@pytest.mark.parametrize("name", ["sys/kernel/ostype", "cpuinfo", "kallsyms"])
+def test_file_that_says_it_is_empty_is_read_to_its_end(opener: backend.Opener, name: str) -> None:
+    expected = Path("/proc", name).read_bytes()
+    with Root("/proc", opener, Nothing()) as root:
+        content = Contents(1 << 20, opener).load(root.open(name))
+    assert len(content.body) == len(expected) > 1
+    assert not content.is_settled
+
+
+def test_file_without_an_end_is_refused(
+    page: Path, opener: backend.Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.write_bytes(b"")
+    monkeypatch.setattr(portable, "read_at", lambda fd, count, offset: b"x" * count)
+    with (
+        Root(str(page.parent), opener, Nothing()) as root,
+        pytest.raises(HTTPError, match="more than 16 MiB"),
+    ):
+        Contents(1 << 20, opener).load(root.open(page.name))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from fastws.files.identity import SETTLED_NS, is_settled
+from fastws.files.identity import COARSE_NS, SETTLED_NS, is_made_up, is_settled
 from fastws.http.messages import Identity
 
-NOW_NS = 1_000_000_000_000_000_000
+NOW_NS = 1_000_000_000_000_000_001
+"""With a fraction of a second, as most file systems have it."""
 MS_NS = 1_000_000
 
 
@@ -50,3 +52,22 @@ def test_identity_is_settled_by_when_the_file_was_changed() -> None:
     assert not is_settled(Identity(1, 1, 1, now, now - 2 * tick), now)
     assert not is_settled(Identity(1, 1, 1, now - 2 * tick, now - tick), now)
     assert not is_settled(Identity(1, 1, 1, now + 9 * tick, now), now)
+
+
+@pytest.mark.parametrize("age_ms", [21, 999, 1999, 2019])
+@pytest.mark.parametrize(("mtime", "ctime", "is_fine"), [(0, 0, False), (0, 1, True), (1, 0, True)])
+def test_file_without_a_fraction_of_a_second_settles_after_two(
+    age_ms: int, mtime: int, ctime: int, is_fine: bool
+) -> None:
+    second = NOW_NS // 10**9 * 10**9
+    identity = Identity(1, 2, 3, second + mtime, second + ctime)
+    assert is_settled(identity, second + age_ms * MS_NS + 1) is is_fine
+    assert is_settled(identity, second + COARSE_NS + 2)
+
+
+def test_empty_file_may_be_made_up_where_nothing_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert not is_made_up(str(tmp_path / "empty"))
+    assert is_made_up(str(tmp_path / "none"))
+    if Path("/proc/self/mounts").exists():
+        assert is_made_up("/proc/self/mounts")

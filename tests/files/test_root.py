@@ -9,7 +9,7 @@ import pytest
 from rawhttp import put
 
 from fastws import backend
-from fastws.files.root import Root
+from fastws.files.root import Nothing, Root
 from fastws.http.errors import HTTPError
 
 
@@ -21,7 +21,7 @@ def test_what_is_not_there_or_not_to_be_seen_is_found_to_be_nothing(
     put(tmp_path, {"outside.txt": b"outside"})
     (tmp_path / "root" / "out").symlink_to("../outside.txt")
     os.mkfifo(tmp_path / "root" / "fifo")
-    with Root(str(tmp_path / "root"), side.opener) as root:
+    with Root(str(tmp_path / "root"), side.opener, Nothing()) as root:
         assert root.find(name) is None
         with pytest.raises(HTTPError, match="404: There is no such file"):
             root.open(name)

@@ -100,6 +100,7 @@ def test_sizes_and_times_are_as_the_page_says() -> None:
     assert dict(rows_of("Sizes and times")) == {
         "body kept in memory, at most (and `CacheMaxFile`)": f"{MEMORY_BYTES // kib} KiB",
         "age at which a changed file is settled": f"{identity.SETTLED_NS // 1_000_000} ms",
+        "the same where its times are whole seconds": f"{identity.COARSE_NS / 1e9:.2f} s",
         "received from one connection in a turn, from all": (
             f"{compiled['RECEIVE_BYTES'] // kib} KiB, {compiled['ARENA_BYTES'] // mib} MiB"
         ),

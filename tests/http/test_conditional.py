@@ -168,14 +168,22 @@ def test_if_range_with_a_date_fails_where_no_modification_date_is_known():
         (0, None),
         (1, None),
         (-5, None),
-        (2, 2),
+        (2, None),
+        (315532800, None),  # 1980-01-01: FAT, zip
+        (315532800 + 14 * 3600, None),  # in another time zone
+        (318211200, None),  # 1980-02-01: Gradle
+        (499162500, None),  # 1985-10-26: npm
+        (946684800, None),  # 2000-01-01: Bazel
+        (1262304000, None),  # 2010-01-01: Bazel
+        (946684801, 946684801),
+        (631152000, 631152000),
         (MODIFIED, MODIFIED),
         (NOW, NOW),
         (NOW + 1, None),
         (0.5, None),
     ],
 )
-def test_implausible_times_are_not_sent(mtime_s, expected):
+def test_times_that_are_no_dates_of_a_change_are_not_sent(mtime_s, expected):
     assert plausible_last_modified(mtime_s, NOW) == expected
 
 

@@ -26,6 +26,7 @@ from fastws.files import compression, variants
 from fastws.files import contents as files
 from fastws.files.compression import NOT_WORTHWHILE, Compressor, Job, Store, encoder
 from fastws.files.contents import Content
+from fastws.files.root import Nothing
 from fastws.http.messages import Identity, Request
 from fastws.site.site import Site
 
@@ -411,7 +412,7 @@ def test_replayed_answers_are_what_would_be_decided_anew(
         logging.getLogger("test"),
         replays=False,
         opener=server._backend.opener,
-        hidden=frozenset,
+        hidden=Nothing(),
     )
     with Client(server) as client:
         for number, (name, change) in enumerate(changes):

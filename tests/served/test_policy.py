@@ -10,6 +10,7 @@ import pytest
 from rawhttp import Client, get, put, thrice
 
 from fastws import Server, backend, defaults
+from fastws.files.root import Nothing
 from fastws.http.messages import Request
 from fastws.http.urlpath import glob_pattern
 from fastws.site import site
@@ -96,7 +97,7 @@ def test_what_a_site_remembers_of_files_is_bounded(
         logging.getLogger("test"),
         replays=False,
         opener=side.opener,
-        hidden=frozenset,
+        hidden=Nothing(),
     )
     for number in [*range(50), *range(50)]:
         response, _ = answers.respond(Request("GET", f"/{number}.png", "HTTP/1.1", {"host": "x"}, 0))

@@ -14,8 +14,9 @@ import pytest
 from rawhttp import Client, get, put, wait_until
 
 from fastws import ConfigError, Server, load
-from fastws.files.identity import identity_of, is_settled
+from fastws.files.identity import SETTLED_NS, identity_of, is_settled
 from fastws.http.errors import HTTPError, UndecidedError
+from fastws.http.messages import Identity
 from fastws.operation.cli import main
 from fastws.site import auth
 
@@ -179,7 +180,7 @@ def test_user_is_in_the_access_log(server: Server, tmp_path: Path) -> None:
 
 
 def test_password_is_computed_once_for_many_files(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [rule[2] for rule in server._site._rules._auth._rules]
+    files = [rule.file for rule in server._site._rules._auth._rules]
     computed: list[bytes] = []
 
     def check(password: bytes, expected: bytes) -> bool:
@@ -263,6 +264,70 @@ def test_changed_file_counts_at_once(server: Server, htpasswd: Path) -> None:
         assert get(server, "/private/page.html", who).status == status
     wait_until(lambda: is_settled(identity_of(os.stat(htpasswd))))
     assert get(server, "/private/page.html", credentials("anna", "third")).status == 200
+
+
+@pytest.mark.parametrize("names", [b"clara", b"bert"])
+def test_user_who_is_renamed_or_removed_is_let_in_no_more(
+    server: Server, htpasswd: Path, names: bytes
+) -> None:
+    first, second = htpasswd.read_bytes().splitlines()[2:]
+    who = credentials("anna", "s3cret")
+    assert get(server, "/private/page.html", who).status == 200
+    htpasswd.write_bytes(first.replace(b"anna", names) + b"\n" + second + b"\n")
+    for _ in range(3):
+        assert get(server, "/private/page.html", who).status == 401
+    assert get(server, "/private/page.html", credentials(names.decode(), "s3cret")).status == 200
+    htpasswd.write_bytes(first + b"\n")
+    assert get(server, "/private/page.html", who).status == 200
+
+
+def test_file_that_is_written_while_it_is_read_is_read_again(
+    htpasswd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what was settled before it was read is as it was read."""
+    now_ns = [htpasswd.stat().st_ctime_ns]
+    monkeypatch.setattr(auth.time, "time_ns", lambda: now_ns[0])
+    read = identity_of
+
+    def read_slowly(info: os.stat_result) -> Identity:
+        now_ns[0] += 9 * SETTLED_NS
+        return read(info)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(auth, "identity_of", read_slowly)
+        file = auth.Htpasswd(str(htpasswd), bcrypt.checkpw, logging.getLogger("test"))
+    assert file._state[0] is None
+
+
+# Other spellings of the same file
+
+
+@pytest.mark.parametrize(
+    "target", ["/PRIVATE/page.html", "/Private/index.html", "/PRIVATE/", "/PRIVATE/none"]
+)
+def test_other_spelling_of_the_same_directory_needs_the_password(
+    server: Server, root: Path, target: str
+) -> None:
+    """A link has it lead to the same files, as all do on a file system without letter case."""
+    for name in ("PRIVATE", "Private"):
+        if not (root / name).exists():
+            (root / name).symlink_to("private")
+    for _ in range(3):
+        assert get(server, target).status == 401
+    assert get(server, target, credentials("anna", "s3cret")).status in (200, 404)
+
+
+def test_other_spelling_of_the_same_file_needs_the_password(server: Server, root: Path) -> None:
+    os.link(root / "secret.html", root / "SECRET.html")
+    assert get(server, "/SECRET.html").status == 401
+    put(root, {"Secret.html": b"another file"})
+    assert [get(server, "/Secret.html").body for _ in range(3)] == [b"another file"] * 3
+
+
+def test_file_that_is_spelled_alike_but_another_needs_none(server: Server, root: Path) -> None:
+    put(root, {"PRIVATE/page.html": b"public page"})
+    assert get(server, "/PRIVATE/page.html").body == b"public page"
+    assert get(server, "/Private/page.html").status == 404
 
 
 def test_file_that_is_gone_lets_nobody_in(server: Server, htpasswd: Path) -> None:

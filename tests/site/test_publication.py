@@ -18,6 +18,7 @@ from fastws import backend
 from fastws.config.settings import defaults
 from fastws.files import contents
 from fastws.files.identity import SETTLED_NS
+from fastws.files.root import Nothing
 from fastws.http.httpdate import format_http_date
 from fastws.http.messages import Identity, Publication, Request, Response
 from fastws.site import publication, site
@@ -69,7 +70,7 @@ class Desk:
             logging.getLogger("test"),
             replays=replays,
             opener=self._opener,
-            hidden=frozenset,
+            hidden=Nothing(),
         )
 
     def put(self, name: str, content: bytes, at_ns: int = LONG_AGO_NS) -> Path:
@@ -150,9 +151,10 @@ def test_answer_that_names_decided_is_published_once_the_directory_is_settled(
     desk: Desk, prepare: Callable[[Desk], str]
 ) -> None:
     target = prepare(desk)
-    os.utime(desk.root / "d", ns=(START_NS, START_NS))
-    assert not desk.ask(target, START_NS + SETTLED_NS, accept_encoding="gzip").is_published
-    published = desk.ask(target, START_NS + SETTLED_NS + 1, accept_encoding="gzip").publication
+    changed_ns = START_NS + 1
+    os.utime(desk.root / "d", ns=(changed_ns, changed_ns))
+    assert not desk.ask(target, changed_ns + SETTLED_NS, accept_encoding="gzip").is_published
+    published = desk.ask(target, changed_ns + SETTLED_NS + 1, accept_encoding="gzip").publication
     assert published is not None
     assert str(desk.root / "d") in [path for path, _ in published.depends]
 

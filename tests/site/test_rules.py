@@ -10,6 +10,7 @@ from rawhttp import put
 
 from fastws import backend, load
 from fastws.files.folder import Folder
+from fastws.files.root import Nothing
 from fastws.http.urlpath import PLAIN
 from fastws.seam import Filled
 from fastws.site import site
@@ -51,7 +52,7 @@ def folder(side: backend.Backend, tmp_path: Path) -> Folder:
     (tmp_path / "ws.conf").write_text("\n".join(text) + "\n")
     config = load(str(tmp_path / "ws.conf"))
     logger = logging.getLogger("test")
-    return Folder(config.document_root, config, logger, opener=side.opener, replays=True, hidden=frozenset)
+    return Folder(config.document_root, config, logger, opener=side.opener, replays=True, hidden=Nothing())
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from rawhttp import Client, get, put, wait_until
 from selenium import webdriver
 
 from fastws import Config, Server, backend, load
+from fastws.files.root import Nothing
 from fastws.http.messages import Request, Response
 from fastws.record.tally import WorkerStatus
 from fastws.seam import DURATION_BOUNDS_S
@@ -58,7 +59,7 @@ def config(tmp_path: Path) -> Config:
 
 def make_site(config: Config, **others: Any) -> Site:
     opener = backend.load().opener
-    return Site(config, logging.getLogger("test"), opener=opener, hidden=frozenset, **others)
+    return Site(config, logging.getLogger("test"), opener=opener, hidden=Nothing(), **others)
 
 
 def site(config: Config, source: Source | None = None) -> Site:

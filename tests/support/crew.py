@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fastws import Config, backend, defaults
 from fastws.engine.shared import Equipment
+from fastws.files.root import Nothing
 from fastws.record.logfile import ErrorLog, LogFile
 from fastws.site.site import Site
 from fastws.work.fair_queue import FairQueues
@@ -36,7 +37,7 @@ def equipped(
         error_log.logger,
         replays=side.reactor.side == "compiled",
         opener=side.opener,
-        hidden=frozenset,
+        hidden=Nothing(),
     )
     try:
         yield Equipment(side, access_log, error_log, queues, worker_count), site
