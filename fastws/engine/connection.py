@@ -256,7 +256,7 @@ class Connection:
         if self._mark is not None and rate:
             gained_s = max(0, moved - self._mark) / rate
         self._mark = moved if self._mark is None else max(moved, self._mark)
-        self._until = min(self._deadline() + gained_s, now + most_s)
+        self._until = min(self._deadline() + gained_s, now + most_s) if rate else now + most_s
         if self._until <= now:
             return False
         self.shared.timers.schedule(self, self._until)
