@@ -206,7 +206,7 @@ def soak(directory: Path, side: str, seconds: float) -> None:
     )
     assert after.descriptors == quiet.descriptors
     assert after.threads == quiet.threads
-    assert last - first < 0.05 * first + MIB
+    assert last - first < 0.05 * first + 2 * MIB  # CPython takes memory in arenas of one MiB
     log = (directory / "log_webserver_error.txt").read_text()
     assert "Traceback" not in log
     assert " error " not in log
