@@ -133,7 +133,7 @@ def compiled(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_install_without_compiler_serves_on_the_pure_side(source: Path, tmp_path: Path) -> None:
     installed = Environment(tmp_path / "venv", source, CC="/bin/false")
-    assert installed.version().endswith("(parser pure, reactor pure, opener pure)\n")
+    assert "(parser pure, reactor pure, opener pure)\n" in installed.version()
     assert_serves(installed, tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_wheel_without_extensions_is_for_every_platform_and_serves(source: Path,
     assert built.name.endswith("-py3-none-any.whl")
     assert [name for name in names_in(built) if name.endswith(".so")] == []
     installed = Environment(tmp_path / "venv", built)
-    assert installed.version().endswith("(parser pure, reactor pure, opener pure)\n")
+    assert "(parser pure, reactor pure, opener pure)\n" in installed.version()
     assert_serves(installed, tmp_path)
 
 
@@ -164,9 +164,8 @@ def test_wheel_of_the_sdist_is_compiled_and_serves_outside_the_tree(compiled: Pa
         name: "compiled" if f"fastws/_{name}" in COMPILED else "pure"
         for name in ("parser", "reactor", "openat")
     }
-    assert installed.version().endswith(
-        f"(parser {sides['parser']}, reactor {sides['reactor']}, opener {sides['openat']})\n"
-    )
+    said = installed.version()
+    assert f"(parser {sides['parser']}, reactor {sides['reactor']}, opener {sides['openat']})\n" in said
     where = run(installed.python, "-c", "import fastws; print(fastws.__file__)", cwd=tmp_path)
     assert where.startswith(str(tmp_path / "venv"))
     assert_serves(installed, tmp_path)
