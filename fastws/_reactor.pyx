@@ -25,6 +25,7 @@ from .hot.turn cimport (
 )
 from .native.accept cimport FASTWS_PEER_BYTES, fastws_accept
 
+from . import seam
 from .seam import DURATION_BOUNDS_S, Filled, PartialSend, ReplayCounters
 from .transported import Transported
 
@@ -60,7 +61,9 @@ cdef class Reactor:
     def __cinit__(self):
         self._wake = -1
         self._epoll, self._table, self._predicate, self._log = EpollSet(), Table(), HitPredicate(), LogBuffer()
-        self._turn = Turn(self._epoll, self._table, self._predicate, self._log, DURATION_BOUNDS_S)
+        self._turn = Turn(
+            self._epoll, self._table, self._predicate, self._log, DURATION_BOUNDS_S, seam.LINGER_S, seam.LINGER_BYTES
+        )
         self._transported = Transported()
         self._held_back, self._due = self._transported.held_back, set()
         self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
@@ -122,7 +125,7 @@ cdef class Reactor:
         cdef Py_ssize_t size
         cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
         if self._epoll.keeps(fd):
-            self._epoll.own(fd, <PyObject *>owner)
+            _check(self._epoll.own(fd, <PyObject *>owner))
         else:
             _check(self._epoll.watch(fd, <PyObject *>owner, ROLE_CONNECTION, self._turn.moment.now))
             self._epoll.name(fd, text, size)
@@ -140,7 +143,7 @@ cdef class Reactor:
         """See ``backend.Reactor.keep``."""
         cdef Py_ssize_t size
         cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
-        return self._epoll.keep(fd, text, size, self._turn.moment.now)
+        return self._epoll.keep(fd, text, size, self._turn.moment.now, True)
 
     @property
     def kept(self):

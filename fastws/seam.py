@@ -58,7 +58,7 @@ WRITE = 2
 RESET = 3
 """Event: the connection is broken; data is None."""
 DONE = 4
-"""Event: the last answer was replayed and the client wanted no more; data is bytes that came after it."""
+"""Event: the last answer was replayed and nothing more is sent; data is bytes that came after it."""
 PARTIAL = 5
 """Event: a replayed answer did not fit the socket; data is a ``PartialSend``."""
 
@@ -174,6 +174,12 @@ class ReplaySettings(NamedTuple):
     default_codings: int
     by_sendfile: bool = True
 
+
+LINGER_S = 2.0
+"""How long a closing connection waits for the client to read the last answer; nginx: lingering_timeout 5s."""
+
+LINGER_BYTES = 1 << 20
+"""How much a closing connection reads and throws away meanwhile."""
 
 DURATION_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 """Upper bounds of the buckets by which answers are counted, from a complete request head to the last byte sent."""

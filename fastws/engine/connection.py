@@ -81,7 +81,7 @@ class Connection:
             self.close()
         elif self.state == LINGERING:
             self._lingered += len(data)
-            if self._lingered > states.LINGER_BYTES:
+            if self._lingered > seam.LINGER_BYTES:
                 self.close()
         else:
             self.speaker.on_read(data)
@@ -94,9 +94,9 @@ class Connection:
         if self._send_on(transmission):
             self.speaker.on_sent()
 
-    def on_done(self, rest: bytes) -> None:
-        """End after a replayed response. A client that did not ask to close may still be sending."""
-        self.linger() if rest or self.shared.is_draining else self.close()
+    def on_done(self, _: bytes) -> None:
+        """End after a replayed response. Even a client that asked to close may still be sending."""
+        self.linger()
 
     def on_partial(self, partial: PartialSend) -> None:
         """Finish a response that the reactor began to replay."""
@@ -136,11 +136,11 @@ class Connection:
         shared.reactor.set_interest(self.fd, interest)
         shared.timers.schedule(self, self._deadline())
 
-    def rest(self) -> None:
-        """Wait for the next request, of which nothing has come."""
+    def rest(self, interest: int = seam.IDLE) -> None:
+        """Wait for the next request, of which nothing has come; ``INPUT`` where something before it has."""
         shared = self.shared
         self.state, self._since = IDLE, time.monotonic()
-        shared.reactor.set_interest(self.fd, seam.IDLE)
+        shared.reactor.set_interest(self.fd, interest)
         if shared.is_draining:
             self.drain(shared.grace_s)
         else:

@@ -18,6 +18,8 @@ from .connection import Connection
 from .states import BODY, HEAD, IDLE, WAITING
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BEFORE_A_REQUEST = (b"\r", b"\r\n")
+"""What some clients send after a body, and a server ignores (RFC 9112 section 2.2): no request has begun by it."""
 
 
 class Http1:
@@ -45,13 +47,10 @@ class Http1:
 
     def on_read(self, data: bytes) -> None:
         """See ``Speaker.on_read``."""
-        if self._buffer:
-            self._buffer += data
-        else:
-            self._buffer = data
-            if self._connection.state == IDLE:
-                self._connection.enter(HEAD)
-                self._is_tried = True
+        if self._connection.state == IDLE:
+            self._connection.enter(HEAD)
+            self._is_tried = not self._buffer
+        self._buffer = self._buffer + data if self._buffer else data
         self._go_on()
 
     def on_partial(self, partial: PartialSend) -> None:
@@ -122,7 +121,10 @@ class Http1:
             request = shared.parser.parse_request(buffer, 0, self._scanned, shared.limits)
             if request is None:
                 self._scanned = len(buffer)
-                self._connection.wait(INPUT)
+                if buffer in _BEFORE_A_REQUEST:
+                    self._connection.rest(INPUT)
+                else:
+                    self._connection.wait(INPUT)
                 return False
             self._request, self._asked_at = request, time.monotonic()
             self._buffer, self._scanned = buffer[request.size :], 0

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-LINGER_S = 2.0
-"""How long a closing connection waits for the client to read the last answer; nginx: lingering_timeout 5s."""
-
-LINGER_BYTES = 1 << 20
-"""How much a closing connection reads and throws away meanwhile."""
+from ..seam import LINGER_S
 
 TURN_S = 0.01
 """How long a worker answers by Python before it looks at its sockets again; who comes then waits no longer."""

@@ -26,8 +26,10 @@ cdef enum:
 cdef struct Watched:
     PyObject *owner            # borrowed: who added it keeps it until remove(); NULL: the reactor keeps the connection
     double active              # monotonic seconds of the last read
-    double kept_since          # monotonic seconds of accepting, of a connection that is kept; otherwise 0
-    int older, newer           # its neighbours among those, descriptors; -1: none
+    double listed_since        # monotonic seconds of joining the list by age that it is in; 0: it is in none
+    bint is_watched            # epoll reports its events
+    bint lingers               # the last answer is sent; what still comes is thrown away, file_sent bytes so far
+    int older, newer           # its neighbours in that list, descriptors; -1: none
     uint32_t generation        # tells the descriptor's present use from earlier ones
     int role
     int interest
@@ -37,15 +39,23 @@ cdef struct Watched:
     size_t file_sent           # bytes of it so far
     char peer[FASTWS_PEER_BYTES]
 
+# Connections by age, descriptors; -1: none.
+cdef struct ByAge:
+    int oldest, newest
+
 
 cdef class EpollSet:
     cdef int fd
     cdef Watched *records      # by descriptor; they move when one is added
     cdef int _room
-    cdef int oldest, _newest   # of the connections that are kept; -1: none
-    cdef int kept_count        # of those, and of those that were reported and have no owner yet
+    cdef ByAge fresh           # of the connections that are kept, those that wait for a request
+    cdef ByAge parting         # those that were answered for the last time, and are not watched
+    cdef ByAge lingering       # those that were answered for the last time, and are
+    cdef int kept_count        # of all three, and of those that were reported and have no owner yet
 
     cdef int watch(self, int fd, PyObject *owner, int role, double now) noexcept nogil
+    cdef int _record(self, int fd, PyObject *owner, int role, double now) noexcept nogil
+    cdef int watch_recorded(self, int fd) noexcept nogil
     cdef bint _make_room(self, int fd) noexcept nogil
     cdef Watched *find(self, int fd, int role) except NULL
     cdef void unwatch(self, int fd) noexcept nogil
@@ -53,8 +63,12 @@ cdef class EpollSet:
     cdef void name(self, int fd, const char *peer, size_t size) noexcept nogil
     cdef str peer_of(self, int fd)
     cdef bint keeps(self, int fd) noexcept nogil
-    cdef bint keep(self, int fd, const char *peer, size_t size, double now) noexcept nogil
-    cdef void own(self, int fd, PyObject *owner) noexcept nogil
+    cdef bint keep(self, int fd, const char *peer, size_t size, double now, bint is_watched) noexcept nogil
+    cdef int own(self, int fd, PyObject *owner) noexcept nogil
+    cdef bint linger(self, int fd, double now) noexcept nogil
+    cdef bint linger_on(self, int fd) noexcept nogil
+    cdef ByAge *_list_of(self, Watched *watched) noexcept nogil
+    cdef void _join(self, ByAge *connections, int fd, double now) noexcept nogil
     cdef void let_go(self, int fd) noexcept nogil
     cdef bint drop(self, int fd) noexcept nogil
     cdef list list_kept(self)

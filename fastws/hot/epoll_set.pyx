@@ -2,7 +2,7 @@
 """The epoll set: the descriptors that one reactor watches, a record of each, and the connections that it keeps.
 
 A connection is kept from its being accepted until it needs Python: most of those that end after one answer never
-do. Kept ones stand in a list by age. One reactor's own.
+do. Kept ones stand in a list by age, and in another one after their last answer. One reactor's own.
 """
 
 from cpython.object cimport PyObject
@@ -22,12 +22,18 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
 
+cdef extern from "sys/socket.h" nogil:
+    enum:
+        SHUT_WR
+    int shutdown(int fd, int how)
+
 
 cdef class EpollSet:
     """``epoll_set.pxd`` lists what the reactor calls; what returns an int returns 0, or the error."""
 
     def __cinit__(self):
-        self.oldest = self._newest = -1
+        self.fresh.oldest = self.fresh.newest = self.parting.oldest = self.parting.newest = -1
+        self.lingering.oldest = self.lingering.newest = -1
         self.fd = epoll_create1(EPOLL_CLOEXEC)
         if self.fd < 0:
             raise OSError(errno, "epoll_create1 failed")
@@ -47,8 +53,12 @@ cdef class EpollSet:
         self.fd = -1
 
     cdef int watch(self, int fd, PyObject *owner, int role, double now) noexcept nogil:
+        cdef int error = self._record(fd, owner, role, now)
+        return error or self.watch_recorded(fd)
+
+    cdef int _record(self, int fd, PyObject *owner, int role, double now) noexcept nogil:
+        """Begin the record of a descriptor that is to be watched."""
         cdef Watched *watched
-        cdef epoll_event event
         if fd < 0:
             return EBADF
         if not self._make_room(fd):
@@ -58,13 +68,23 @@ cdef class EpollSet:
         watched.generation += 1
         watched.active = now
         watched.file.left = watched.file_sent = 0
-        watched.has_transport = False
+        watched.has_transport = watched.lingers = watched.is_watched = False
+        return 0
+
+    cdef int watch_recorded(self, int fd) noexcept nogil:
+        """Have the events of a descriptor reported, if they are not by now."""
+        cdef Watched *watched = &self.records[fd]
+        cdef epoll_event event
+        if watched.is_watched:
+            return 0
         # One worker is woken for a new connection, not all of them.
-        event.events = EPOLLIN | EPOLLEXCLUSIVE if role == ROLE_LISTENER else EPOLLIN
+        event.events = EPOLLIN | EPOLLEXCLUSIVE if watched.role == ROLE_LISTENER else EPOLLIN
         event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd
         if epoll_ctl(self.fd, EPOLL_CTL_ADD, fd, &event) < 0:
-            watched.role = ROLE_NONE
+            if watched.owner != NULL or not self.keeps(fd):
+                watched.role = ROLE_NONE
             return errno
+        watched.is_watched = True
         return 0
 
     cdef bint _make_room(self, int fd) noexcept nogil:
@@ -89,7 +109,8 @@ cdef class EpollSet:
     cdef void unwatch(self, int fd) noexcept nogil:
         """Have no events of ``fd`` reported. To close it would not do, where a forked process has it too."""
         cdef Watched *watched = &self.records[fd]
-        epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL)
+        if watched.is_watched:
+            epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL)
         if self.keeps(fd):
             self.let_go(fd)
             self.kept_count -= 1
@@ -121,43 +142,83 @@ cdef class EpollSet:
             self.records[fd].role == ROLE_CONNECTION and self.records[fd].owner == NULL
         )
 
-    cdef bint keep(self, int fd, const char *peer, size_t size, double now) noexcept nogil:
-        """Watch a new connection that has no owner; False if it cannot be watched."""
-        cdef Watched *watched
-        if self.watch(fd, NULL, ROLE_CONNECTION, now):
+    cdef bint keep(self, int fd, const char *peer, size_t size, double now, bint is_watched) noexcept nogil:
+        """Keep a new connection that has no owner; False if it cannot be watched.
+
+        It need not be watched as long as it is being looked at: many a connection is accepted, answered and closed
+        without ever being waited for.
+        """
+        if self._record(fd, NULL, ROLE_CONNECTION, now):
+            return False
+        if is_watched and self.watch_recorded(fd):
+            self.records[fd].role = ROLE_NONE
             return False
         self.name(fd, peer, size)
-        watched = &self.records[fd]
-        watched.kept_since = now
-        watched.older, watched.newer = self._newest, -1
-        if self._newest >= 0:
-            self.records[self._newest].newer = fd
-        else:
-            self.oldest = fd
-        self._newest = fd
+        self._join(&self.fresh, fd, now)
         self.kept_count += 1
         return True
 
-    cdef void own(self, int fd, PyObject *owner) noexcept nogil:
+    cdef bint linger(self, int fd, double now) noexcept nogil:
+        """Tell the client of a kept connection that no more comes; False if it is another's to tell.
+
+        Closing a socket with unread input sends a reset, and so does what arrives after closing it: either could
+        destroy the answer before the client has read it (RFC 9112 section 9.6). So it is read until the client ends.
+        """
+        if not self.keeps(fd):
+            return False
+        if shutdown(fd, SHUT_WR) < 0:
+            return self.drop(fd)
+        self.let_go(fd)
+        self.records[fd].lingers = True
+        self._join(self._list_of(&self.records[fd]), fd, now)
+        return True
+
+    cdef bint linger_on(self, int fd) noexcept nogil:
+        """Watch a connection that lingers and has not been watched so far; False if it cannot be watched."""
+        cdef double since = self.records[fd].listed_since
+        self.let_go(fd)
+        if self.watch_recorded(fd):
+            return False
+        self._join(&self.lingering, fd, since)
+        return True
+
+    cdef ByAge *_list_of(self, Watched *watched) noexcept nogil:
+        if not watched.lingers:
+            return &self.fresh
+        return &self.lingering if watched.is_watched else &self.parting
+
+    cdef void _join(self, ByAge *connections, int fd, double now) noexcept nogil:
+        cdef Watched *watched = &self.records[fd]
+        watched.listed_since = now
+        watched.older, watched.newer = connections.newest, -1
+        if connections.newest >= 0:
+            self.records[connections.newest].newer = fd
+        else:
+            connections.oldest = fd
+        connections.newest = fd
+
+    cdef int own(self, int fd, PyObject *owner) noexcept nogil:
         """Keep a connection no longer: from now on it is the owner's."""
         self.let_go(fd)
         self.kept_count -= 1
         self.records[fd].owner = owner
+        return self.watch_recorded(fd)
 
     cdef void let_go(self, int fd) noexcept nogil:
-        """Take a connection out of the list of those that are kept, if it is there."""
+        """Take a connection out of the list that it is in."""
         cdef Watched *watched = &self.records[fd]
-        if not watched.kept_since:
+        cdef ByAge *connections = self._list_of(watched)
+        if not watched.listed_since:
             return
-        watched.kept_since = 0
+        watched.listed_since = 0
         if watched.older >= 0:
             self.records[watched.older].newer = watched.newer
         else:
-            self.oldest = watched.newer
+            connections.oldest = watched.newer
         if watched.newer >= 0:
             self.records[watched.newer].older = watched.older
         else:
-            self._newest = watched.older
+            connections.newest = watched.older
 
     cdef bint drop(self, int fd) noexcept nogil:
         """Close a connection that is kept; False if it is another's to close."""
@@ -168,9 +229,9 @@ cdef class EpollSet:
         return True
 
     cdef list list_kept(self):
-        """Return the (descriptor, peer) of those in the list."""
+        """Return the (descriptor, peer) of those that wait for a request."""
         cdef list kept = []
-        cdef int fd = self.oldest
+        cdef int fd = self.fresh.oldest
         while fd >= 0:
             kept.append((fd, self.peer_of(fd)))
             fd = self.records[fd].newer

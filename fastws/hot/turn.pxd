@@ -56,7 +56,7 @@ cdef struct Counts:
 
 @cython.final
 cdef class Turn:
-    cdef Report reports[READY_MAX]
+    cdef Report reports[2 * READY_MAX]  # as many events, and as many connections that are accepted
     cdef int report_count
     cdef Lack lacks[READY_MAX]
     cdef int lack_count
@@ -73,8 +73,10 @@ cdef class Turn:
     cdef int _accept_most      # how many connections are accepted in a turn
     cdef int _room             # how many may be kept
     cdef double _bounds_s[DURATION_BUCKETS - 1]
+    cdef double _linger_s
+    cdef size_t _linger_bytes
     cdef epoll_event _ready[READY_MAX]
-    cdef Input _inputs[READY_MAX]
+    cdef Input _inputs[2 * READY_MAX]
     cdef char *_arena          # what is read lies here until the next turn
     cdef size_t _arena_used
     cdef fastws_head _head     # of the request being looked at
@@ -90,7 +92,12 @@ cdef class Turn:
     cdef void measure(self, uint64_t hits) noexcept nogil
     cdef Report *report(self, int fd, int kind, const char *data, size_t size) noexcept nogil
     cdef void _take(self, int count) noexcept nogil
-    cdef void _accept(self, int listener) noexcept nogil
+    cdef int _accept(self, int listener, int inputs) noexcept nogil
+    cdef bint _look_at_new(self, int fd, Input *taken) noexcept nogil
+    cdef void _look_at_parting(self) noexcept nogil
+    cdef double _next_by_age(self) noexcept nogil
+    cdef void _drop_old(self) noexcept nogil
+    cdef bint _drop(self, int fd) noexcept nogil
     cdef bint _receive(self, int fd, Watched *watched, Input *taken) noexcept nogil
     cdef void _send_on(self, int fd, Watched *watched) noexcept nogil
     cdef int _put(self, int fd, Queued *answer, const char *end) noexcept nogil

@@ -8,6 +8,7 @@ published answer are held by its entry. Entries are freed only with the GIL, by 
 
 cimport cython
 from libc.errno cimport EAGAIN, EINTR, errno
+from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport strlen
@@ -38,17 +39,20 @@ cdef enum:
 # What Python may ask: enums leave no trace in a module.
 BOUNDS = {"ARENA_BYTES": ARENA_BYTES, "FILE_BYTES": FILE_BYTES, "RECEIVE_BYTES": RECEIVE_BYTES, "QUEUE_MAX": QUEUE_MAX}
 
+cdef double PART_S = 0.005     # when a connection that nothing watches is looked at after its last answer
 cdef double KEEP_S = 0.1       # a connection that stays longer is Python's, whose timers know how long it may
 
 
 @cython.final
 cdef class Turn:
-    """``turn.pxd`` lists what the reactor calls and reads. ``bounds_s`` are those of the counted durations."""
+    """``turn.pxd`` lists what the reactor calls and reads. ``bounds_s`` are those of the counted durations; a
+    connection that closes lingers for ``linger_s`` or until so many bytes have come."""
 
-    def __cinit__(self, EpollSet epoll, Table table, HitPredicate predicate, LogBuffer log, bounds_s):
+    def __cinit__(self, EpollSet epoll, Table table, HitPredicate predicate, LogBuffer log, bounds_s, double linger_s,
+                  size_t linger_bytes):
         self._epoll, self._table, self._predicate, self._log = epoll, table, predicate, log
         self._outgoing = Outgoing()
-        self._bounds_s = bounds_s
+        self._bounds_s, self._linger_s, self._linger_bytes = bounds_s, linger_s, linger_bytes
         self._accept_most = 1
         self._arena = <char *>malloc(ARENA_BYTES)
         if self._arena == NULL:
@@ -73,16 +77,13 @@ cdef class Turn:
     cdef void run(self, double deadline, int room) noexcept nogil:
         """Take turns until there is a report or a lack, the deadline is over, the log is full or somebody wakes."""
         cdef int count
-        cdef double left, until
+        cdef double left
         self._room = room
         self._is_woken = False
         self.report_count = self.lack_count = 0
         fastws_look_at_clock(&self.moment)  # Python may have taken its time
         while True:
-            until = deadline
-            if self._epoll.oldest >= 0:
-                until = min(until, self._epoll.records[self._epoll.oldest].kept_since + KEEP_S)
-            left = min(until - self.moment.now, LONGEST_WAIT_S)
+            left = min(min(deadline, self._next_by_age()) - self.moment.now, LONGEST_WAIT_S)
             # Rounded up: a wait that ends a moment before its deadline would be repeated at once.
             count = epoll_wait(self._epoll.fd, self._ready, READY_MAX, <int>(left * 1000) + 1 if left > 0 else 0)
             self.number += 1
@@ -92,6 +93,8 @@ cdef class Turn:
             if self.lack_count:
                 return
             self.hand_over_old()
+            self._look_at_parting()
+            self._drop_old()
             if self.report_count or self._is_woken or self.moment.now >= deadline or self._log.is_full():
                 return
 
@@ -119,7 +122,7 @@ cdef class Turn:
             elif watched.role == ROLE_CONNECTION:
                 inputs += self._receive(fd, watched, &self._inputs[inputs])
             elif watched.role == ROLE_LISTENER:
-                self._accept(fd)
+                inputs = self._accept(fd, inputs)
             elif watched.role == ROLE_WAKE:
                 self._is_woken = True
                 read(fd, &wakes, sizeof(wakes))
@@ -146,40 +149,95 @@ cdef class Turn:
         """Write down an event for Python."""
         cdef Report *made = &self.reports[self.report_count]
         self.report_count += 1
-        self._epoll.let_go(fd)  # Python is about to have it
+        self._epoll.let_go(fd)  # Python is about to have it, and have it watched
         made.fd, made.kind, made.data, made.data_len = fd, kind, data, size
         made.generation, made.file = self._epoll.records[fd].generation, -1
         return made
 
     # Connections
 
-    cdef void _accept(self, int listener) noexcept nogil:
-        """Accept and keep connections; report those for which there is no room, and errors."""
+    cdef int _accept(self, int listener, int inputs) noexcept nogil:
+        """Accept and keep connections; report those for which there is no room, and errors.
+
+        Return how many inputs there are with what they have sent already.
+        """
         cdef char peer[FASTWS_PEER_BYTES]
         cdef int fd, count = 0, most = self._accept_most
         while count < most and self._epoll.kept_count < self._room:
             fd = fastws_accept(listener, peer)
             if fd < 0 and errno == EAGAIN:
                 self._accept_most = max(count, 1)
-                return
+                return inputs
             if fd < 0:
                 break
-            if not self._epoll.keep(fd, peer, strlen(peer), self.moment.now):
+            if not self._epoll.keep(fd, peer, strlen(peer), self.moment.now, inputs == READY_MAX):
                 close(fd)  # the next one will not be watched either, and Python will say so
                 break
             count += 1
+            if inputs < READY_MAX:
+                inputs += self._look_at_new(fd, &self._inputs[inputs])
         if count < most:
             self.report(listener, ACCEPT, NULL, 0)
         else:
             # Where they come one by one, asking whether there is another costs more than the next turn's event.
             self._accept_most = min(2 * most, ACCEPT_MAX)
+        return inputs
+
+    cdef bint _look_at_new(self, int fd, Input *taken) noexcept nogil:
+        """Read what a new connection has sent, and watch it if that is nothing yet; see ``_receive``."""
+        if self._receive(fd, &self._epoll.records[fd], taken):
+            return True
+        if self._epoll.keeps(fd) and self._epoll.watch_recorded(fd):
+            self._drop(fd)
+        return False
+
+    cdef double _next_by_age(self) noexcept nogil:
+        """Return when the next connection has been kept, or has lingered, for long enough."""
+        cdef double due = INFINITY
+        if self._epoll.parting.oldest >= 0:
+            due = self._epoll.records[self._epoll.parting.oldest].listed_since + PART_S
+        if self._epoll.fresh.oldest >= 0:
+            due = min(due, self._epoll.records[self._epoll.fresh.oldest].listed_since + KEEP_S)
+        if self._epoll.lingering.oldest >= 0:
+            due = min(due, self._epoll.records[self._epoll.lingering.oldest].listed_since + self._linger_s)
+        return due
 
     cdef void hand_over_old(self) noexcept nogil:
         """Report the connections that stayed for KEEP_S."""
-        while self._epoll.oldest >= 0 and self.report_count < READY_MAX:
-            if self.moment.now - self._epoll.records[self._epoll.oldest].kept_since < KEEP_S:
+        cdef int fd = self._epoll.fresh.oldest
+        while fd >= 0 and self.report_count < READY_MAX:
+            if self.moment.now - self._epoll.records[fd].listed_since < KEEP_S:
                 break
-            self.report(self._epoll.oldest, ARRIVE, NULL, 0)
+            self.report(fd, ARRIVE, NULL, 0)
+            fd = self._epoll.fresh.oldest
+
+    cdef void _look_at_parting(self) noexcept nogil:
+        """Close the connections whose clients have ended by now, and watch the others."""
+        cdef int fd = self._epoll.parting.oldest
+        cdef Input ignored
+        while fd >= 0 and self.moment.now - self._epoll.records[fd].listed_since >= PART_S:
+            if ARENA_BYTES - self._arena_used < BODY_BYTES:
+                return  # at the next turn
+            self._receive(fd, &self._epoll.records[fd], &ignored)
+            # It is closed by now, or there may be more to come.
+            if self._epoll.parting.oldest == fd and not self._epoll.linger_on(fd):
+                self._drop(fd)
+            fd = self._epoll.parting.oldest
+
+    cdef void _drop_old(self) noexcept nogil:
+        """Close the connections that have lingered for long enough."""
+        cdef int fd = self._epoll.lingering.oldest
+        while fd >= 0 and self.moment.now - self._epoll.records[fd].listed_since >= self._linger_s:
+            self._drop(fd)
+            fd = self._epoll.lingering.oldest
+
+    cdef bint _drop(self, int fd) noexcept nogil:
+        """Close a connection that is kept; False if it is another's to close."""
+        if not self._epoll.drop(fd):
+            return False
+        if self._predicate.is_draining:
+            self._is_woken = True  # Python may be waiting for the last one
+        return True
 
     cdef bint _receive(self, int fd, Watched *watched, Input *taken) noexcept nogil:
         """Read what is there; tell whether it may hold requests that can be answered from the table."""
@@ -193,13 +251,18 @@ cdef class Turn:
             return False  # it is still ready at the next turn
         size = recv(fd, data, room, MSG_DONTWAIT)
         if size < 0:
-            if errno != EAGAIN and errno != EINTR and not self._epoll.drop(fd):
+            if errno != EAGAIN and errno != EINTR and not self._drop(fd):
                 self.report(fd, RESET, NULL, 0)
+            return False
+        if size == 0 and self._drop(fd):
+            return False
+        if watched.lingers:
+            watched.file_sent += size
+            if watched.file_sent > self._linger_bytes:
+                self._drop(fd)
             return False
         watched.active = self.moment.now
         self._arena_used += size
-        if size == 0 and self._epoll.drop(fd):
-            return False
         if size == 0 or watched.interest != IDLE:
             self.report(fd, READ, data, size)
             return False
@@ -273,10 +336,11 @@ cdef class Turn:
         where that may be published, otherwise NULL."""
         cdef Lack *lack
         if closes:
-            if rest.size or not self._epoll.drop(rest.fd):
+            if not self._epoll.linger(rest.fd, self.moment.now):
                 self.report(rest.fd, DONE, rest.data, rest.size)
         elif not rest.size:
-            return
+            if self._epoll.watch_recorded(rest.fd):
+                self._drop(rest.fd)
         elif lacking != NULL and self.lack_count < READY_MAX:
             lack = &self.lacks[self.lack_count]
             self.lack_count += 1
@@ -300,7 +364,7 @@ cdef class Turn:
         if sent < 0 and errno != EAGAIN and errno != EINTR:
             for i in range(self._outgoing.count):
                 self._record(fd, &self._outgoing.queue[i], 0)
-            if not self._epoll.drop(fd):
+            if not self._drop(fd):
                 self.report(fd, RESET, NULL, 0)
             return False
         sent = max(sent, 0)

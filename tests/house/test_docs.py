@@ -33,6 +33,7 @@ from fastws.http.ranges import MAX_RANGES
 from fastws.pages.listing import error_page, listing_page, redirect_page
 from fastws.pages.status import STATUS_PAGE
 from fastws.record import logfile
+from fastws.seam import LINGER_BYTES, LINGER_S
 from fastws.transport.transmission import TURN_BYTES
 from fastws.work import fair_queue as checks
 
@@ -111,7 +112,7 @@ def test_sizes_and_times_are_as_the_page_says() -> None:
         "requests of one connection that Python answers before others": f"{states.TURN_REQUESTS}",
         "buffer of access lines, of reasons": f"{_reactor_py.LOG_BYTES // kib} KiB",
         "lateness of a deadline, at most": f"{timers.TICK_S} s",
-        "reading on after a last response": f"{states.LINGER_S:g} s, {states.LINGER_BYTES // mib} MiB",
+        "reading on after a last response": f"{LINGER_S:g} s, {LINGER_BYTES // mib} MiB",
         "asking the site again about one request": f"{states.ASK_TIMES} times",
     }
 
