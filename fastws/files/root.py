@@ -97,6 +97,13 @@ class OpenFile(Descriptor):
         return os.stat(os.path.join(self.place, name), follow_symlinks=False)
 
 
+def _has_name(file: OpenFile) -> bool:
+    try:
+        return file.status().st_nlink > 0
+    except OSError as error:
+        raise error_from_errno(error, "stat") from None
+
+
 way_into = Beneath if portable.HAS_OPENAT else ByName
 """How a root is entered on this platform."""
 
@@ -157,27 +164,13 @@ class Root:
         """Leave ``file``, which was opened here, open: somebody else closes it."""
         self._opened.remove(file)
 
-    def find(self, relative: str) -> OpenFile | None:
+    def find(self, relative: str, unnamed: tuple[tuple[int, int], ...] = ()) -> OpenFile | None:
         """Open what ``relative`` (without a slash at its start; empty: the root) names.
 
-        None for nothing there, what is neither file nor directory, and what lies outside the root. Raises
-        ``HTTPError`` 403 for what may not be read, and ``HiddenError``.
+        None for nothing there, what is neither file nor directory, and what lies outside the root. ``unnamed`` are
+        the (device, inode) pairs of files that were found there and had lost the name. Raises ``HTTPError`` 403
+        for what may not be read, and ``HiddenError``.
         """
-        unnamed = None
-        for _ in range(ATTEMPTS):
-            file = self._find(relative)
-            if file is None or file.is_directory:
-                return file
-            number = file.identity[:2]
-            if number in self._hidden():
-                raise HiddenError
-            # One that has lost its name since it was opened may have been hidden by that name until then.
-            if not self._hidden.are_inside or number == unnamed or file.status().st_nlink:
-                return file
-            unnamed = number
-        raise HiddenError
-
-    def _find(self, relative: str) -> OpenFile | None:
         try:
             found = self._way.open(relative)
         except OSError as error:
@@ -194,6 +187,16 @@ class Root:
             return None
         file = OpenFile(found.fd, found.identity, is_directory=is_directory, place=found.place)
         self._opened.append(file)
+        if is_directory:
+            return file
+        number = found.identity[:2]
+        if number in self._hidden():
+            raise HiddenError
+        # One that has lost its name since it was opened may have been hidden by that name until then.
+        if self._hidden.are_inside and number not in unnamed and not _has_name(file):
+            if len(unnamed) == ATTEMPTS:
+                raise HiddenError
+            return self.find(relative, (*unnamed, number))
         return file
 
     def open(self, relative: str) -> OpenFile:

@@ -103,6 +103,7 @@ class Variants:
         self._max_bytes = config.compress_max_file_bytes
         self._contents = contents
         self.memory_bytes = min(config.cache_max_file_bytes, MEMORY_BYTES) if replays else -1
+        self._most_bytes = max(self.memory_bytes, 0)
         self._log = logger
         self._logged: set[str] = set()
         self.compressor = Compressor(logger)
@@ -124,7 +125,7 @@ class Variants:
 
         One of size 0 always is: what is made up as it is read is read once.
         """
-        return file.identity.size <= max(self.memory_bytes, 0)
+        return file.identity.size <= self._most_bytes
 
     def choose(self, root: Root, relative: str, plain: OpenFile | None, kind: str, asked: Asked) -> Choice:
         """Return the best form of ``relative`` for ``request``; ``plain`` is None where only sidecars exist.

@@ -139,24 +139,24 @@ class Site:
     def _respond(self, request: Request, body: bytes | None, peer: str) -> Decision:
         """Do so; without the ``body`` what depends on it is a 200."""
         now_ns = time.time_ns()
-        path, published = "", None
+        path = ""
         try:
             self._check(request)
             if request.method == "OPTIONS":
                 return Decision(self._say_methods(request))
             target = parse_target(request.target)
             path = target.path
-            response, published = self._decide(_Exchange(request, target, body, peer, now_ns))
+            decision = self._decide(_Exchange(request, target, body, peer, now_ns))
         except HTTPError as error:
-            response = self.error(error, path)
+            decision = Decision(self.error(error, path))
         except UndecidedError:
             raise
         except Exception:
             self._log.exception("unexpected exception while answering %s %s", request.method, request.target)
-            response = self.error(HTTPError(500, "unexpected exception"), path)
+            decision = Decision(self.error(HTTPError(500, "unexpected exception"), path))
         if request.method == "HEAD":
-            response = response._replace(body=())
-        return Decision(response, published)
+            decision = decision._replace(response=decision.response._replace(body=()))
+        return decision
 
     def _check(self, request: Request) -> None:
         if request.version not in self.config.http_types:
@@ -231,18 +231,18 @@ class Site:
                 # Under another name (an index, a clean URL) the file is no less protected.
                 exchange.paths = (path, "/" + located.relative)
                 exchange.user = rules.authorize(exchange.request, exchange.paths[1]) or exchange.user
-            published = None
             try:
                 if located.is_directory:
-                    response = self._list(exchange, root, located)
+                    decision = Decision(self._list(exchange, root, located))
                 else:
-                    response, published = self._respond_with_file(exchange, root, located)
+                    decision = self._respond_with_file(exchange, root, located)
             except HTTPError as error:
-                response = self.error(error, *exchange.paths)
-            if response.file is not None:
-                root.keep(response.file)
-        user = exchange.user
-        return Decision(response._replace(user=user) if user else response, published)
+                decision = Decision(self.error(error, *exchange.paths))
+            if decision.response.file is not None:
+                root.keep(decision.response.file)
+        if not exchange.user:
+            return decision
+        return decision._replace(response=decision.response._replace(user=exchange.user))
 
     def _list(self, exchange: _Exchange, root: Root, located: Located) -> Response:
         request, target = exchange.request, exchange.target
