@@ -18,14 +18,14 @@ from ..work.background import Background
 from .bounded import Bounded
 from .contents import Content
 
-QUEUE_JOBS = 256
-QUEUE_BYTES = 16 << 20
+PENDING_FILES = 256
+PENDING_BYTES = 16 << 20
 """Bounds of what waits to be compressed; beyond them a file is left for a later request."""
 
 THOROUGH_BYTES = 1 << 20
 """Up to this size the highest level is tried, at a second or two of CPU for a MiB; beyond it a quicker one."""
 
-ENTRY_BYTES = 512
+STORED_ENTRY_BYTES = 512
 """What an entry of the store takes beside its bytes."""
 
 Encode = Callable[[bytes], bytes]
@@ -139,7 +139,9 @@ class Compressor(Background):
         with self._changed:
             if key in self._jobs or self._is_closed:
                 return
-            if len(self._jobs) >= QUEUE_JOBS or (self._jobs and self._bytes + len(job.body) > QUEUE_BYTES):
+            if len(self._jobs) >= PENDING_FILES or (
+                self._jobs and self._bytes + len(job.body) > PENDING_BYTES
+            ):
                 return
             self._jobs[key] = job
             self._bytes += len(job.body)
@@ -193,7 +195,7 @@ class Store:
 
     def put(self, key: tuple[Identity, str], content: Content) -> None:
         """Keep ``content``, at the cost of others if need be."""
-        self._entries.put(key, content, len(content.body) + ENTRY_BYTES)
+        self._entries.put(key, content, len(content.body) + STORED_ENTRY_BYTES)
 
     def put_quick(self, key: tuple[Identity, str], content: Content) -> None:
         """Keep ``content`` unless something is there, which is no worse."""

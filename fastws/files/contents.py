@@ -21,7 +21,7 @@ KNOWN_TAGS = 16384
 MADE_UP_BYTES = 16 << 20
 """As much is sent of a file that says its size is 0 and has content all the same, as files of ``/proc`` do."""
 
-PIECE_BYTES = 1 << 16
+MADE_UP_PIECE_BYTES = 1 << 16
 
 
 class Content:
@@ -138,7 +138,7 @@ def _read(file: OpenFile, opener: Opener, attempts: int = 3) -> Content:
 def _read_to_end(fd: int) -> bytes:
     """Return all of a file whose size is 0, whatever it says. Raises ``HTTPError`` where that has no end."""
     pieces, size = [], 0
-    while piece := portable.read_at(fd, PIECE_BYTES, size):
+    while piece := portable.read_at(fd, MADE_UP_PIECE_BYTES, size):
         pieces.append(piece)
         size += len(piece)
         if size > MADE_UP_BYTES:

@@ -15,7 +15,7 @@ from .root import OpenFile, error_from_errno
 
 VARY_CODINGS: Fields = (("Vary", "Accept-Encoding"),)
 
-READ_BYTES = 16384
+INLINE_BYTES = 16384
 """As much of a file is read, and sent in one piece with its head: cheaper than sending it from the file."""
 
 _SECOND_NS = 1_000_000_000
@@ -173,7 +173,7 @@ def _piece(chosen: Representation, part: ranges.ByteRange) -> bytes | FileSlice:
     if chosen.body is not None:
         return chosen.body[part.first : part.first + part.length]
     assert chosen.file is not None
-    if part.length <= READ_BYTES:
+    if part.length <= INLINE_BYTES:
         try:
             data = portable.read_at(chosen.file.fd, part.length, part.first)
         except OSError as error:

@@ -67,12 +67,10 @@ class Status:
         return path.startswith(self._path)
 
     def respond(self, request: Request, path: str, peer: str) -> Response | None:
-        """Return the answer where the decoded ``path`` is one of these pages and ``peer`` may see them.
+        """Return the response where the covered ``path`` is one of these pages and ``peer`` may see them.
 
         None elsewhere. Raises ``HTTPError`` 405.
         """
-        if not self.covers(path):
-            return None
         page = self._pages.get(path[len(self._path) :])
         if page is None or not self._is_allowed(request, peer):
             return None

@@ -549,7 +549,7 @@ def test_reload_and_stop_do_not_wait_for_a_compression_in_progress(serve: Serve,
 
 
 def test_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compression, "QUEUE_JOBS", 3)
+    monkeypatch.setattr(compression, "PENDING_FILES", 3)
     gate, begun = threading.Event(), threading.Event()
 
     def encode(body: bytes) -> bytes:
@@ -591,9 +591,9 @@ def test_store_keeps_within_its_bytes_and_drops_the_oldest(puts: list[tuple[int,
         store.put(key, Content(bytes(size), "", key[0], True))
         expected.pop(key, None)
         expected[key] = size
-        while sum(expected.values()) + compression.ENTRY_BYTES * len(expected) > 8000:
+        while sum(expected.values()) + compression.STORED_ENTRY_BYTES * len(expected) > 8000:
             del expected[next(iter(expected))]
-        assert store.used_bytes == sum(expected.values()) + compression.ENTRY_BYTES * len(expected)
+        assert store.used_bytes == sum(expected.values()) + compression.STORED_ENTRY_BYTES * len(expected)
     assert {key for key in expected if store.get(key)} == set(expected)
 
 

@@ -29,7 +29,7 @@ from rawhttp import (
 )
 
 from fastws import Server, backend, portable
-from fastws.files.representation import READ_BYTES
+from fastws.files.representation import INLINE_BYTES
 
 Serve = Callable[..., Server]
 MIB = 1 << 20
@@ -79,11 +79,11 @@ def test_large_files_go_by_sendfile(
 def test_files_beyond_a_piece_go_by_sendfile_where_nothing_is_replayed(
     serve: Serve, root: Path, sent_by_sendfile: list[int], request: pytest.FixtureRequest
 ) -> None:
-    put(root, {"piece.bin": b"p" * READ_BYTES, "more.bin": b"m" * (READ_BYTES + 1)})
+    put(root, {"piece.bin": b"p" * INLINE_BYTES, "more.bin": b"m" * (INLINE_BYTES + 1)})
     server = serve("CacheSize 0")
-    assert thrice(server, "/piece.bin").body == b"p" * READ_BYTES
-    assert thrice(server, "/more.bin").body == b"m" * (READ_BYTES + 1)
-    check_sent(server, sent_by_sendfile, 3 * (READ_BYTES + 1), request)
+    assert thrice(server, "/piece.bin").body == b"p" * INLINE_BYTES
+    assert thrice(server, "/more.bin").body == b"m" * (INLINE_BYTES + 1)
+    check_sent(server, sent_by_sendfile, 3 * (INLINE_BYTES + 1), request)
 
 
 def test_file_that_is_cut_off_before_a_piece_of_it_is_read_ends_the_connection(

@@ -324,6 +324,12 @@ def test_other_spelling_of_the_same_file_needs_the_password(server: Server, root
     assert [get(server, "/Secret.html").body for _ in range(3)] == [b"another file"] * 3
 
 
+def test_short_name_of_a_file_needs_the_password(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get(server, "/PRIVAT~1/page.html").status == 404
+    monkeypatch.setattr(os.path, "lexists", lambda path: True)  # as FAT has them
+    assert get(server, "/PRIVAT~1/page.html").status == 401
+
+
 def test_file_that_is_spelled_alike_but_another_needs_none(server: Server, root: Path) -> None:
     put(root, {"PRIVATE/page.html": b"public page"})
     assert get(server, "/PRIVATE/page.html").body == b"public page"

@@ -794,6 +794,17 @@ def test_what_is_learned_ends_what_was_in_vain(taught: Taught, root: Path) -> No
     assert counted(server) == 1
 
 
+def test_memory_for_what_was_learned_is_bounded(taught: Taught, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "MAX_TEMPLATES", 1)
+    server = taught(numbered(1) | {"one.css": b"one", "two.css": b"two"})
+    with Client(server) as client:
+        for name in ("one.css", "two.css"):
+            assert client.get(f"/{name}").status == 200
+        assert counted(server) == 0
+        assert client.get("/0.png").status == 200
+    assert counted(server) == 1
+
+
 def test_memory_for_what_is_in_vain_is_bounded(taught: Taught, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filling, "MAX_VAIN", 3)
     server = taught(numbered(1))

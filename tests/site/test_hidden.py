@@ -94,6 +94,23 @@ def test_page_is_served_while_it_is_replaced(server: Server, opener: Replacing, 
         assert get(server, "/page.txt").body == b"page"
 
 
+def test_page_that_is_another_each_time_is_not_found(server: Server, opener: Replacing, root: Path) -> None:
+    opener.after = lambda: replace(root / "page.txt")
+    assert get(server, "/page.txt").status == 404
+
+
+def test_page_whose_names_cannot_be_counted_is_a_failure(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: OpenFile) -> os.stat_result:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(OpenFile, "status", fail)
+        assert get(server, "/page.txt").status == 500
+    assert get(server, "/page.txt").body == b"page"
+
+
 def test_page_that_has_no_name_of_its_own_is_served(
     server: Server, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,3 +94,10 @@ def test_an_answerer_that_filling_has_not_heard_of_is_declined(
     monkeypatch.setattr(rules, "answerer", lambda path, **_: answerer)
     filling = Filling(rules, folder, logging.getLogger("test"))
     assert filling(side.parser, side.reactor(), "/none", 0) is Filled.UNDECIDED
+
+
+def test_server_field_may_be_left_out(folder: Folder, tmp_path: Path) -> None:
+    config = load(str(tmp_path / "ws.conf"))
+    logger = logging.getLogger("test")
+    assert Rules(config, folder, logger).common == (("Server", "fastws"),)
+    assert Rules(config.with_overrides(server_header="off"), folder, logger).common == ()
