@@ -1,0 +1,1 @@
+"""TLS as configured: which certificate for which name, and what is wrong with a pair of files."""
