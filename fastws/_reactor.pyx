@@ -15,7 +15,7 @@ from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport uint64_t
 from posix.unistd cimport close, write
 
-from .hot.epoll_set cimport IDLE, INPUT, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched
+from .hot.epoll_set cimport IDLE, INPUT, OUTPUT, PLAIN, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched
 from .hot.hit_predicate cimport HitPredicate
 from .hot.log_buffer cimport LogBuffer
 from .hot.outgoing cimport Queued, head_of
@@ -26,7 +26,7 @@ from .hot.turn cimport (
 from .native.accept cimport FASTWS_PEER_BYTES, fastws_accept
 
 from . import seam
-from .seam import DURATION_BOUNDS_S, Filled, PartialSend, ReplayCounters
+from .seam import DURATION_BOUNDS_S, Accepted, Filled, PartialSend, ReplayCounters
 from .transported import Transported
 
 cdef extern from "sys/eventfd.h" nogil:
@@ -69,7 +69,7 @@ cdef class Reactor:
         self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._wake < 0:
             raise OSError(errno, "eventfd failed")
-        _check(self._epoll.watch(self._wake, NULL, ROLE_WAKE, self._turn.moment.now))
+        _check(self._epoll.watch(self._wake, NULL, ROLE_WAKE, PLAIN, self._turn.moment.now))
 
     def __dealloc__(self):
         if self._wake >= 0:
@@ -93,11 +93,11 @@ cdef class Reactor:
 
     # Connections
 
-    def add_listener(self, int fd, owner):
+    def add_listener(self, int fd, owner, int manner=PLAIN):
         """See ``backend.Reactor.add_listener``."""
         if fd < 0:
             raise ValueError(f"Invalid file descriptor: {fd}")  # what a closed socket has
-        _check(self._epoll.watch(fd, <PyObject *>owner, ROLE_LISTENER, self._turn.moment.now))
+        _check(self._epoll.watch(fd, <PyObject *>owner, ROLE_LISTENER, manner, self._turn.moment.now))
 
     def remove_listener(self, int fd):
         """See ``backend.Reactor.remove_listener``."""
@@ -127,7 +127,7 @@ cdef class Reactor:
         if self._epoll.keeps(fd):
             _check(self._epoll.own(fd, <PyObject *>owner))
         else:
-            _check(self._epoll.watch(fd, <PyObject *>owner, ROLE_CONNECTION, self._turn.moment.now))
+            _check(self._epoll.watch(fd, <PyObject *>owner, ROLE_CONNECTION, PLAIN, self._turn.moment.now))
             self._epoll.name(fd, text, size)
         if transport is not None:
             self._transported.add(fd, transport)
@@ -139,11 +139,11 @@ cdef class Reactor:
             self._transported.remove(fd)
         self._epoll.unwatch(fd)
 
-    def keep(self, int fd, str peer):
+    def keep(self, int fd, str peer, int manner=PLAIN):
         """See ``backend.Reactor.keep``."""
         cdef Py_ssize_t size
         cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
-        return self._epoll.keep(fd, text, size, self._turn.moment.now, True)
+        return self._epoll.can_keep(manner) and self._epoll.keep(fd, text, size, manner, self._turn.moment.now, True)
 
     @property
     def kept(self):
@@ -152,7 +152,7 @@ cdef class Reactor:
 
     def take_kept(self):
         """See ``backend.Reactor.take_kept``."""
-        return self._epoll.list_kept()
+        return [Accepted(*each) for each in self._epoll.list_kept()]
 
     def set_interest(self, int fd, int interest):
         """See ``backend.Reactor.set_interest``."""
@@ -269,7 +269,7 @@ cdef class Reactor:
         if owner != NULL:
             return <object>owner, report.kind, self._event_data(report)
         came = None if report.kind == ARRIVE else (report.kind, self._event_data(report))
-        return (report.fd, self._epoll.peer_of(report.fd)), ARRIVE, came
+        return Accepted(report.fd, self._epoll.peer_of(report.fd), self._epoll.records[report.fd].manner), ARRIVE, came
 
     cdef object _event_data(self, Report *report):
         if report.kind == READ or report.kind == DONE:

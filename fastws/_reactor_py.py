@@ -21,10 +21,10 @@ from .seam import (
     INPUT,
     NOTHING,
     OUTPUT,
+    PLAIN,
     READ,
     RESET,
     WRITE,
-    Accepted,
     Event,
     Filled,
     ReplaySettings,
@@ -85,7 +85,7 @@ class Reactor(ReplaysNothing):
         """See ``backend.Reactor.configure``."""
         self._logs = settings.log_format != "off"
 
-    def add_listener(self, fd: int, owner: object) -> None:
+    def add_listener(self, fd: int, owner: object, manner: int = PLAIN) -> None:
         """See ``backend.Reactor.add_listener``."""
         self._selector.register(fd, selectors.EVENT_READ, (owner,))
 
@@ -93,9 +93,9 @@ class Reactor(ReplaysNothing):
         """See ``backend.Reactor.remove_listener``."""
         self._selector.unregister(fd)
 
-    def accept(self, listener: socket.socket, limit: int) -> Sequence[Accepted]:
+    def accept(self, listener: socket.socket, limit: int) -> Sequence[tuple[int, str]]:
         """See ``backend.Reactor.accept``."""
-        accepted: list[Accepted] = []
+        accepted: list[tuple[int, str]] = []
         while len(accepted) < limit:
             try:
                 sock, address = listener.accept()

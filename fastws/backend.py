@@ -13,7 +13,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from .http.messages import Fields, Identity, Limits, Prepared, Request
-from .seam import Accepted, AccessLine, Event, Filled, Published, ReplayCounters, ReplaySettings, Transport
+from .seam import (
+    PLAIN,
+    Accepted,
+    AccessLine,
+    Event,
+    Filled,
+    Published,
+    ReplayCounters,
+    ReplaySettings,
+    Transport,
+)
 
 if TYPE_CHECKING:  # for those that look for the modules of a program without running it, such as PyInstaller
     from . import _openat, _openat_py, _parser, _parser_py, _reactor, _reactor_py  # noqa: F401
@@ -101,16 +111,17 @@ class Reactor(Protocol):
 
     # Connections and listeners
 
-    def add_listener(self, fd: int, owner: object) -> None:
-        """Report ``ACCEPT`` for the listening socket ``fd``."""
+    def add_listener(self, fd: int, owner: object, manner: int = PLAIN) -> None:
+        """Report ``ACCEPT`` for the listening socket ``fd``, whose connections are served in that manner."""
 
     def remove_listener(self, fd: int) -> None:
         """Stop reporting it."""
 
-    def accept(self, listener: socket.socket, limit: int) -> Sequence[Accepted]:
+    def accept(self, listener: socket.socket, limit: int) -> Sequence[tuple[int, str]]:
         """Accept at most ``limit`` connections, which are to be added or kept. Any thread may call.
 
-        Raises ``OSError`` if the first one waiting cannot be accepted, for example for lack of descriptors.
+        Returns their descriptors, non-blocking, and their peers' addresses as ``Accepted`` has them. Raises
+        ``OSError`` if the first one waiting cannot be accepted, for example for lack of descriptors.
         """
 
     def add(self, fd: int, owner: object, peer: str, transport: Transport | None = None) -> None:
@@ -131,10 +142,11 @@ class Reactor(Protocol):
     def last_activity(self, fd: int) -> float:
         """Return the ``time.monotonic()`` second of the last replayed answer or read on ``fd``."""
 
-    def keep(self, fd: int, peer: str) -> bool:
+    def keep(self, fd: int, peer: str, manner: int = PLAIN) -> bool:
         """Keep an accepted connection: watch, answer and close it, until ``ARRIVE`` passes it to Python.
 
-        That is when it needs Python or has stayed for a moment. False: the caller must add it.
+        That is when it needs Python or has stayed for a moment. False: the caller must add it, as always where the
+        reactor does not know the manner.
         """
 
     @property

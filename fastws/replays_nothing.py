@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .seam import READ, Accepted, Published, ReplayCounters
+from .seam import PLAIN, READ, Accepted, Published, ReplayCounters
 
 
 class ReplaysNothing:
@@ -13,7 +13,7 @@ class ReplaysNothing:
 
     replays = False
 
-    def keep(self, fd: int, peer: str) -> bool:
+    def keep(self, fd: int, peer: str, manner: int = PLAIN) -> bool:
         """Return False: the caller must add every connection."""
         return False
 

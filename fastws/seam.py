@@ -154,9 +154,21 @@ Event = tuple[Any, int, Any]
 """(owner, kind, data); owner is the object that was given to ``add`` or ``add_listener``."""
 
 
-Accepted = tuple[int, str]
-"""(non-blocking descriptor, peer address) of a connection without an owner; the peer of a Unix-domain socket is
-``unix:``."""
+PLAIN = 0
+"""Manner: HTTP/1.x in plain bytes. A manner says how the connections of a listener are served."""
+TLS = 1
+"""Manner: HTTP/1.x over TLS."""
+
+
+class Accepted(NamedTuple):
+    """A connection without an owner: a non-blocking descriptor, the peer's address, and the listener's manner.
+
+    The peer of a Unix-domain socket is ``unix:``.
+    """
+
+    fd: int
+    peer: str
+    manner: int = PLAIN
 
 
 class ReplaySettings(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import socket
 from collections.abc import Sequence
 
 from ..backend import Reactor
+from ..transport.listener import Listener
 
 PAUSE_S = 0.1
 """How long accepting rests."""
@@ -22,13 +22,13 @@ class Accepting:
     def __init__(self, reactor: Reactor, logger: logging.Logger) -> None:
         self._reactor = reactor
         self._logger = logger
-        self._listeners: tuple[socket.socket, ...] = ()
-        self._watched: list[socket.socket] = []  # those of them that the reactor reports
+        self._listeners: tuple[Listener, ...] = ()
+        self._watched: list[Listener] = []  # those of them that the reactor reports
         self._say_again_at = 0.0
         self.resume_at = math.inf
         """When ``resume`` is due; infinity while accepting does not rest."""
 
-    def watch(self, listeners: Sequence[socket.socket]) -> None:
+    def watch(self, listeners: Sequence[Listener]) -> None:
         """Accept from these listeners only, from now on, or once the pause is over.
 
         Raises ``OSError`` if one cannot be watched; those before it are.
@@ -37,13 +37,13 @@ class Accepting:
         if self.resume_at == math.inf:
             self._watch_only(self._listeners)
 
-    def _watch_only(self, listeners: tuple[socket.socket, ...]) -> None:
+    def _watch_only(self, listeners: tuple[Listener, ...]) -> None:
         for listener in [each for each in self._watched if each not in listeners]:
             self._watched.remove(listener)
-            self._reactor.remove_listener(listener.fileno())
+            self._reactor.remove_listener(listener.sock.fileno())
         for listener in listeners:
             if listener not in self._watched:
-                self._reactor.add_listener(listener.fileno(), listener)
+                self._reactor.add_listener(listener.sock.fileno(), listener, listener.manner)
                 self._watched.append(listener)
 
     def rest(self, error: Exception, now: float) -> None:

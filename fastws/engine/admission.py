@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from .. import portable
 from ..config.settings import Config
 from ..http.errors import HTTPError
-from ..seam import Accepted, Transport
+from ..seam import PLAIN, Accepted, Transport
 from .connection import Connection
 from .http1 import Http1
 from .shared import Shared
@@ -33,6 +33,9 @@ class Manner(NamedTuple):
 
 HTTP1 = Manner(Http1, None, is_kept=True)
 
+MANNERS = {PLAIN: HTTP1}
+"""How connections are served, by the manner of the listener that accepted them."""
+
 
 class Census(Protocol):
     """Counts the connections of all workers of a server. Any of them may ask."""
@@ -51,13 +54,12 @@ class Census(Protocol):
 class Admission:
     """The connections of one worker. Only its thread touches it, but for ``count`` and ``count_from``."""
 
-    manner = HTTP1
-
     def __init__(self, shared: Shared[Connection], census: Census) -> None:
         self._shared = shared
         self._reactor = shared.reactor
         self._census = census
         self._connections: set[Connection] = set()
+        self.manners = dict(MANNERS)
         self._max_connections = self._max_per_address = 0
         self._count_by_peer: collections.Counter[str] = collections.Counter()
         shared.forget = self.forget
@@ -90,13 +92,13 @@ class Admission:
 
         0 where Python has to decide about each: which of several workers gets it, how many its address has.
         """
-        if self._census.worker_count > 1 or self._max_per_address or not self.manner.is_kept:
+        if self._census.worker_count > 1 or self._max_per_address or not self.manners[PLAIN].is_kept:
             return 0
         return self._max_connections - len(self._connections)
 
     def has_room(self) -> bool:
-        """Tell whether all that the workers may accept in one turn is surely let in, and may be kept."""
-        if self._max_per_address or self._shared.is_draining or not self.manner.is_kept:
+        """Tell whether all that the workers may accept in one turn is surely let in."""
+        if self._max_per_address or self._shared.is_draining:
             return False
         most = ACCEPT_BATCH * self._census.worker_count
         return self._census.connection_count() + most <= self._max_connections
@@ -105,13 +107,13 @@ class Admission:
         """Have the reactor keep a new connection, if it does that and all are let in; else decide about it."""
         if not has_room:
             self._admit(accepted)
-        elif not self._reactor.keep(*accepted):
+        elif not self.manners[accepted.manner].is_kept or not self._reactor.keep(*accepted):
             self.adopt(accepted)
 
     def _admit(self, accepted: Accepted) -> None:
         """Own a connection, or refuse it where there are too many."""
         connection = self.adopt(accepted)
-        crowded = self._crowded(accepted[1])
+        crowded = self._crowded(accepted.peer)
         if crowded and connection is not None:
             error = HTTPError(503, f"{crowded} has too many connections open.", close=True)
             connection.handle(Connection.on_refuse, error)
@@ -131,8 +133,8 @@ class Admission:
 
     def adopt(self, accepted: Accepted) -> Connection | None:
         """Own a connection, new or kept by the reactor so far; None if it cannot be watched and is closed."""
-        fd, peer = accepted
-        manner = self.manner
+        fd, peer, number = accepted
+        manner = self.manners[number]
         transport = None
         try:
             if manner.transport is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,8 +9,9 @@ from typing import NamedTuple
 
 from ..config.settings import Config
 from ..record.tally import WorkerStatus
+from ..seam import Accepted
 from ..site.site import Site
-from ..transport.listener import BACKLOG
+from ..transport.listener import BACKLOG, Listener
 from .admission import ACCEPT_BATCH
 from .shared import Equipment
 from .worker import Worker
@@ -31,7 +31,7 @@ class _Present(NamedTuple):
 
     config: Config
     site: Site
-    listeners: Sequence[socket.socket]
+    listeners: Sequence[Listener]
 
 
 class Pool:
@@ -47,7 +47,7 @@ class Pool:
 
     # Start and replacement
 
-    def start(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> None:
+    def start(self, config: Config, site: Site, listeners: Sequence[Listener]) -> None:
         """Start the workers. Raises ``OSError`` or ``RuntimeError``; then those begun are to be ``abandon``ed."""
         with self._lock:
             self._present = _Present(config, site, listeners)
@@ -135,7 +135,7 @@ class Pool:
                 best, least = worker, worker.load
         return best
 
-    def accept_rest(self, listener: socket.socket) -> None:
+    def accept_rest(self, listener: Listener) -> None:
         """Hand over what waits at a listener that is about to be closed.
 
         It is no more than a queue holds: a socket that others keep open fills up again.
@@ -145,16 +145,16 @@ class Pool:
             return
         left = BACKLOG
         try:
-            while left > 0 and (accepted := first.reactor.accept(listener, ACCEPT_BATCH)):
+            while left > 0 and (accepted := first.reactor.accept(listener.sock, ACCEPT_BATCH)):
                 left -= len(accepted)
-                for each in accepted:
-                    self.least_loaded(first).hand_over(each)
+                for fd, peer in accepted:
+                    self.least_loaded(first).hand_over(Accepted(fd, peer, listener.manner))
         except OSError as error:
             self._equipment.logger.error("connections that waited could not be accepted: %s", error.strerror)
 
     # Change and end
 
-    def adopt(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> bool:
+    def adopt(self, config: Config, site: Site, listeners: Sequence[Listener]) -> bool:
         """Use another configuration from the next request on; returns when all workers do, False if some hang."""
         with self._lock:
             self._present = _Present(config, site, listeners)

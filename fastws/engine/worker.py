@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from ..config.settings import Config
 from ..record.tally import WorkerStatus
 from ..seam import ACCEPT, ARRIVE, REASON, Accepted
 from ..site.site import Site
+from ..transport.listener import Listener
 from .accepting import Accepting
 from .admission import ACCEPT_BATCH, Admission, Census
 from .connection import EVENTS, Connection
@@ -62,7 +62,7 @@ class Worker:
 
     # For other threads
 
-    def start(self, listeners: Sequence[socket.socket]) -> None:
+    def start(self, listeners: Sequence[Listener]) -> None:
         """Begin to serve what ``listeners`` accept."""
         self._accepting.watch(listeners)
         self._thread.start()
@@ -166,14 +166,15 @@ class Worker:
         else:
             owner.handle(EVENTS[kind], data)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: Listener) -> None:
         has_room = self.admission.has_room()
         try:
-            accepted = self.reactor.accept(listener, ACCEPT_BATCH)
+            accepted = self.reactor.accept(listener.sock, ACCEPT_BATCH)
         except Exception as error:
             self._accepting.rest(error, time.monotonic())
             return
-        for each in accepted:
+        for fd, peer in accepted:
+            each = Accepted(fd, peer, listener.manner)
             worker = self._team.least_loaded(self)
             if worker is self:
                 self.admission.take(each, has_room)
@@ -207,7 +208,7 @@ class Worker:
 
     # Reload and end: tasks for ``tell``
 
-    def adopt(self, config: Config, site: Site, listeners: Sequence[socket.socket]) -> None:
+    def adopt(self, config: Config, site: Site, listeners: Sequence[Listener]) -> None:
         """Use another configuration from the next request on."""
         self.shared.configure(config, site)
         self.admission.configure(config)
@@ -243,4 +244,4 @@ class Worker:
                 accepted = self._arrivals.popleft()
             except IndexError:
                 return
-            portable.close_socket(accepted[0])
+            portable.close_socket(accepted.fd)

@@ -20,6 +20,10 @@ cdef enum:
     IDLE, INPUT, OUTPUT, NOTHING
 
 cdef enum:
+    # seam.py numbers the manners.
+    PLAIN, TLS
+
+cdef enum:
     ROLE_NONE, ROLE_LISTENER, ROLE_CONNECTION, ROLE_WAKE
 
 # What the reactor knows of one descriptor.
@@ -32,6 +36,7 @@ cdef struct Watched:
     int older, newer           # its neighbours in that list, descriptors; -1: none
     uint32_t generation        # tells the descriptor's present use from earlier ones
     int role
+    int manner                 # of a listener, and of the connections that it accepts
     int interest
     uint32_t peer_len
     bint has_transport         # it is read with the GIL, and never written to from here
@@ -53,8 +58,8 @@ cdef class EpollSet:
     cdef ByAge lingering       # those that were answered for the last time, and are
     cdef int kept_count        # of all three, and of those that were reported and have no owner yet
 
-    cdef int watch(self, int fd, PyObject *owner, int role, double now) noexcept nogil
-    cdef int _record(self, int fd, PyObject *owner, int role, double now) noexcept nogil
+    cdef int watch(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil
+    cdef int _record(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil
     cdef int watch_recorded(self, int fd) noexcept nogil
     cdef bint _make_room(self, int fd) noexcept nogil
     cdef Watched *find(self, int fd, int role) except NULL
@@ -63,7 +68,8 @@ cdef class EpollSet:
     cdef void name(self, int fd, const char *peer, size_t size) noexcept nogil
     cdef str peer_of(self, int fd)
     cdef bint keeps(self, int fd) noexcept nogil
-    cdef bint keep(self, int fd, const char *peer, size_t size, double now, bint is_watched) noexcept nogil
+    cdef bint can_keep(self, int manner) noexcept nogil
+    cdef bint keep(self, int fd, const char *peer, size_t size, int manner, double now, bint is_watched) noexcept nogil
     cdef int own(self, int fd, PyObject *owner) noexcept nogil
     cdef bint linger(self, int fd, double now) noexcept nogil
     cdef bint linger_on(self, int fd) noexcept nogil

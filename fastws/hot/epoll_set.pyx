@@ -52,11 +52,11 @@ cdef class EpollSet:
             close(self.fd)
         self.fd = -1
 
-    cdef int watch(self, int fd, PyObject *owner, int role, double now) noexcept nogil:
-        cdef int error = self._record(fd, owner, role, now)
+    cdef int watch(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil:
+        cdef int error = self._record(fd, owner, role, manner, now)
         return error or self.watch_recorded(fd)
 
-    cdef int _record(self, int fd, PyObject *owner, int role, double now) noexcept nogil:
+    cdef int _record(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil:
         """Begin the record of a descriptor that is to be watched."""
         cdef Watched *watched
         if fd < 0:
@@ -64,7 +64,7 @@ cdef class EpollSet:
         if not self._make_room(fd):
             return ENOMEM
         watched = &self.records[fd]
-        watched.owner, watched.role, watched.interest = owner, role, IDLE
+        watched.owner, watched.role, watched.manner, watched.interest = owner, role, manner, IDLE
         watched.generation += 1
         watched.active = now
         watched.file.left = watched.file_sent = 0
@@ -142,13 +142,17 @@ cdef class EpollSet:
             self.records[fd].role == ROLE_CONNECTION and self.records[fd].owner == NULL
         )
 
-    cdef bint keep(self, int fd, const char *peer, size_t size, double now, bint is_watched) noexcept nogil:
+    cdef bint can_keep(self, int manner) noexcept nogil:
+        """Tell whether connections of that manner can be answered without Python."""
+        return manner == PLAIN
+
+    cdef bint keep(self, int fd, const char *peer, size_t size, int manner, double now, bint is_watched) noexcept nogil:
         """Keep a new connection that has no owner; False if it cannot be watched.
 
         It need not be watched as long as it is being looked at: many a connection is accepted, answered and closed
         without ever being waited for.
         """
-        if self._record(fd, NULL, ROLE_CONNECTION, now):
+        if self._record(fd, NULL, ROLE_CONNECTION, manner, now):
             return False
         if is_watched and self.watch_recorded(fd):
             self.records[fd].role = ROLE_NONE
@@ -229,11 +233,11 @@ cdef class EpollSet:
         return True
 
     cdef list list_kept(self):
-        """Return the (descriptor, peer) of those that wait for a request."""
+        """Return the (descriptor, peer, manner) of those that wait for a request."""
         cdef list kept = []
         cdef int fd = self.fresh.oldest
         while fd >= 0:
-            kept.append((fd, self.peer_of(fd)))
+            kept.append((fd, self.peer_of(fd), self.records[fd].manner))
             fd = self.records[fd].newer
         return kept
 

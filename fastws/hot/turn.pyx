@@ -162,7 +162,8 @@ cdef class Turn:
         Return how many inputs there are with what they have sent already.
         """
         cdef char peer[FASTWS_PEER_BYTES]
-        cdef int fd, count = 0, most = self._accept_most
+        cdef int manner = self._epoll.records[listener].manner
+        cdef int fd, count = 0, most = self._accept_most if self._epoll.can_keep(manner) else 0
         while count < most and self._epoll.kept_count < self._room:
             fd = fastws_accept(listener, peer)
             if fd < 0 and errno == EAGAIN:
@@ -170,13 +171,13 @@ cdef class Turn:
                 return inputs
             if fd < 0:
                 break
-            if not self._epoll.keep(fd, peer, strlen(peer), self.moment.now, inputs == READY_MAX):
+            if not self._epoll.keep(fd, peer, strlen(peer), manner, self.moment.now, inputs == READY_MAX):
                 close(fd)  # the next one will not be watched either, and Python will say so
                 break
             count += 1
             if inputs < READY_MAX:
                 inputs += self._look_at_new(fd, &self._inputs[inputs])
-        if count < most:
+        if count < most or not most:
             self.report(listener, ACCEPT, NULL, 0)
         else:
             # Where they come one by one, asking whether there is another costs more than the next turn's event.

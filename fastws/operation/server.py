@@ -21,12 +21,15 @@ from ..site.site import Site
 from ..transport.listener import (
     ACTIVATED,
     Address,
+    Listener,
     address_of,
     addresses_in,
     is_local,
+    manner_of,
     open_listeners,
     reachable,
     turn_away,
+    with_manners,
 )
 from ..work.fair_queue import FairQueues
 from .compiler import unused_compiler
@@ -113,7 +116,7 @@ class Server:
                 )
                 if self.config.user is not None:
                     drop_to(self.config.user)
-                self._pool.start(self.config, self._site, list(self._listeners.values()))
+                self._pool.start(self.config, self._site, with_manners(self.config, self._listeners))
         except BaseException:
             self._undo_start()
             raise
@@ -125,7 +128,7 @@ class Server:
             self._is_stopping = True
         note_end(self)
         self._pool.abandon()
-        self._leave(self._listeners)
+        self._leave(self.config, self._listeners)
         self._close()
 
     # What users ask
@@ -213,8 +216,8 @@ class Server:
         previous_site, self._site = self._site, site
         self._listeners = listeners
         self._logs.adopt(config, previous_config)
-        are_let_go = self._pool.adopt(config, site, list(listeners.values()))
-        self._leave(dropped)
+        are_let_go = self._pool.adopt(config, site, with_manners(config, listeners))
+        self._leave(previous_config, dropped)
         if are_let_go:
             self._close_left()
         previous_site.close()
@@ -253,7 +256,7 @@ class Server:
         grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
         are_let_go = self._pool.drain(grace_s, timeout_s)
         listeners, self._listeners = self._listeners, {}
-        self._leave(listeners)
+        self._leave(self.config, listeners)
         if are_let_go:
             self._close_left()
         self._pool.finish()
@@ -279,12 +282,12 @@ class Server:
         """Make a ``stop`` in progress end now, cutting off connections. For any thread and signal handler."""
         self._pool.stop()
 
-    def _leave(self, listeners: Mapping[Address, socket.socket]) -> None:
+    def _leave(self, config: Config, listeners: Mapping[Address, socket.socket]) -> None:
         """Let nobody in any more, and hand over what still waits in the listeners' queues."""
         for address, listener in listeners.items():
             if address[0] != ACTIVATED:  # with those the service manager may go on
                 turn_away(listener)
-            self._pool.accept_rest(listener)
+            self._pool.accept_rest(Listener(listener, manner_of(config, address)))
             self._left.append(listener)
 
     def _close_left(self) -> None:

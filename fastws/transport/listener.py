@@ -10,10 +10,12 @@ import struct
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from .. import portable
 from ..config.settings import Config
 from ..http.errors import ListenError
+from ..seam import PLAIN
 
 BACKLOG = 4096  # what Linux cuts to net.core.somaxconn, whose default is this
 
@@ -21,6 +23,14 @@ Address = tuple[str, int]
 """(host, port); ("unix:/path", 0); ("activated", n) for the n-th that the service manager handed over."""
 
 ACTIVATED = "activated"
+
+
+class Listener(NamedTuple):
+    """A listening socket, and the manner (``seam``) in which the connections that it accepts are served."""
+
+    sock: socket.socket
+    manner: int = PLAIN
+
 
 _REASONS = {
     errno.EADDRINUSE: "the port is in use by another program",
@@ -232,6 +242,16 @@ def addresses_in(config: Config) -> list[Address]:
     return [(host, port) for host in config.hosts for port in config.listen_ports] + [
         (f"unix:{path}", 0) for path, _ in config.listen_unix
     ]
+
+
+def manner_of(config: Config, address: Address) -> int:
+    """Return the manner in which ``config`` has the connections to ``address`` served."""
+    return PLAIN
+
+
+def with_manners(config: Config, listeners: Mapping[Address, socket.socket]) -> list[Listener]:
+    """Return the listeners of ``config``, each with its manner."""
+    return [Listener(sock, manner_of(config, address)) for address, sock in listeners.items()]
 
 
 def reachable(address: str) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from fastws.engine.accepting import PAUSE_S, Accepting
+from fastws.seam import PLAIN, TLS
+from fastws.transport.listener import Listener
 
 
 class Reactor:
@@ -21,7 +23,7 @@ class Reactor:
     def __init__(self) -> None:
         self.watched: dict[int, Any] = {}
 
-    def add_listener(self, fd: int, listener: object) -> None:
+    def add_listener(self, fd: int, listener: object, _: int) -> None:
         self.watched[fd] = listener
 
     def remove_listener(self, fd: int) -> None:
@@ -29,11 +31,11 @@ class Reactor:
 
 
 @pytest.fixture
-def listeners() -> Iterator[list[socket.socket]]:
-    made = [socket.socket() for _ in range(3)]
+def listeners() -> Iterator[list[Listener]]:
+    made = [Listener(socket.socket()) for _ in range(3)]
     yield made
     for each in made:
-        each.close()
+        each.sock.close()
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def accepting(reactor: Reactor) -> Accepting:
 
 
 def test_listeners_that_stay_are_watched_all_along(
-    accepting: Accepting, reactor: Reactor, listeners: list[socket.socket]
+    accepting: Accepting, reactor: Reactor, listeners: list[Listener]
 ) -> None:
     a, b, c = listeners
     accepting.watch([a, b])
@@ -55,8 +57,17 @@ def test_listeners_that_stay_are_watched_all_along(
     assert list(reactor.watched.values()) == [b, c]
 
 
+def test_listener_whose_manner_changes_is_watched_anew(
+    accepting: Accepting, reactor: Reactor, listeners: list[Listener]
+) -> None:
+    sock = listeners[0].sock
+    for manner in (PLAIN, TLS, PLAIN):
+        accepting.watch([Listener(sock, manner)])
+        assert list(reactor.watched.values()) == [Listener(sock, manner)]
+
+
 def test_listeners_that_change_while_accepting_rests_are_watched_after_it(
-    accepting: Accepting, reactor: Reactor, listeners: list[socket.socket]
+    accepting: Accepting, reactor: Reactor, listeners: list[Listener]
 ) -> None:
     a, b, c = listeners
     accepting.watch([a, b])

@@ -16,6 +16,7 @@ from fastws import backend
 from fastws.engine.admission import ACCEPT_BATCH, HTTP1, Admission
 from fastws.engine.connection import Connection
 from fastws.engine.shared import Shared
+from fastws.seam import PLAIN, Accepted
 from fastws.transport.plain import PlainTransport
 
 
@@ -50,7 +51,7 @@ class World:
         self._stack.enter_context(client)
         client.settimeout(20)
         ours.setblocking(False)
-        self.admission.take((ours.detach(), peer), has_room)
+        self.admission.take(Accepted(ours.detach(), peer), has_room)
         return client
 
 
@@ -120,9 +121,11 @@ def test_reactor_may_accept_only_where_nothing_is_to_be_decided(
     monkeypatch.setattr(World, "worker_count", 2)
     assert (world.admission.room(), world.admission.has_room()) == (0, True)
     monkeypatch.setattr(World, "worker_count", 1)
-    monkeypatch.setattr(Admission, "manner", HTTP1._replace(is_kept=False))
-    assert (world.admission.room(), world.admission.has_room()) == (0, False)
-    monkeypatch.setattr(Admission, "manner", HTTP1)
+    monkeypatch.setitem(world.admission.manners, PLAIN, HTTP1._replace(is_kept=False))
+    assert world.admission.room() == 0
+    world.arrive(has_room=True)
+    assert world.shared.reactor.kept == 0
+    monkeypatch.setitem(world.admission.manners, PLAIN, HTTP1)
     world.configure(max_connections_per_address=9)
     assert (world.admission.room(), world.admission.has_room()) == (0, False)
     world.configure()
@@ -138,7 +141,7 @@ def test_connection_that_cannot_be_watched_is_closed_and_logged(
         raise OSError(errno.ENOSPC, "No space left on device")  # epoll_ctl(2): too many watches
 
     manner = HTTP1 if is_plain else HTTP1._replace(transport=PlainTransport, is_kept=False)
-    monkeypatch.setattr(Admission, "manner", manner)
+    monkeypatch.setitem(world.admission.manners, PLAIN, manner)
 
     class Full:
         """A reactor that watches no more."""
@@ -161,7 +164,7 @@ def test_connection_whose_transport_cannot_be_made_is_closed_and_logged(
     def fail(*_: object) -> PlainTransport:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    monkeypatch.setattr(Admission, "manner", HTTP1._replace(transport=fail, is_kept=False))
+    monkeypatch.setitem(world.admission.manners, PLAIN, HTTP1._replace(transport=fail, is_kept=False))
     assert world.arrive().recv(1) == b""
     assert world.admission.count == 0
     assert "a connection from 127.0.0.1 cannot be watched" in Path(world.config.error_log).read_text()

@@ -18,7 +18,8 @@ from fastws import backend
 from fastws.engine import pool as pool_module
 from fastws.engine.pool import Pool
 from fastws.engine.worker import Worker
-from fastws.transport.listener import BACKLOG
+from fastws.seam import Accepted
+from fastws.transport.listener import BACKLOG, Listener
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def pool(side: backend.Backend, tmp_path: Path, listener: socket.socket) -> Iter
     config = make_config(tmp_path)
     with equipped(side, config, worker_count=2) as (equipment, site):
         made = Pool(equipment)
-        made.start(config, site, [listener])
+        made.start(config, site, [Listener(listener)])
         yield made
         made.drain(0.0, END_S)
         made.stop()
@@ -52,7 +53,7 @@ def test_least_loaded_is_preferred_in_a_tie_and_never_one_that_has_ended(
     pair = socket.socketpair()
     with pair[0]:
         pair[1].setblocking(False)
-        first.hand_over((pair[1].detach(), "127.0.0.1"))
+        first.hand_over(Accepted(pair[1].detach(), "127.0.0.1"))
         assert pool.connection_count() == 1
         assert pool.least_loaded(first) is second
         monkeypatch.setattr(second, "has_ended", True)
@@ -69,7 +70,7 @@ def test_connection_that_a_worker_gets_after_its_end_is_closed(
     monkeypatch.setattr(first, "has_ended", True)
     ours, theirs = socket.socketpair()
     with ours:
-        first.hand_over((theirs.detach(), "127.0.0.1"))
+        first.hand_over(Accepted(theirs.detach(), "127.0.0.1"))
         ours.settimeout(END_S)
         assert ours.recv(1) == b""
     monkeypatch.undo()
@@ -89,14 +90,14 @@ def test_replacement_has_the_configuration_of_the_last_change(
 ) -> None:
     config = make_config(tmp_path, max_connections=7)
     with listening() as another:
-        pool.adopt(config, pool._present.site, [listener, another])
+        pool.adopt(config, pool._present.site, [Listener(listener), Listener(another)])
         victim = pool.workers[0]
         victim.tell(fail)
         wait_until(lambda: pool.workers[0] is not victim)
         assert [worker.admission._max_connections for worker in pool.workers] == [7, 7]
         for sock in (listener, another):
             assert get(sock.getsockname()[1], "/a.txt").body == b"a file"
-        pool.adopt(config, pool._present.site, [listener])
+        pool.adopt(config, pool._present.site, [Listener(listener)])
 
 
 def test_task_that_a_worker_cannot_do_is_not_waited_for(pool: Pool) -> None:
@@ -147,7 +148,7 @@ def test_what_waits_at_a_listener_is_handed_over_up_to_a_queue_of_it(
     with listening() as closing, monkeypatch.context() as patches:
         patches.setattr(pool_module, "BACKLOG", 100)
         patches.setattr(pool.workers[0], "reactor", EndlessReactor(pool.workers[0], Endless()))
-        pool.accept_rest(closing)
+        pool.accept_rest(Listener(closing))
     assert BACKLOG > 100
     assert sum(asked) in range(100, 100 + 64)
     wait_until(lambda: pool.connection_count() == 0)
@@ -173,7 +174,7 @@ def test_what_waits_and_cannot_be_accepted_is_said(
 
     with listening() as closing, monkeypatch.context() as patches:
         patches.setattr(pool.workers[0], "reactor", EndlessReactor(pool.workers[0], Full()))
-        pool.accept_rest(closing)
+        pool.accept_rest(Listener(closing))
     log = (tmp_path / "errors.txt").read_text()
     assert "connections that waited could not be accepted: Too many open files" in log
 
@@ -183,7 +184,7 @@ def test_where_all_have_ended_nothing_is_accepted(pool: Pool, monkeypatch: pytes
         monkeypatch.setattr(worker, "has_ended", True)
     with listening() as closing:
         client = socket.create_connection(closing.getsockname())
-        pool.accept_rest(closing)
+        pool.accept_rest(Listener(closing))
         closing.accept()[0].close()  # it is still there
         client.close()
 
@@ -195,7 +196,7 @@ def test_start_that_fails_half_way_leaves_no_thread(
     before, calls = threading.active_count(), 0
     original = Worker.start
 
-    def second_fails(worker: Worker, listeners: list[socket.socket]) -> None:
+    def second_fails(worker: Worker, listeners: list[Listener]) -> None:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -206,7 +207,7 @@ def test_start_that_fails_half_way_leaves_no_thread(
         pool = Pool(equipment)
         monkeypatch.setattr(Worker, "start", second_fails)
         with pytest.raises(RuntimeError, match="new thread"):
-            pool.start(config, site, [listener])
+            pool.start(config, site, [Listener(listener)])
         pool.abandon()
         assert pool.workers == []
         assert pool.connection_count() == 0

@@ -12,11 +12,11 @@ from rawhttp import Client, be_at_rest, wait_until
 
 from fastws import Server
 from fastws.engine import states
-from fastws.engine.admission import Admission, Manner
+from fastws.engine.admission import MANNERS, Manner
 from fastws.engine.connection import Connection
 from fastws.engine.speaker import Speaker
 from fastws.http.errors import HTTPError
-from fastws.seam import INPUT, NOTHING, PartialSend
+from fastws.seam import INPUT, NOTHING, PLAIN, PartialSend
 from fastws.transport.transmission import Transmission
 
 Serve = Callable[..., Server]
@@ -100,7 +100,7 @@ def speakers(monkeypatch: pytest.MonkeyPatch) -> list[Echo]:
         made.append(Echo(connection))
         return made[-1]
 
-    monkeypatch.setattr(Admission, "manner", Manner(make, None, is_kept=False))
+    monkeypatch.setitem(MANNERS, PLAIN, Manner(make, None, is_kept=False))
     return made
 
 

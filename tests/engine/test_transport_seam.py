@@ -13,7 +13,8 @@ from launch import END_S
 from rawhttp import Client, ProtocolError, be_at_rest, put, request, thrice, wait_until
 
 from fastws import Server
-from fastws.engine.admission import HTTP1, Admission
+from fastws.engine.admission import HTTP1, MANNERS
+from fastws.seam import PLAIN
 from fastws.transport.plain import PlainTransport
 
 Serve = Callable[..., Server]
@@ -98,7 +99,7 @@ def transports(monkeypatch: pytest.MonkeyPatch) -> list[Changing]:
         made.append(Changing(fd, peer))
         return made[-1]
 
-    monkeypatch.setattr(Admission, "manner", HTTP1._replace(transport=make, is_kept=False))
+    monkeypatch.setitem(MANNERS, PLAIN, HTTP1._replace(transport=make, is_kept=False))
     return made
 
 
@@ -141,13 +142,11 @@ def test_pipelined_requests_and_half_heads(serve: Serve, root: Path) -> None:
         assert client.reply().body == b"a file"
 
 
-def test_published_answer_is_replayed_to_plain_connections_only(
-    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_published_answer_is_replayed_to_plain_connections_only(serve: Serve, root: Path) -> None:
     server = serve("WorkerThreads 1")
     with ChangingClient(server) as client:
         assert client.get("/a.txt").body == b"a file"
-        monkeypatch.setattr(Admission, "manner", HTTP1)
+        server._pool.workers[0].admission.manners[PLAIN] = HTTP1
         assert thrice(server, "/a.txt").body == b"a file"
         assert client.get("/a.txt").body == b"a file"
         client.send(request("/a.txt", "X: y")[:-2])

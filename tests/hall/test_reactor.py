@@ -38,7 +38,6 @@ from fastws.seam import (
     READ,
     RESET,
     WRITE,
-    Accepted,
     Filled,
     PartialSend,
     Published,
@@ -269,7 +268,7 @@ def test_listener_is_reported_until_it_is_removed(rig: Start, host: str) -> None
         assert r.turn() == []
         clients = [socket.create_connection(listener.getsockname()[:2]) for _ in range(3)]
         assert r.next_events() == [(listener, ACCEPT, None)]
-        accepted: list[Accepted] = []
+        accepted: list[tuple[int, str]] = []
 
         def are_accepted() -> bool:
             batch = r.reactor.accept(listener, 2)
@@ -1503,7 +1502,7 @@ def test_kept_connection_is_python_s_when_it_needs_it(
         events: list[Any] = []
         # What was sent by the time it is accepted comes with it.
         wait_until(lambda: events or events.extend(r.turn(room=1)), "what needs Python")
-        [((fd, peer), kind, what)] = events
+        [((fd, peer, _), kind, what)] = events
         assert (peer, kind, what) == ("127.0.0.1", ARRIVE, came)
         assert r.reactor.kept == 1
         r.reactor.add(fd, "owner", peer)
@@ -1522,7 +1521,7 @@ def test_kept_connections_that_stay_arrive_by_age(arriving: tuple[Rig, socket.so
     clients.pop(1).close()
     arrived: list[socket.socket] = []
     while len(arrived) < 2:
-        for (fd, _), kind, came in r.next_events():
+        for (fd, *_), kind, came in r.next_events():
             assert (kind, came) == (ARRIVE, None)
             r.reactor.add(fd, fd, "127.0.0.1")
             arrived.append(socket.socket(fileno=fd))
@@ -1562,13 +1561,13 @@ def test_taken_connections_are_all_that_are_kept(arriving: tuple[Rig, socket.soc
     r, _ = arriving
     clients = [connect_and_keep(arriving) for _ in range(3)]
     kept = r.reactor.take_kept()
-    assert [peer for _, peer in kept] == ["127.0.0.1"] * 3
-    for fd, peer in kept:
+    assert [peer for _, peer, _ in kept] == ["127.0.0.1"] * 3
+    for fd, peer, _ in kept:
         r.reactor.add(fd, fd, peer)
     assert (r.reactor.kept, list(r.reactor.take_kept())) == (0, [])
     clients[2].sendall(b"x")
     assert r.next_events() == [(kept[2][0], READ, b"x")]
-    for fd, _ in kept:
+    for fd, *_ in kept:
         r.reactor.remove(fd)
         os.close(fd)
     for client in clients:
@@ -1597,6 +1596,21 @@ def test_no_more_are_kept_than_there_is_room_for(arriving: tuple[Rig, socket.soc
         client.close()
     # The two are over, so that there is room again.
     wait_until(lambda: r.turn(room=2) == [] and r.reactor.kept == 0, "the end of them all")
+
+
+def test_connections_in_a_manner_that_the_reactor_does_not_know_are_python_s(
+    arriving: tuple[Rig, socket.socket],
+) -> None:
+    r, listener = arriving
+    r.reactor.remove_listener(listener.fileno())
+    r.reactor.add_listener(listener.fileno(), listener, 7)
+    with socket.create_connection(listener.getsockname()) as client:
+        wait_until(lambda: r.turn(room=2) == [(listener, ACCEPT, None)], "the connection")
+        [(fd, peer)] = r.reactor.accept(listener, 10)
+        assert not r.reactor.keep(fd, peer, 7)
+        assert r.reactor.kept == 0
+        os.close(fd)
+        assert client.recv(1) == b""
 
 
 def test_accepting_without_keeping_reads_nothing(arriving: tuple[Rig, socket.socket]) -> None:

@@ -22,6 +22,7 @@ from fastws.seam import (
     ARRIVE,
     DONE,
     PARTIAL,
+    PLAIN,
     READ,
     REASON,
     RESET,
@@ -185,7 +186,7 @@ def test_connection_that_stays_is_passed_on_though_others_lack_something_all_the
         assert time.monotonic() < deadline
         r.clients[0].send(request("/cold"))
         arrived = [event for event in r.turn() if event[1] == ARRIVE]
-    assert arrived == [((ours.fileno(), "192.0.2.8"), ARRIVE, None)]
+    assert arrived == [((ours.fileno(), "192.0.2.8", PLAIN), ARRIVE, None)]
     r.reactor.add(ours.fileno(), "owner", "192.0.2.8")
     r.reactor.remove(ours.fileno())
     ours.close()
@@ -200,7 +201,7 @@ def test_old_connection_that_lacks_something_arrives_once(rig: Make) -> None:
         time.sleep(0.15)
         client.send(request(path))
         came = None if path == "/filled" else (READ, request(path))
-        assert r.turn() == [((ours.fileno(), "192.0.2.8"), ARRIVE, came)]
+        assert r.turn() == [((ours.fileno(), "192.0.2.8", PLAIN), ARRIVE, came)]
         assert bool(client.recv(999, socket.MSG_DONTWAIT) if came is None else b"") == (came is None)
         r.reactor.add(ours.fileno(), "owner", "192.0.2.8")
         r.reactor.remove(ours.fileno())
