@@ -48,7 +48,6 @@ FIGURES = HERE / "instructions.json"
 GATE = ("hit", "304", "range", "404", "first")
 GATE_WARM, GATE_COUNT = 50, 1000
 TOLERANCE = 0.015
-BY_PYTHON = {"404": 0.06, "first": 0.06}  # what Python decides differs more from build to build of Python
 WAIT = "__pyx_pw_*Reactor_*wait"
 MARK = "getppid"  # a call that nothing else makes: callgrind writes its counts before it
 
@@ -158,7 +157,7 @@ def compare(counts: dict[str, int], known: dict[str, int]) -> list[str]:
     return [
         f"{kind}: {counts[kind]:,} instructions, {known[kind]:,} known: {counts[kind] / known[kind] - 1:+.1%}"
         for kind in counts
-        if kind not in known or abs(counts[kind] / known[kind] - 1) > BY_PYTHON.get(kind, TOLERANCE)
+        if kind not in known or abs(counts[kind] / known[kind] - 1) > TOLERANCE
     ]
 
 

@@ -63,23 +63,15 @@ class Folder:
         meanwhile, and for nothing at all.
         """
         found = self._opener.read_beneath(self._path_bytes, path[1:].encode(), self.variants.memory_bytes)
-        if (
-            found is None
-            or self._is_hidden(path, found[1])
-            or (not found[0] and is_made_up(self.path + path))
-        ):
+        if found is None or (not found[0] and is_made_up(self.path + path)):
+            return None
+        number = found[1][:2]
+        if number in self._hidden():
+            return None
+        # One that has lost its name since it was read may have been hidden by that name until then.
+        if self._hidden.are_inside and identity_of(os.stat(self.path + path))[:2] != number:
             return None
         return found
-
-    def _is_hidden(self, path: str, identity: Identity) -> bool:
-        """Tell whether the file that was read by ``path`` may be one that is never found: see ``Root.find``."""
-        if identity[:2] in self._hidden():
-            return True
-        return self._hidden.are_inside and identity_of(os.stat(self.path + path))[:2] != identity[:2]
-
-    def has(self, path: str) -> bool:
-        """Tell whether ``path`` names anything; what, and whether it may be seen, only ``locate`` tells."""
-        return os.access(self.path + path, os.F_OK, follow_symlinks=False)
 
     def means_same(self, path: str, other: str) -> bool:
         """Tell whether two spellings lead to the same file, or as far as they lead to anything.

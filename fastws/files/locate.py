@@ -83,14 +83,12 @@ class Locator:
         except HiddenError:
             return None
         if file is None:
-            if self._has_sidecar(root, relative):
+            if self._config.compression and self._has_sidecar(root, relative):
                 return Located(None, relative, by_names=True, by_names_anywhere=root.has(relative))
             return None
         return Located(file, relative)
 
     def _has_sidecar(self, root: Root, relative: str) -> bool:
-        if not self._config.compression:
-            return False
         if self._types.coding(relative):
             return False
         kind = self._types.known(relative)

@@ -91,9 +91,8 @@ def last_modified(identity: Identity, now_ns: int) -> int | None:
     A time that is not yet past is held back (RFC 9110 section 8.8.2): the file may change again within the
     same second, and the date would not show it.
     """
-    if is_held_back(identity, now_ns):
-        return None
-    return conditional.plausible_last_modified(identity.mtime_ns // _SECOND_NS, now_ns // _SECOND_NS)
+    seconds, now = identity.mtime_ns // _SECOND_NS, now_ns // _SECOND_NS
+    return conditional.plausible_last_modified(seconds, now) if seconds < now else None
 
 
 def is_held_back(identity: Identity, now_ns: int) -> bool:

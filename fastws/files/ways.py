@@ -66,8 +66,16 @@ class Beneath:
         return os.access(relative, os.F_OK, dir_fd=self._fd, follow_symlinks=False)
 
     def open(self, relative: str) -> Found | None:
-        """See ``Way.open``."""
-        fd = self._open(relative)
+        """See ``Way.open``. A way that follows no link cannot leave, and needs no proof."""
+        if relative.count("/") >= self._opener.DEEPEST:
+            fd = self._follow(relative)
+        else:
+            try:
+                fd = self._opener.open_beneath(self._fd, relative)
+            except OSError as error:
+                if error.errno not in _LINK_ON_THE_WAY:
+                    raise
+                fd = self._follow(relative)
         if fd < 0:
             return None
         try:
@@ -76,16 +84,6 @@ class Beneath:
             os.close(fd)
             raise
         return Found(fd, mode, identity, fd)
-
-    def _open(self, relative: str) -> int:
-        """Open what lies inside, -1 for nothing: a way that follows no link cannot leave, and needs no proof."""
-        if relative.count("/") < self._opener.DEEPEST:
-            try:
-                return self._opener.open_beneath(self._fd, relative)
-            except OSError as error:
-                if error.errno not in _LINK_ON_THE_WAY:
-                    raise
-        return self._follow(relative)
 
     def _follow(self, relative: str) -> int:
         """Open ``relative`` through whatever links there are, and ask where the descriptor has led.

@@ -77,13 +77,14 @@ cdef class Turn:
     cdef void run(self, double deadline, int room) noexcept nogil:
         """Take turns until there is a report or a lack, the deadline is over, the log is full or somebody wakes."""
         cdef int count
-        cdef double left
+        cdef double left, until
         self._room = room
         self._is_woken = False
         self.report_count = self.lack_count = 0
         fastws_look_at_clock(&self.moment)  # Python may have taken its time
         while True:
-            left = min(min(deadline, self._next_by_age()) - self.moment.now, LONGEST_WAIT_S)
+            until = min(deadline, self._next_by_age()) if self._epoll.kept_count else deadline
+            left = min(until - self.moment.now, LONGEST_WAIT_S)
             # Rounded up: a wait that ends a moment before its deadline would be repeated at once.
             count = epoll_wait(self._epoll.fd, self._ready, READY_MAX, <int>(left * 1000) + 1 if left > 0 else 0)
             self.number += 1
@@ -92,9 +93,10 @@ cdef class Turn:
                 self._take(count)
             if self.lack_count:
                 return
-            self.hand_over_old()
-            self._look_at_parting()
-            self._drop_old()
+            if self._epoll.kept_count:
+                self.hand_over_old()
+                self._look_at_parting()
+                self._drop_old()
             if self.report_count or self._is_woken or self.moment.now >= deadline or self._log.is_full():
                 return
 
@@ -340,7 +342,7 @@ cdef class Turn:
             if not self._epoll.linger(rest.fd, self.moment.now):
                 self.report(rest.fd, DONE, rest.data, rest.size)
         elif not rest.size:
-            if self._epoll.watch_recorded(rest.fd):
+            if not self._epoll.records[rest.fd].is_watched and self._epoll.watch_recorded(rest.fd):
                 self._drop(rest.fd)
         elif lacking != NULL and self.lack_count < READY_MAX:
             lack = &self.lacks[self.lack_count]

@@ -51,7 +51,7 @@ class Filling:
         self._folder = folder
         self._log = logger
         # By type, what the configuration adds to its files, and accepted codings.
-        self._templates: dict[tuple[str, Fields, int], _Template] = {}
+        self._templates: dict[tuple[str | None, Fields, int], _Template] = {}
         # Paths for which nothing was published since something was learned: were they missing?
         self._vain: dict[str, bool] = {}
 
@@ -63,7 +63,7 @@ class Filling:
             return  # the rules for a path are those for its decoded form, which only a plain one is
         if len(self._templates) >= MAX_TEMPLATES:
             return
-        key = self._rules.types.find(path) or "", self._rules.fields(path), publication.codings
+        key = self._rules.types.find(path), self._rules.fields(path), publication.codings
         if key in self._templates:
             return
         length = b"Content-Length: %d\r\n" % publication.depends[0][1].size
@@ -99,9 +99,10 @@ class Filling:
 
     def _publish(self, reactor: Reactor, path: str, codings: int) -> bool:
         rules = self._rules
-        if rules.types.coding(path):
+        kind, coding = rules.types.describe(path)
+        if coding:
             return False
-        kind, configured = rules.types.find(path) or "", rules.fields(path)
+        configured = rules.fields(path)
         template = self._templates.get((kind, configured, codings))
         if template is None:
             template = self._templates.get((kind, configured, ANY_CODINGS))
@@ -137,10 +138,10 @@ class Filling:
 
     def _refuse(self, parser: Parser, path: str) -> Filled | Prepared:
         """Return the 404 for ``path``, ``UNDECIDED`` if anything may be found there."""
-        if path.endswith("/") or self._folder.has(path):
+        if path.endswith("/"):
             return UNDECIDED
         try:
-            with self._folder.open() as root:  # nearly always there is nothing; this is to be sure
+            with self._folder.open() as root:
                 self._folder.locate(root, path)
             return UNDECIDED
         except HTTPError as error:

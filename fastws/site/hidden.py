@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from operator import attrgetter
 
 from ..config.settings import Config
 from ..record.logfile import LogFile
+
+_number = attrgetter("number")
 
 
 class OwnFiles:
@@ -20,7 +23,7 @@ class OwnFiles:
 
     def __call__(self) -> list[tuple[int, int] | None]:
         """Return their (device, inode) pairs as of now; None stands for a log that is no file."""
-        numbers = [log.number for log in self._logs]
+        numbers = list(map(_number, self._logs))
         for path in self._paths:
             try:
                 info = os.stat(path)

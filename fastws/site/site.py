@@ -269,7 +269,7 @@ class Site:
         return self._find_out(exchange, root, located)
 
     def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Decision:
-        kind, coding = self._rules.types.find(located.relative), self._rules.types.coding(located.relative)
+        kind, coding = self._rules.types.describe(located.relative)
         if kind is None:
             extension = extension_of(located.relative)
             raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
