@@ -16,7 +16,7 @@ from .. import portable
 from ..backend import Opener
 from ..http.messages import Identity
 from .identity import identity_of
-from .windows import is_literal
+from .windows import final_path, is_literal
 
 PROC_FD = "/proc/self/fd/"
 """Where the kernel tells the path of a descriptor; Linux."""
@@ -106,8 +106,10 @@ class Beneath:
 
 
 def _path_of(fd: int) -> str | None:
-    """Return the path of a descriptor as the kernel knows it, None where it does not tell."""
+    """Return the path of a descriptor as the system knows it, None where it does not tell."""
     try:
+        if sys.platform == "win32":
+            return final_path(fd)
         if sys.platform == "darwin":
             import fcntl  # macOS: fcntl(2), F_GETPATH fills a buffer of MAXPATHLEN
 
@@ -148,7 +150,7 @@ class ByName:
 
         1. every segment is looked up as it is spelled
         2. it leads to a place inside the root, and is spelled as the file system does
-        3. what is opened at that place is what lies there still, and no link has been put on the way
+        3. what is opened at that place lies there, by its handle: no link put on the way meanwhile can deceive that
         """
         name = self._name_of(relative)
         if name is None:
@@ -164,7 +166,11 @@ class ByName:
         fd = os.open(real, portable.READ_FLAGS)
         try:
             opened = os.fstat(fd)
-            is_sure = os.path.samestat(opened, os.stat(real)) and _is_settled_place(real)
+            place = _path_of(fd)
+            if place is not None:
+                is_sure = place == real
+            else:
+                is_sure = os.path.samestat(opened, os.stat(real)) and _is_settled_place(real)
         except BaseException:
             os.close(fd)
             raise

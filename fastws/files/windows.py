@@ -1,4 +1,4 @@
-"""Names that Windows takes for another file than the one they spell: every one of them is no name here.
+"""Names of Windows: those that it takes for another file than the one they spell, and that of an open file.
 
 Naming Files, Paths, and Namespaces (Microsoft Learn); NTFS streams; the device names of ``RtlIsDosDeviceName_U``.
 """
@@ -6,6 +6,7 @@ Naming Files, Paths, and Namespaces (Microsoft Learn); NTFS streams; the device 
 from __future__ import annotations
 
 import re
+import sys
 
 _UNSAFE = re.compile(r'[\x00-\x1f"*/:<>?\\|]')
 """A drive or a stream (``a.txt::$DATA``), another separator, wildcards, which some calls expand, and controls."""
@@ -24,3 +25,28 @@ def is_literal(name: str) -> bool:
     if not name or name.endswith((".", " ")):  # which are dropped
         return False
     return not _UNSAFE.search(name) and not _DEVICE.fullmatch(name)
+
+
+if sys.platform == "win32":
+
+    def final_path(file: int) -> str | None:
+        """Return the path of an open file, spelled as ``os.path.realpath`` does; None where the system has none.
+
+        GetFinalPathNameByHandleW (fileapi.h); a file on some RAM disks has none.
+        """
+        import ctypes  # Python has the same call for names only
+        import msvcrt
+
+        name = ctypes.create_unicode_buffer(32768)
+        handle = ctypes.c_void_p(msvcrt.get_osfhandle(file))
+        size = ctypes.windll.kernel32.GetFinalPathNameByHandleW(handle, name, len(name), 0)
+        if not 0 < size < len(name):
+            return None
+        path = name.value.removeprefix("\\\\?\\")
+        return "\\\\" + path.removeprefix("UNC\\") if path.startswith("UNC\\") else path
+
+else:
+
+    def final_path(_: int) -> str | None:
+        """Return None: other systems have other ways."""
+        return None
