@@ -295,6 +295,10 @@ cdef class Reactor:
 
     # Replaying
 
+    def has(self, str path, int codings, tuple depends, content):
+        """See ``backend.Reactor.has``."""
+        return self._table.has(path.encode("latin-1"), codings, depends, content)
+
     def publish(self, published):
         """See ``backend.Reactor.publish``."""
         self._table.publish(published)

@@ -177,6 +177,9 @@ class Reactor(Protocol):
     def replays(self) -> bool:
         """Whether published responses are replayed; if not, publishing is useless."""
 
+    def has(self, path: str, codings: int, depends: Sequence[tuple[str, Identity]], content: object) -> bool:
+        """Tell whether a response with this content that depends on these states is published by now."""
+
     def publish(self, published: Published) -> None:
         """Replay this response from now on, in place of one for the same requests.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .http.messages import Identity
 from .seam import PLAIN, READ, Accepted, Published, ReplayCounters
 
 
@@ -33,6 +34,10 @@ class ReplaysNothing:
     def end_transfer(self, fd: int) -> int:
         """Return 0."""
         return 0
+
+    def has(self, path: str, codings: int, depends: Sequence[tuple[str, Identity]], content: object) -> bool:
+        """Return False."""
+        return False
 
     def publish(self, published: Published) -> None:
         """Do nothing."""

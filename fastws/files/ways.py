@@ -150,7 +150,7 @@ class ByName:
 
         1. every segment is looked up as it is spelled
         2. it leads to a place inside the root, and is spelled as the file system does
-        3. what is opened at that place lies there, by its handle: no link put on the way meanwhile can deceive that
+        3. what is opened at that place lies there, by its handle: no link put on the way can deceive that
         """
         name = self._name_of(relative)
         if name is None:

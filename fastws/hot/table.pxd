@@ -62,6 +62,7 @@ cdef class Table:
     cdef Entry *look_up(self, const char *path, uint32_t size, int codings) noexcept nogil
     cdef bint is_fresh(self, Entry *entry, uint64_t turn) noexcept nogil
     cdef int open_body(self, Entry *entry) noexcept nogil
+    cdef bint has(self, bytes path, int codings, tuple depends, object content) except -1
     cdef int publish(self, object published) except -1
     cdef void _mark_stale(self, Entry *entry) noexcept nogil
     cdef void bury(self) noexcept

@@ -81,6 +81,20 @@ cdef class Table:
             self._mark_stale(entry)
         return fd
 
+    cdef bint has(self, bytes path, int codings, tuple depends, object content) except -1:
+        """See ``backend.Reactor.has``."""
+        cdef Dependency known[MAX_DEPENDS]
+        cdef Entry *entry = self.look_up(path, <uint32_t>len(path), codings)
+        cdef int i
+        if entry == NULL or entry.content != <PyObject *>content or entry.depend_count != len(depends):
+            return False
+        if not _read(depends, known):
+            return False
+        for i in range(entry.depend_count):
+            if not _is_equal(&known[i], &entry.depends[i]):
+                return False
+        return True
+
     cdef int publish(self, object published) except -1:
         """Take a ``seam.Published``; see ``backend.Reactor.publish``."""
         cdef str path, etag, last_modified
@@ -272,6 +286,16 @@ cdef bint _is_same(Dependency *known, stat_t *now) noexcept nogil:
         and now.st_size == known.size
         and FASTWS_MTIME_NS(now[0]) == known.mtime_ns
         and FASTWS_CTIME_NS(now[0]) == known.ctime_ns
+    )
+
+
+cdef bint _is_equal(Dependency *one, Dependency *other) noexcept nogil:
+    return (
+        one.inode == other.inode
+        and one.device == other.device
+        and one.size == other.size
+        and one.mtime_ns == other.mtime_ns
+        and one.ctime_ns == other.ctime_ns
     )
 
 

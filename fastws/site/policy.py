@@ -7,6 +7,7 @@ enough.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from ..config.settings import Config
@@ -68,6 +69,7 @@ class Policy:
         return fields if is_set else (*_NOSNIFF, *fields)
 
 
+@functools.lru_cache(maxsize=64)
 def is_long_lived(value: str) -> bool:
     """Tell whether a Cache-Control value lets a cache keep the answer for a day or more without asking."""
     lifetimes = [int(seconds[:9]) for seconds in _LIFETIME.findall(value.lower())]

@@ -71,13 +71,15 @@ def build(
 
 def publish(published: Publication, reactor: Reactor, parser: Parser, filling: Filling) -> bool:
     """Have the reactor replay ``published``, and ``filling`` learn from it. False if a field is invalid."""
+    if published.accept_encoding is not None:
+        reactor.learn_codings(published.accept_encoding, published.codings)
+    if reactor.has(published.path, published.codings, published.depends, published.content):
+        return True
     try:
         head = parser.build_head(200, published.fields)
         not_modified_head = parser.build_head(304, published.not_modified)
     except ValueError:
         return False
-    if published.accept_encoding is not None:
-        reactor.learn_codings(published.accept_encoding, published.codings)
     filling.learn(published, head, not_modified_head)
     reactor.publish(
         Published(

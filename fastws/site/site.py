@@ -282,7 +282,8 @@ class Site:
             return self._send(exchange, known, choice, located)
         vary = rep.VARY_CODINGS if self._folder.variants.are_negotiable(kind) else ()
         try:
-            asked = Asked(exchange.request, exchange.now_ns, self._is_kept(exchange, located))
+            is_kept = bool(vary) and self._is_kept(exchange, located)
+            asked = Asked(exchange.request, exchange.now_ns, is_kept)
             choice = self._folder.variants.choose(root, located.relative, located.file, kind, asked)
             known = self._describe(exchange, located, kind, vary, choice.chosen.form)
             return self._send(exchange, known, choice, located)
@@ -294,8 +295,10 @@ class Site:
         """Tell whether a cache is likely to keep the answer: it comes by way of one, or lives long."""
         if not _ON_THE_WAY.isdisjoint(exchange.request.fields):
             return True
-        rules = self._rules_for(located)(*exchange.paths)
-        return any(name == "Cache-Control" and is_long_lived(value) for name, value in rules)
+        for name, value in self._rules_for(located)(*exchange.paths):
+            if name == "Cache-Control":
+                return is_long_lived(value)
+        return False
 
     def _rules_for(self, located: Located) -> Callable[..., Fields]:
         return self._rules.passing_fields if located.is_fallback else self._rules.fields

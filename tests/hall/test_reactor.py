@@ -839,6 +839,24 @@ def test_answer_that_depends_on_more_than_is_looked_at_is_not_taken(
     r.close()
 
 
+def test_what_is_published_is_known_by_its_content_and_by_what_it_depends_on(
+    side: backend.Backend, tmp_path: Path
+) -> None:
+    r, content, path = Rig(side), object(), tmp_path / "file"
+    path.write_bytes(BODY)
+    known = ((str(path), identity_of(os.stat(path))),)
+    assert not r.reactor.has("/page.txt", ANY_CODINGS, known, content)
+    r.publish(depends=known, content=content)
+    assert r.reactor.has("/page.txt", ANY_CODINGS, known, content) is r.reactor.replays
+    assert not r.reactor.has("/page.html", ANY_CODINGS, known, content)
+    assert not r.reactor.has("/page.txt", ANY_CODINGS, known, object())
+    assert not r.reactor.has("/page.txt", ANY_CODINGS, known * 2, content)
+    os.utime(path, ns=(0, 1))
+    changed = ((str(path), identity_of(os.stat(path))),)
+    assert not r.reactor.has("/page.txt", ANY_CODINGS, changed, content)
+    r.close()
+
+
 def test_file_is_looked_at_again_for_bytes_that_python_has_read(
     compiled: backend.Backend, tmp_path: Path
 ) -> None:

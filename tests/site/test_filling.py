@@ -402,6 +402,9 @@ MISSING = frozenset(
     (
         *("/missing.png", "/missing", "/sub/missing.txt", "/a.png/below.png", "/old/none.png", "/-/none.png"),
         *("/page", "/-/healthz", "/" + "x" * 300 + ".png", "/" + "d/" * 60 + "a.png"),
+        # What is there and may not be seen is answered in the same way, and as quickly.
+        *("/outside.png", "/away/secret.png", "/dangling.png", "/ring.png", "/fifo.png", "/socket.png"),
+        *("/ws.conf", "/copy.conf", "/log_webserver.txt", "/log.txt"),
     )
 )
 
@@ -412,7 +415,7 @@ MISSING = frozenset(
         ("nothing", MISSING | {"/only.css"}),  # there is a sidecar for it
         ("compression", MISSING),
         ("headers", MISSING | {"/only.css"}),
-        ("users", (MISSING | {"/only.css"}) - GUARDED),
+        ("users", (MISSING | {"/only.css", "/users.txt"}) - GUARDED),
         ("elsewhere", MISSING - {"/old/none.png", "/-/none.png", "/-/healthz"}),
         # For others there is the fallback.
         ("names", frozenset(path for path in MISSING if "." in path) | {"/only.css"}),

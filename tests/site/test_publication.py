@@ -234,6 +234,8 @@ def test_what_is_known_of_a_settled_file_is_found_out_once(
 
 def test_field_that_no_head_takes_is_not_published(side: backend.Backend) -> None:
     class Refused:
+        has = staticmethod(lambda *_: False)
+
         def __getattr__(self, name: str) -> object:
             raise AssertionError(f"{name} was asked for")
 
