@@ -58,6 +58,7 @@ class Desk:
     def __init__(self, root: str) -> None:
         from fastws import Server, defaults
         from fastws.engine.worker import Worker
+        from fastws.seam import Accepted
 
         config = defaults(root).with_overrides(
             listen_ports=(0,), access_log="off", error_log="off", compression=False, worker_threads=1
@@ -68,7 +69,7 @@ class Desk:
         self.reactor = self._worker.reactor
         self._client, ours = socket.socketpair()
         ours.setblocking(False)
-        self._worker.admission.adopt((ours.detach(), "127.0.0.1"))
+        self._worker.admission.adopt(Accepted(ours.detach(), "127.0.0.1"))
 
     def ask(self, kind: str, numbers: range) -> None:
         """Ask as many times as there are numbers."""
