@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 from urllib.parse import unquote
 
 from .connection import Connection, ExchangeError, NoResponseError, Reply, ServerDownError
@@ -29,18 +29,28 @@ from .createfile import DEFAULT_COUNT, INTERRUPTED, file_name
 from .output import OutputError, output
 from .report import Outcome, Phase, Report, choose_report
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+HTTP_PORT, HTTPS_PORT = 8080, 8443
+"""Where fastws listens without a configuration file."""
+
 _REPORT_EVERY_S = 0.1
 _ERRORS_SHOWN = 5
 
 
 class Target(NamedTuple):
-    """Whom to ask and how. ``expected`` maps a path to the SHA-256 of its body; empty: not checked."""
+    """Whom to ask and how. ``expected`` maps a path to the SHA-256 of its body; empty: not checked.
+
+    ``context`` is for TLS, None for plain HTTP.
+    """
 
     host: str
     port: int
     timeout_s: float
     delay_s: float = 0.0
     expected: Mapping[str, bytes] = {}
+    context: SSLContext | None = None
 
 
 class Log:
@@ -165,7 +175,8 @@ class Fetcher(threading.Thread):
         return new
 
     def _open(self) -> Connection:
-        return Connection(self._target.host, self._target.port, self._target.timeout_s)
+        target = self._target
+        return Connection(target.host, target.port, target.timeout_s, target.context)
 
     def _note(self, connection: Connection, problem: str) -> None:
         if problem:
@@ -266,7 +277,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fetch_and_report(options: argparse.Namespace) -> int:
     paths = [options.path_prefix + file_name(number) for number in range(1, options.count + 1)]
     expected = read_expected(options.root, paths) if options.root is not None else {}
-    target = Target(options.host, options.port, options.timeout, options.delay, expected)
+    context = _context_of(options)
+    port = options.port or (HTTP_PORT if context is None else HTTPS_PORT)
+    target = Target(options.host, port, options.timeout, options.delay, expected, context)
     log = Log(open(options.log, "w", encoding="utf-8"))  # noqa: SIM115, for a failure to close it is reported
     try:
         with output() as out:
@@ -280,6 +293,19 @@ def _fetch_and_report(options: argparse.Namespace) -> int:
         _complain(f"cannot write {options.log}: {log.failure.strerror}")
         status = 1
     return status
+
+
+def _context_of(options: argparse.Namespace) -> SSLContext | None:
+    if not (options.https or options.insecure or options.ca is not None):
+        return None
+    from .secure import client_context  # ssl takes its time to be imported
+
+    try:
+        return client_context(options.ca, is_insecure=options.insecure)
+    except OSError as error:
+        is_read = hasattr(error, "reason")  # an SSLError, which this module does not import
+        reason = "it holds no certificate in PEM" if is_read else error.strerror
+        raise OSError(f"cannot use {options.ca} for --ca: {reason}") from None
 
 
 def _complain(text: str) -> None:
@@ -296,7 +322,16 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     whole = _number(int, 1, 1_000_000)
     parser.add_argument("--host", default="127.0.0.1", help="server's name or address")
-    parser.add_argument("--port", type=_number(int, 1, 65535), default=8080, help="server's port")
+    parser.add_argument(
+        "--port",
+        type=_number(int, 1, 65535),
+        default=argparse.SUPPRESS,
+        help=f"server's port (default: {HTTP_PORT}, with TLS {HTTPS_PORT})",
+    )
+    parser.set_defaults(port=None)
+    parser.add_argument("--https", action="store_true", help="speak TLS; --ca and --insecure imply it")
+    parser.add_argument("--ca", metavar="FILE", help="certificates to trust, in place of the system's")
+    parser.add_argument("--insecure", action="store_true", help="take any certificate")
     parser.add_argument("--threads", type=_number(int, 1, 1000), default=4, help="threads, a connection each")
     parser.add_argument("--count", type=whole, default=DEFAULT_COUNT, help="requests in each of the phases")
     parser.add_argument("--path-prefix", type=_prefix, default="/files/", help="URL path before file1.html")

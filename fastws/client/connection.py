@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import selectors
 import socket
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import Any, NamedTuple
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..h1.framing import ChunkedDecoder, LengthDecoder
 from ..http.errors import HTTPError
 from ..http.messages import Limits
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 MOST_BODY_BYTES = 1 << 30
 """A longer body is an error: what is fetched is compared in memory."""
@@ -70,20 +73,24 @@ class _Response(HTTPResponse):
 
 
 class Connection:
-    """One open TCP connection; the constructor raises ``ServerDownError``.
+    """One open connection; the constructor raises ``ServerDownError``.
 
-    ``reused`` tells that it has carried a response, ``unusable`` why it cannot carry another (empty: it
-    can). ``timeout_s`` bounds the connect and every single read.
+    With a ``context`` of ``secure.client_context`` it speaks TLS. ``reused`` tells that it has carried a response,
+    ``unusable`` why it cannot carry another (empty: it can). ``timeout_s`` bounds the connect and every read.
     """
 
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+    def __init__(self, host: str, port: int, timeout_s: float, context: SSLContext | None = None) -> None:
         try:
-            self._http = HTTPConnection(host, port, timeout=timeout_s)
+            if context is None:
+                self._http = HTTPConnection(host, port, timeout=timeout_s)
+            else:
+                self._http = HTTPSConnection(host, port, timeout=timeout_s, context=context)
             self._http.auto_open = 0  # http.client would reconnect without telling
             self._http.response_class = _Response
             self._http.connect()
         except OSError as error:
-            raise ServerDownError(f"cannot connect to {host}:{port}: {error.strerror or error}") from error
+            reason = getattr(error, "verify_message", None) or error.strerror or error
+            raise ServerDownError(f"cannot connect to {host}:{port}: {reason}") from error
         except (HTTPException, ValueError) as error:  # UnicodeError included: a name that cannot be one
             raise ServerDownError(f"cannot connect to {host!r}: not the name of a host") from error
         self._socket: socket.socket = self._http.sock
@@ -101,13 +108,15 @@ class Connection:
         A close is no error, and neither is a 408 before it (RFC 9110 section 15.5.9): both only make
         the connection unusable.
         """
-        if self.unusable or not _is_readable(self._socket):
+        if self.unusable:
+            return ""
+        try:
+            unasked = _arrived(self._socket)
+        except ConnectionError:
+            unasked = b""
+        if unasked is None:
             return ""
         self.unusable = "idle connection closed by the server"
-        try:
-            unasked = self._socket.recv(16, socket.MSG_PEEK)
-        except ConnectionError:
-            return ""
         if not unasked or re.match(rb"HTTP/1\.\d 408", unasked):
             return ""
         self.unusable = f"unasked-for bytes {unasked!r}"
@@ -203,6 +212,14 @@ def _read_to_the_end(response: HTTPResponse) -> bytes:
 def _check_size(size: int, response: HTTPResponse) -> None:
     if size > MOST_BODY_BYTES:
         raise ExchangeError(f"body longer than {MOST_BODY_BYTES} bytes", response.status)
+
+
+def _arrived(sock: socket.socket) -> bytes | None:
+    """Return the first bytes that wait to be read, b"" at the end of the stream, None if there are none."""
+    pending_now = getattr(sock, "pending_now", None)  # secure.PeekingSocket
+    if pending_now is not None:
+        return pending_now(16)  # type: ignore[no-any-return]
+    return sock.recv(16, socket.MSG_PEEK) if _is_readable(sock) else None
 
 
 def _is_readable(sock: socket.socket) -> bool:

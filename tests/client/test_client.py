@@ -7,8 +7,10 @@ import contextlib
 import os
 import pty
 import re
+import select
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from certificates import CA
 
 from fastws.client import connection as connection_module
 from fastws.client.__main__ import Fetcher, Log, Target, main
@@ -25,6 +28,8 @@ from fastws.client.connection import Connection, ExchangeError
 from fastws.client.createfile import file_name
 from fastws.client.createfile import main as createfile
 from fastws.client.report import Outcome, Phase, percentile
+from fastws.client.secure import client_context
+from fastws.tls.settings import TLSSettings, server_context
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOG_LINE = re.compile(
@@ -74,9 +79,10 @@ class Peer:
 
 
 class ScriptedServer:
-    """Runs ``script(peer)`` for every connection in a thread, then closes it."""
+    """Runs ``script(peer)`` for every connection in a thread, then closes it; with a ``context`` over TLS."""
 
-    def __init__(self, script: Callable[[Peer], None]) -> None:
+    def __init__(self, script: Callable[[Peer], None], context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self.seen: list[tuple[int, str]] = []
         self.connections = 0
         self.failures: list[BaseException] = []
@@ -117,9 +123,11 @@ class ScriptedServer:
 
     def _serve(self, peer: Peer) -> None:
         try:
+            if self._context is not None:
+                peer.sock = self._context.wrap_socket(peer.sock, server_side=True)
             with peer.sock:
                 self._script(peer)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):  # a client that does not trust this server
             pass
         except BaseException as error:
             self.failures.append(error)
@@ -905,3 +913,83 @@ def test_generated_files_have_the_names_that_are_requested(client: Client, tmp_p
 
     with ScriptedServer(script) as server:
         assert client(server.port, "--count", "3", "--root", str(tmp_path)).status == 0
+
+
+# TLS
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> CA:
+    folder = tmp_path / "ca"
+    folder.mkdir()
+    return CA(folder)
+
+
+def context_of(ca: CA, *names: str) -> ssl.SSLContext:
+    pair = ca.pair(*names)
+    return server_context(TLSSettings((pair,)), pair)
+
+
+def test_https_with_the_servers_authority_is_as_plain_http(client: Client, ca: CA) -> None:
+    with ScriptedServer(serve_per_connection(10), context_of(ca, "127.0.0.1")) as server:
+        run = client(server.port, "--ca", ca.path, "--threads", "2", "--count", "25")
+    assert (run.status, run.err) == (0, "")
+    assert server.paths() == expected_paths(25)
+    assert run.row("errors") == ["0", "0"]
+    assert int(run.row("reconnects")[0]) >= 2
+
+
+def test_a_server_that_is_not_trusted_is_one_line_with_the_reason(client: Client, ca: CA) -> None:
+    with ScriptedServer(serve_all, context_of(ca, "127.0.0.1")) as server:
+        run = client(server.port, "--https")
+    assert run.status == 1
+    assert "cannot connect to 127.0.0.1" in run.err
+    assert "unable to get local issuer certificate" in run.err
+    assert run.err.count("\n") == 1
+
+
+def test_a_certificate_for_another_host_is_refused_unless_that_is_meant(client: Client, ca: CA) -> None:
+    with ScriptedServer(serve_all, context_of(ca, "elsewhere.example")) as server:
+        run = client(server.port, "--ca", ca.path)
+        assert run.status == 1
+        assert "is not valid for '127.0.0.1'" in run.err
+        assert client(server.port, "--insecure", "--count", "3").status == 0
+
+
+def test_the_servers_own_certificate_is_enough_to_trust_it(client: Client, ca: CA) -> None:
+    pair = ca.pair("127.0.0.1")
+    with ScriptedServer(serve_all, server_context(TLSSettings((pair,)), pair)) as server:
+        assert client(server.port, "--ca", pair.certificate, "--count", "3").status == 0
+
+
+def test_a_ca_file_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("no certificate")
+    assert main(["--ca", str(tmp_path / "text"), "--log", str(tmp_path / "log")]) == 1
+    assert f"cannot use {tmp_path}/text for --ca: it holds no certificate in PEM" in capsys.readouterr().err
+    assert main(["--ca", str(tmp_path / "gone"), "--log", str(tmp_path / "log")]) == 1
+    assert "for --ca: No such file or directory" in capsys.readouterr().err
+
+
+def test_session_tickets_between_requests_are_no_unasked_for_bytes(ca: CA) -> None:
+    context = client_context(ca.path, is_insecure=False)
+    with ScriptedServer(serve_all, context_of(ca, "127.0.0.1")) as server:
+        connection = Connection("127.0.0.1", server.port, 30, context)
+        for path in ("/a", "/b"):
+            assert connection.exchange(path).body == body_of(path)
+            assert connection.check_idle() == connection.unusable == ""
+        connection.close()
+
+
+def test_bytes_that_nobody_asked_for_are_an_error_over_tls_too(ca: CA) -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        peer.answer(b"x")
+        peer.sock.sendall(b"HTTP/1.1 200 OK\r\n")
+        peer.read_request()
+
+    with ScriptedServer(script, context_of(ca, "127.0.0.1")) as server:
+        connection = Connection("127.0.0.1", server.port, 30, client_context(ca.path, is_insecure=False))
+        assert connection.exchange("/a").body == b"x"
+        select.select([connection._socket], [], [], 30)
+        assert "unasked-for bytes" in connection.check_idle() or connection.unusable
+        connection.close()
