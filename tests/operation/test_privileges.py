@@ -397,7 +397,7 @@ def start(site: Path, prefix: list[str] | None = None) -> subprocess.CompletedPr
     return subprocess.run(
         [*(prefix or []), *command("--port", "0")],
         cwd=site,
-        env=environment("pure", site / "state"),
+        env=environment("pure", site / "state", is_measured=not prefix),  # others may not write here
         capture_output=True,
         text=True,
         timeout=30,

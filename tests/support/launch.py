@@ -54,9 +54,13 @@ class Process:
         return self.popen.stderr.read()
 
 
-def environment(side: str, state: Path) -> dict[str, str]:
-    """The environment of a process on ``side`` that finds this package and leaves the user's files alone."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LISTEN_", "FASTWS_"))}
+def environment(side: str, state: Path, *, is_measured: bool = True) -> dict[str, str]:
+    """The environment of a process on ``side`` that finds this package and leaves the user's files alone.
+
+    Unless ``is_measured``, coverage.py does not measure it, which handles SIGTERM and writes a file at the end.
+    """
+    others = ("LISTEN_", "FASTWS_") if is_measured else ("LISTEN_", "FASTWS_", "COVERAGE_PROCESS_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     own = {"PYTHONPATH": str(REPOSITORY), "XDG_STATE_HOME": str(state)}
     return kept | own | {"FASTWS_NO_EXTENSIONS": "1" if side == "pure" else "0"}
 
