@@ -41,7 +41,7 @@ def site(tmp_path: Path) -> Path:
 def run(site: Path, kind: str, program: str) -> subprocess.CompletedProcess[str]:
     """Run ``program`` after ``STARTED``."""
     return subprocess.run(
-        [sys.executable, "-c", STARTED + program],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", STARTED + program],  # 3.12 warns of fork
         cwd=site, env=environment(kind, site / "state"), capture_output=True, text=True, timeout=END_S,
     )  # fmt: skip
 

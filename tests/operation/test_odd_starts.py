@@ -166,9 +166,10 @@ def test_options_of_python_change_nothing(site: Path, options: tuple[str, ...]) 
     "variables",
     [
         {"LISTEN_FDS": "x"}, {"LISTEN_FDS": "-1"}, {"NOTIFY_SOCKET": "/" + "x" * 300}, {"NOTIFY_SOCKET": "@"},
-        {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "9" * 30}, {"PYTHON_CPU_COUNT": "x"}, {"TMPDIR": "/nowhere"},
+        {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "9" * 30}, {"TMPDIR": "/nowhere"},
         {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii:strict"},
         {"HOME": "relative"}, {"HOME": "", "XDG_STATE_HOME": ""}, {"TERM": "\udcff"},
+        *([{"PYTHON_CPU_COUNT": "x"}] if sys.version_info < (3, 13) else []),  # later ones refuse to start
     ],
 )  # fmt: skip
 def test_variables_that_make_no_sense_end_no_check(site: Path, variables: dict[str, str]) -> None:
@@ -224,6 +225,7 @@ sys.exit(process._run_until_signal(server, read))
 def test_signal_during_the_imports_ends_the_start_in_silence(site: Path, number: signal.Signals) -> None:
     program = f"""
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "fastws.operation.cli":
