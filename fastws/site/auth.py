@@ -70,8 +70,7 @@ class Auth:
         """Tell whether ``path``, or another spelling of it for the same file, is protected by ``rule``."""
         if rule.pattern.fullmatch(path):
             return True
-        if self._folder is None:
-            return False
+        assert self._folder is not None  # a check asks nothing
         if rule.spellings.may_match(path):
             other = rule.spellings.respell(path)
             return other is None or self._folder.means_same(path, other)

@@ -78,3 +78,19 @@ def test_listeners_that_change_while_accepting_rests_are_watched_after_it(
     accepting.resume(100.0)
     assert list(reactor.watched.values()) == [b, c]
     assert accepting.resume_at == math.inf
+
+
+def test_listener_that_cannot_be_watched_again_is_tried_again(
+    accepting: Accepting, reactor: Reactor, listeners: list[Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    accepting.watch(listeners[:1])
+    accepting.rest(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), now=100.0)
+    with monkeypatch.context() as patches:
+        patches.setattr(reactor, "add_listener", full)
+        accepting.resume(101.0)
+    assert (reactor.watched, accepting.resume_at) == ({}, 101.0 + PAUSE_S)
+    accepting.resume(102.0)
+    assert list(reactor.watched.values()) == listeners[:1]

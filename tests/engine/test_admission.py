@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from crew import equipped, make_config
 
-from fastws import backend
+from fastws import backend, portable
 from fastws.engine.admission import ACCEPT_BATCH, HTTP1, Admission
 from fastws.engine.connection import Connection
 from fastws.engine.shared import Shared
@@ -69,6 +69,14 @@ def is_refused(client: socket.socket) -> bool:
         return client.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
     except BlockingIOError:
         return False
+
+
+def test_no_more_are_let_in_than_the_platform_can_watch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portable, "CONNECTIONS_MOST", 2)
+    world.configure(max_connections=100)
+    assert [is_refused(world.arrive()) for _ in range(3)] == [False, False, True]
 
 
 def test_more_than_the_server_takes_are_refused(world: World) -> None:

@@ -20,12 +20,12 @@ INVITED = ("Content-Type: application/x-www-form-urlencoded", "Expect: 100-conti
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     directory = tmp_path / "root"
-    put(directory, {"form.html": b"<pre></pre>", "a.bin": b"0123456789"})
+    put(directory, {"form.html": b"<pre></pre>", "a.bin": bytes(100_000)})
     return directory
 
 
-def fail_once(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
-    """Let the next thing that is sent fail with ``error``."""
+def fail_once(monkeypatch: pytest.MonkeyPatch, error: OSError) -> list[OSError]:
+    """Let the next thing that is sent fail with ``error``; it is in the list until then."""
     original = PlainTransport.send
     errors = [error]
 
@@ -35,14 +35,17 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
         return original(self, pieces, more)
 
     monkeypatch.setattr(PlainTransport, "send", send)
+    return errors
 
 
 def test_client_that_takes_no_invitation_may_send_its_body_all_the_same(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_once(monkeypatch, BlockingIOError())
+    errors = fail_once(monkeypatch, BlockingIOError())
     with Client(serve()) as client:
-        client.send(request("/form.html", *INVITED, method="POST") + b"a=b")
+        client.send(request("/form.html", *INVITED, method="POST"))
+        wait_until(lambda: not errors)
+        client.send(b"a=b")
         assert client.reply().body == b"<pre>a: b</pre>"
 
 

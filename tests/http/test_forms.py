@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from werkzeug.formparser import parse_form_data
 
 from fastws.http.errors import HTTPError
-from fastws.http.forms import MAX_FIELDS, MAX_PARAMETERS, MAX_PART_HEAD_BYTES, fill_pre, parse_form
+from fastws.http.forms import (
+    MAX_FIELDS,
+    MAX_PARAMETERS,
+    MAX_PART_HEAD_BYTES,
+    check_type,
+    fill_pre,
+    parse_form,
+)
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=XX"
@@ -319,3 +326,11 @@ def test_long_malformed_pages_and_types_are_read_at_once():
     assert status_of("multipart/form-data" + ";  " * 5000 + "!", b"") == 400
     assert status_of('multipart/form-data;boundary="' + '\\"' * 7000, b"") == 400
     assert status_of(MULTIPART, b"--XX\r\n" * 200_000) == 400
+
+
+def test_body_without_a_type_may_be_empty_and_is_looked_at_then() -> None:
+    check_type(None)
+    check_type("application/x-www-form-urlencoded; charset=utf-8")
+    with pytest.raises(HTTPError) as raised:
+        check_type("application/json")
+    assert raised.value.status == 415

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fastws.http import urlpath
 from fastws.http.errors import HTTPError
 from fastws.http.target import Target, parse_target
-from fastws.http.urlpath import encode_path, is_normal
+from fastws.http.urlpath import decode_path, encode_path, is_normal
 
 NAMES = [
     ("/", Target("/", None, True)),
@@ -243,3 +245,11 @@ def test_any_file_name_survives_encoding_and_parsing(raw: bytes) -> None:
 )
 def test_a_normal_path_is_what_a_request_leads_to(path: str, expected: bool) -> None:
     assert is_normal(path) is expected
+
+
+def test_path_that_is_no_text_is_refused_where_names_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode_path(b"/caf%C3%A9") == "/caf\u00e9"
+    monkeypatch.setattr(urlpath, "os", SimpleNamespace(fsdecode=lambda raw: raw.decode()))  # as on Windows
+    assert decode_path(b"/caf%C3%A9") == "/caf\u00e9"
+    with pytest.raises(ValueError, match="not UTF-8"):
+        decode_path(b"/caf%E9")

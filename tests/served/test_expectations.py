@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import bcrypt
 import pytest
-from rawhttp import Client, put, request
+from rawhttp import Client, put, request, wait_until
 
 from fastws import Server
 
@@ -71,6 +72,21 @@ def test_a_body_that_matters_is_invited(server: Server) -> None:
             client.send(b"a=b")
             assert client.reply().body == b"<pre>a: b</pre>"
             assert client.get("/a.txt").body == b"text"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
+def test_a_file_that_is_looked_at_before_the_body_has_come_is_closed(serve: Serve, tmp_path: Path) -> None:
+    put(tmp_path / "root", {"big.bin": bytes(100_000)})
+    server = serve(cache_size_bytes=0)
+    with Client(server) as client:
+        client.get("/big.bin")
+        open_files = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            client.send(request("/big.bin", EXPECT, "Content-Length: 3"))
+            assert client.head()[0] == 100
+            client.send(b"a=b")
+            assert len(client.reply().body) == 100_000
+        wait_until(lambda: len(os.listdir("/proc/self/fd")) <= open_files)
 
 
 def test_a_body_that_does_not_change_the_answer_is_invited_and_read(server: Server) -> None:

@@ -415,6 +415,17 @@ def test_password_that_bcrypt_does_not_take_is_wrong(htpasswd: Path) -> None:
     assert file.admits(b"anna", b"with a \0") is False
 
 
+def test_password_that_the_check_refuses_to_read_is_wrong(htpasswd: Path) -> None:
+    def refuse(password: bytes, _: bytes) -> bool:
+        raise ValueError("such as one beyond 72 bytes, with some versions of bcrypt")
+
+    file = auth.Htpasswd(str(htpasswd), refuse, logging.getLogger("test"))
+    with pytest.raises(UndecidedError) as undecided:
+        file.admits(b"anna", b"secret")
+    undecided.value.compute()
+    assert file.admits(b"anna", b"secret") is False
+
+
 def test_file_that_cannot_be_read_is_a_problem_and_500(
     htpasswd: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
