@@ -139,7 +139,8 @@ cdef dict _join_repeated(fastws_head *head):
     for i in range(head.field_count):
         name = _name(&head.fields[i])
         value = _value(&head.fields[i])
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        separator = "; " if name == "cookie" else ", "
+        fields[name] = f"{fields[name]}{separator}{value}" if name in fields else value
     return fields
 
 

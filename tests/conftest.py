@@ -168,7 +168,9 @@ def serve(side: backend.Backend, tmp_path: Path) -> Iterator[Callable[..., Serve
     """Return a function that starts a server on a free port, by ``ws.conf`` text and a document root."""
     with ExitStack() as stack:
 
-        def start(*lines: str, root: Path | None = None, **overrides: Any) -> Server:
+        def start(
+            *lines: str, root: Path | None = None, applications: Any = None, **overrides: Any
+        ) -> Server:
             root = root or tmp_path / "root"
             root.mkdir(exist_ok=True)
             path = tmp_path / "ws.conf"
@@ -180,7 +182,7 @@ def serve(side: backend.Backend, tmp_path: Path) -> Iterator[Callable[..., Serve
             ]
             path.write_text("\n".join(text) + "\n")
             config = load(str(path)).with_overrides(**{"listen_ports": (0,)} | overrides)
-            return stack.enter_context(Server(config, backend=side))
+            return stack.enter_context(Server(config, backend=side, applications=applications))
 
         yield start
 

@@ -107,6 +107,21 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             " the file system takes for the same file. Needs the package `bcrypt`.",
             least=2, most=2, repeatable=True, unset=()),
     ),
+    "Applications": (
+        Directive("Application", "applications", "/PATH MODULE:CALLABLE", v.parse_application, "",
+            "WSGI application that answers the path and all below it; the longest prefix decides, and `/` is the"
+            " whole site. `module:create_app()` calls a factory. The directory of the file is the first in which"
+            " modules are looked for. See [applications](applications.md).",
+            least=2, most=2, repeatable=True, unset={}),
+        Directive("ApplicationThreads", "application_threads", "COUNT", v.number(1, 1024), "4",
+            "Threads that run applications: as many requests are in progress at a time. A thread that an"
+            " application does not leave is missing."),
+        Directive("ApplicationQueue", "application_queue", "COUNT", v.number(0, 1_000_000), "1024",
+            "Requests that wait for such a thread; one more is 503 with Retry-After."),
+        Directive("ApplicationTimeout", "application_timeout_s", "SECONDS", v.seconds(0.001), "30",
+            "Time until an answer begins, and between two parts of it. One that has not begun is 504, or 503 if no"
+            " thread was free; one that has begun is cut off."),
+    ),
     "How it speaks": (
         Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST", "OPTIONS"),
             "GET,HEAD,POST",

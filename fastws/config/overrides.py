@@ -36,6 +36,10 @@ class Overrides(TypedDict, total=False):
     error_pages: Mapping[int, str]
     redirects: Mapping[str, str | tuple[str, int]]
     basic_auth: Several[tuple[str, Path]]
+    applications: Mapping[str, str]
+    application_threads: Number
+    application_queue: Number
+    application_timeout_s: Seconds
     request_methods: str | Several[str]
     http_types: str | Several[str]
     keepalive_time_s: Seconds

@@ -46,6 +46,10 @@ class Config(NamedTuple):
     error_pages: Mapping[int, str]
     redirects: Mapping[str, tuple[str, int]]
     basic_auth: tuple[tuple[str, str], ...]
+    applications: Mapping[str, str]
+    application_threads: int
+    application_queue: int
+    application_timeout_s: float
     request_methods: tuple[str, ...]
     http_types: tuple[str, ...]
     keepalive_time_s: float

@@ -34,6 +34,8 @@ _DECIMAL = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _SIZE = r"([0-9]{1,15})([KMGkmg]?)"
 _MODE = r"0?[0-7]{3}"
 _HOST_NAME = r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z_][A-Za-z0-9_-]{0,62}\.?"
+_DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+APPLICATION = rf"{_DOTTED}:{_DOTTED}(?:\(\))?"
 _EXTENSION = r"\.[^./\s]+"
 _OCTETS = frozenset(map(str, range(256)))
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -274,6 +276,17 @@ def parse_basic_auth(words: Sequence[str], base: str) -> tuple[tuple[str, str], 
     """``glob htpasswd-file``, the file readable now: a typing error must not leave a door open."""
     glob, path = all_of(lambda: _glob(words[0]), lambda: _readable_file(_absolute(words[1], base)))
     return ((glob, path),)
+
+
+def parse_application(words: Sequence[str], base: str) -> dict[str, str]:
+    """``/prefix module:callable``: a prefix without a slash at its end, or ``/`` → the name of an application."""
+    prefix, name = all_of(
+        lambda: parse_url_path(words[:1], base).rstrip("/") or "/",
+        lambda: matching(
+            APPLICATION, words[1], "not module:callable, such as mysite.wsgi:application, or module:factory()"
+        ),
+    )
+    return {prefix: name}
 
 
 def all_of(*parts: Callable[[], Any]) -> tuple[Any, ...]:

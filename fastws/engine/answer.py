@@ -33,6 +33,14 @@ class Answer:
             self.response.file.close()
 
 
+# By position: see above.
+def head_end(request: Request | None, is_last: bool) -> bytes:
+    """Return what ends the head of an answer to ``request``: whether the connection is kept."""
+    if is_last:
+        return _CLOSE_END
+    return _KEEP_ALIVE_END if request is not None and request.version == "HTTP/1.0" else _END
+
+
 def build_answer(
     request: Request | None, response: Response, head: bytes, date_line: bytes, *, is_last: bool
 ) -> Answer:
@@ -41,13 +49,7 @@ def build_answer(
     ``is_last`` tells that it is to be the last whatever request and response say.
     """
     is_last = is_last or response.close or request is None or not framing.is_persistent(request)
-    if is_last:
-        end = _CLOSE_END
-    elif request is not None and request.version == "HTTP/1.0":
-        end = _KEEP_ALIVE_END
-    else:
-        end = _END
-    transmission = Transmission(b"".join((head, date_line, end)), response.body)
+    transmission = Transmission(b"".join((head, date_line, head_end(request, is_last))), response.body)
     return Answer(request, response, transmission, is_last)
 
 

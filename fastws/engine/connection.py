@@ -19,7 +19,7 @@ from ..transport.transmission import FileShrankError, Transmission
 from . import states
 from .shared import Shared
 from .speaker import Speaker
-from .states import CLOSED, HEAD, IDLE, LINGERING, SENDING
+from .states import CLOSED, HEAD, IDLE, LENT, LINGERING, SENDING
 from .timers import TICK_S
 
 
@@ -208,6 +208,8 @@ class Connection:
             return self._since + states.LONGEST_S[state]
         if state == HEAD:
             return self._since + shared.request_timeout_s
+        if state == LENT:
+            return self._since + shared.application_timeout_s
         return self._until or self._since + shared.stall_time_s / states.FIRST_LOOK
 
     def on_timeout(self, now: float) -> None:

@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..application.body import Spool
+from ..application.environ import Ends
+from ..application.loan import Loan
+from ..application.mounts import Call
 from ..h1 import framing
 from ..h1.grammar import beginning
 from ..http.errors import PASSWORD, HTTPError, UndecidedError
@@ -15,7 +19,8 @@ from ..site.publication import publish
 from . import states
 from .answer import Answer, build_answer, continue_answer
 from .connection import Connection
-from .states import BODY, HEAD, IDLE, WAITING
+from .lending import Relay, ends_of
+from .states import BODY, HEAD, IDLE, LENT, WAITING
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BEFORE_A_REQUEST = (b"\r", b"\r\n")
@@ -26,8 +31,8 @@ class Http1:
     """See ``speaker.Speaker``."""
 
     __slots__ = (
-        "_answer", "_asked_at", "_asks", "_awaited", "_buffer", "_connection", "_decoder", "_is_tried", "_request",
-        "_scanned", "_shared",
+        "_answer", "_asked_at", "_asks", "_awaited", "_buffer", "_connection", "_decoder", "_ends", "_is_tried",
+        "_relay", "_request", "_scanned", "_shared", "_spool",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -42,6 +47,9 @@ class Http1:
         self._asks = 0  # how often the site has been asked in vain
         self._awaited = PASSWORD  # what was to be done first
         self._answer: Answer | None = None
+        self._ends: Ends | None = None  # of the connection, once an application was to know them
+        self._spool: Spool | None = None  # what the decoder adds to, of a body for an application
+        self._relay: Relay | None = None  # while an application has the request
 
     # What the connection reports
 
@@ -60,7 +68,7 @@ class Http1:
 
     def on_sent(self) -> None:
         """See ``Speaker.on_sent``."""
-        if self._finish():
+        if self._after_message():
             self._go_on()
 
     def on_timeout(self, now: float) -> None:
@@ -71,6 +79,8 @@ class Http1:
         if connection.state == WAITING:
             if self._fail(HTTPError(503, self._awaited.late)):
                 self.advance()
+        elif connection.state == LENT:
+            self._call_back()
         else:
             part = "head" if connection.state == HEAD else "body"
             self.refuse(HTTPError(408, f"The request {part} took too long to arrive.", close=True))
@@ -82,8 +92,13 @@ class Http1:
 
     def on_close(self) -> None:
         """See ``Speaker.on_close``."""
+        relay = self._relay
+        if relay is not None:
+            relay.loan.abandon()
+        self._drop_spool()
         if self._answer is not None:
             self._record(self._answer)
+        self._relay = None  # it refers to this
 
     # The pipeline
 
@@ -164,6 +179,8 @@ class Http1:
     def _begin_body(self, request: Request, length: int) -> bool:
         shared, connection = self._shared, self._connection
         self._decoder = framing.body_decoder(length, shared.max_body_bytes, shared.limits)
+        if shared.site.lends(request):
+            self._spool = Spool()
         if framing.expects_continue(request) and not self._buffer:
             return self._answer_expectation()
         connection.enter(BODY)
@@ -203,6 +220,9 @@ class Http1:
         assert decoder is not None
         try:
             taken = decoder.feed(self._buffer)
+            if self._spool is not None:
+                self._spool += decoder.body
+                decoder.body.clear()
         except HTTPError as error:
             self.refuse(error)
             return False
@@ -221,9 +241,11 @@ class Http1:
         assert request is not None
         body = b"" if self._decoder is None else bytes(self._decoder.body)
         try:
-            response, publication = shared.site.respond(request, body, self._connection.peer)
+            response, publication, call = shared.site.respond(request, body, self._connection.peer)
         except UndecidedError as undecided:
             return self._pause(undecided)
+        if call is not None:
+            return self._lend(call)
         is_published = publication is not None and publish(
             publication, shared.reactor, shared.parser, shared.site.fill
         )
@@ -259,6 +281,83 @@ class Http1:
     def _ask_again(self) -> None:
         self._shared.resume(self._connection)  # called by other threads
 
+    # Applications
+
+    def _lend(self, call: Call) -> bool:
+        """Let an application have the request, with all of its body."""
+        connection, shared = self._connection, self._shared
+        try:
+            self._ends = ends = self._ends or ends_of(connection.fd, connection.peer, "http")
+        except OSError:
+            connection.close()
+            return False
+        spool, self._spool = self._spool or Spool(), None
+        loan = Loan(call, ends, spool, self._ask_again)
+        self._relay = Relay(loan)
+        if not shared.applications.submit(loan):
+            self._relay = None
+            loan.abandon()
+            return self._fail(HTTPError(503, "Too many requests wait for the application."))
+        connection.enter(LENT)
+        connection.wait(NOTHING)
+        return False
+
+    def _relay_on(self) -> bool:
+        """Send what has come of the application's answer."""
+        relay, answer, connection = self._relay, self._answer, self._connection
+        assert relay is not None
+        portion = relay.loan.take()
+        if portion.head is not None:
+            self._request = self._decoder = None
+            date_line, is_last = self._shared.clock.date_line, self._shared.is_draining
+            self._answer = relay.begin(portion, date_line, is_last=is_last)
+        elif portion.error is not None and answer is None:
+            self._relay = None
+            return self._fail(portion.error)
+        elif answer is not None and (portion.pieces or portion.is_over):
+            self._answer = relay.go_on(portion, answer)
+        else:
+            if portion.error is not None:
+                connection.close()  # the client sees that the answer is not whole
+            return False
+        assert self._answer is not None
+        return connection.send(self._answer.transmission) and self._after_message()
+
+    def _after_message(self) -> bool:
+        """Go on after a message that is sent."""
+        relay, connection = self._relay, self._connection
+        if relay is None or relay.is_over:
+            return self._finish()
+        connection.enter(LENT)
+        connection.wait(NOTHING)
+        return True  # more may have come meanwhile
+
+    def _call_back(self) -> None:
+        """End a loan that has lasted too long."""
+        relay = self._relay
+        assert relay is not None
+        relay.loan.abandon()
+        if self._answer is not None:
+            self._shared.logger.error(
+                "application %s: nothing more of an answer came in time; the connection to %s is closed",
+                relay.loan.call.mount,
+                self._connection.peer,
+            )
+            self._connection.close()
+            return
+        self._relay = None
+        if relay.loan.is_begun:
+            error = HTTPError(504, "The application did not answer in time.")
+        else:
+            error = HTTPError(503, "No thread was free for the application in time.")
+        if self._fail(error):
+            self.advance()
+
+    def _drop_spool(self) -> None:
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.close()
+
     # Answers
 
     def _fail(self, error: HTTPError, *, is_last: bool = False) -> bool:
@@ -273,6 +372,8 @@ class Http1:
     def _start(self, response: Response, *, is_last: bool = False) -> bool:
         shared = self._shared
         request, self._request, self._decoder = self._request, None, None
+        if self._spool is not None:
+            self._drop_spool()
         try:
             head = shared.parser.build_head(response.status, response.fields)
         except ValueError:
@@ -308,6 +409,8 @@ class Http1:
         """Record the answer in progress with what was really sent, and let go of it."""
         connection = self._connection
         sent, duration_s = connection.body_sent(answer.transmission), time.monotonic() - self._asked_at
+        if self._relay is not None:
+            sent, self._relay = max(0, sent - self._relay.framing_bytes), None
         self._shared.ledger.record(connection.peer, answer.request, answer.response, sent, duration_s)
         answer.close()
         self._answer = None
@@ -317,5 +420,6 @@ _STEPS: dict[int, Callable[[Http1], bool]] = {
     HEAD: Http1._read_head,
     BODY: Http1._read_body,
     WAITING: Http1._ask_on,
+    LENT: Http1._relay_on,
 }
 """What is done in a state in which there is something to do; it tells whether to go on at once."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from ..application.threads import Threads
 from ..backend import Backend
 from ..config.settings import Config
 from ..http.messages import Limits
@@ -30,6 +31,7 @@ class Equipment(NamedTuple):
     access_log: LogFile
     error_log: ErrorLog
     queues: FairQueues
+    applications: Threads
     worker_count: int
 
     @property
@@ -58,6 +60,7 @@ class Shared(Generic[C]):
         self._share = equipment.worker_count
         self.logger = equipment.logger
         self.queues = equipment.queues
+        self.applications = equipment.applications
         self.parser = equipment.backend.parser
         self.reactor = equipment.backend.reactor()
         self.limits = Limits()
@@ -99,6 +102,7 @@ class Shared(Generic[C]):
         self.reactor.configure(settings, functools.partial(site.fill, self.parser))
         self.keepalive_time_s = config.keepalive_time_s
         self.request_timeout_s = config.request_timeout_s
+        self.application_timeout_s = config.application_timeout_s
         self.max_body_bytes = config.max_body_bytes
         self.by_sendfile = config.sendfile
         self.min_rate_bytes_s = config.min_rate_bytes_s

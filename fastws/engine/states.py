@@ -34,11 +34,13 @@ LINGERING = 5
 """State: the last answer is sent; the client may still be sending."""
 CLOSED = 6
 """State: over."""
+LENT = 7
+"""State: an application has the request, or makes more of its answer. Nothing is read meanwhile."""
 
 READING = (IDLE, HEAD, BODY)
 """The states in which the client is waited for."""
 
-PAUSED = (WAITING,)
+PAUSED = (WAITING, LENT)
 """The states that another thread ends, by ``Shared.resume``."""
 
 LONGEST_S = {WAITING: WAITING_S, LINGERING: LINGER_S}

@@ -24,8 +24,9 @@ class Request(NamedTuple):
     """One request head as it was sent (RFC 9112 sections 3 and 5), decoded as ISO 8859-1.
 
     ``fields`` maps a lower-case field name to its value without surrounding whitespace; the values of
-    repeated field lines are joined by ``", "`` in their order (RFC 9110 section 5.3). ``size`` is the
-    number of bytes that the head took, an empty line tolerated before it included.
+    repeated field lines are joined by ``", "`` in their order (RFC 9110 section 5.3), those of Cookie by ``"; "``
+    (RFC 6265 section 5.4). ``size`` is the number of bytes that the head took, an empty line tolerated before it
+    included.
     """
 
     method: str

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 
 from .. import backend as backends
 from .. import portable
+from ..application.loading import load_all
+from ..application.mounts import Application, Mounts
+from ..application.threads import Threads
 from ..config.settings import Config
 from ..engine.pool import ANSWER_S, Pool
 from ..engine.processors import processors
@@ -60,7 +63,14 @@ class Server:
     required and missing. It starts only once.
     """
 
-    def __init__(self, config: Config, *, backend: backends.Backend | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        backend: backends.Backend | None = None,
+        applications: Mapping[str, Application] | None = None,
+    ) -> None:
+        """``applications`` are by path, such as ``{"/": app}``, in addition to those that ``config`` names."""
         if not isinstance(config, Config):
             raise TypeError(
                 f"{config!r} is no Config, such as fastws.defaults('public') or fastws.load('ws.conf') returns"
@@ -76,8 +86,18 @@ class Server:
         self._logs = Logs(config)
         self.logger: logging.Logger = self._logs.error.logger
         self._queues = FairQueues(self.logger)
+        self._given_applications = dict(applications or {})
+        self._threads = Threads(self.logger)
+        self._threads.configure(config)
         self._pool = Pool(
-            Equipment(self._backend, self._logs.access, self._logs.error, self._queues, self.worker_count)
+            Equipment(
+                self._backend,
+                self._logs.access,
+                self._logs.error,
+                self._queues,
+                self._threads,
+                self.worker_count,
+            )
         )
         self._condition = Condition(self._backend, self._logs, self._pool)
         try:
@@ -95,6 +115,7 @@ class Server:
             opener=self._backend.opener,
             hidden=OwnFiles(config, self._logs.access, self._logs.error.file),
             status=self._condition,
+            mounts=Mounts(load_all(config, self.logger) | self._given_applications),
         )
 
     # Start
@@ -216,6 +237,7 @@ class Server:
         previous_site, self._site = self._site, site
         self._listeners = listeners
         self._logs.adopt(config, previous_config)
+        self._threads.configure(config)
         are_let_go = self._pool.adopt(config, site, with_manners(config, listeners))
         self._leave(previous_config, dropped)
         if are_let_go:
@@ -303,6 +325,7 @@ class Server:
         self._close_left()
         self._site.close()
         self._queues.close()
+        self._threads.close()
         self._logs.close()
 
     def __enter__(self) -> Server:

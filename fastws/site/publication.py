@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from ..application.mounts import Call
 from ..backend import Parser, Reactor
 from ..files.identity import identity_of, is_settled
 from ..files.locate import Located
@@ -22,10 +23,14 @@ MAX_DEPENDS = 4
 
 
 class Decision(NamedTuple):
-    """The response to one request, and the permission to replay it, None if there is none."""
+    """The response to one request, and the permission to replay it, None if there is none.
+
+    Where there is a ``call``, an application makes the response, and ``response`` is none of it.
+    """
 
     response: Response
     publication: Publication | None = None
+    call: Call | None = None
 
 
 def build(

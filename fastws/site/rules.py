@@ -9,6 +9,7 @@ import logging
 import os
 from enum import StrEnum
 
+from ..application.mounts import Call, Mount, Mounts
 from ..config.redirects import Redirects
 from ..config.settings import Config
 from ..files.folder import Folder
@@ -29,23 +30,29 @@ class Answerer(StrEnum):
     STATUS = "a status page, to those who may see it; to others what else answers the path"
     MOVED = "a redirect"
     HIDDEN = "nothing, whatever lies there"
-    GUARDED = "a file, to those who have a password"
+    GUARDED = "a file or an application, to those who have a password"
+    APPLICATION = "an application, to everybody"
     FILE = "a file, a listing or the lack of it, to everybody"
 
 
 # Looked up once: that takes a member of an enum as long as a call.
-STATUS, MOVED, HIDDEN, GUARDED, FILE = Answerer
+STATUS, MOVED, HIDDEN, GUARDED, APPLICATION, FILE = Answerer
 
 
 class Rules:
     """The rules of one configuration. Any thread may ask.
 
-    ``folder`` holds the pages of errors; ``source`` knows what StatusPath shows. Raises ``ConfigError`` where
-    BasicAuth cannot be had.
+    ``folder`` holds the pages of errors; ``source`` knows what StatusPath shows; ``mounts`` are the applications.
+    Raises ``ConfigError`` where BasicAuth cannot be had.
     """
 
     def __init__(
-        self, config: Config, folder: Folder, logger: logging.Logger, source: StatusSource | None = None
+        self,
+        config: Config,
+        folder: Folder,
+        logger: logging.Logger,
+        source: StatusSource | None = None,
+        mounts: Mounts | None = None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -53,6 +60,7 @@ class Rules:
         self._auth = Auth(config, logger, folder)
         self._policy = Policy(config)
         self._redirects = Redirects(config.redirects) if config.redirects else None
+        self._mounts = mounts or None  # what is not there costs nothing
         self._status = None if config.status_path is None else Status(config, source, folder.variants)
         self.types = config.media_types
         self.fields = self._policy.fields
@@ -75,12 +83,29 @@ class Rules:
             return HIDDEN
         if self._auth.is_on and self._is_guarded(path):
             return GUARDED
+        if self._mounts is not None and self._mounts.find(path) is not None:
+            return APPLICATION
         return FILE
 
     def _is_guarded(self, path: str) -> bool:
         return any(map(self._auth.guards, _protected_as(path)))
 
+    def mount(self, path: str) -> Mount | None:
+        """Return the application that answers the decoded ``path`` where nothing else does, None if none does."""
+        return None if self._mounts is None else self._mounts.find(path)
+
+    def lends(self, path: str) -> bool:
+        """Tell whether an application answers the decoded ``path``, if need be to those who have a password."""
+        answerer = FILE if self._mounts is None else self.answerer(path)
+        return answerer is APPLICATION or (answerer is GUARDED and self.mount(path) is not None)
+
     # What each of them needs
+
+    def call(self, mount: Mount, request: Request, target: Target, user: str) -> Call:
+        """Return what ``mount`` is called with for a request of ``user``, '' where anybody may ask."""
+        assert self._mounts is not None
+        fields = (*self.common, *self.header_fields(target.path))
+        return self._mounts.call(mount, request, target, user, fields)
 
     def status_page(self, request: Request, path: str, peer: str) -> Response | None:
         """Return the status page at the decoded ``path``, None if ``peer`` is not to see one there.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..application.mounts import Mounts
 from ..backend import Opener
 from ..config.settings import Config
 from ..files import representation as rep
@@ -31,11 +32,14 @@ from . import publication
 from .filling import Filling
 from .policy import is_long_lived
 from .publication import Decision
-from .rules import FILE, GUARDED, HIDDEN, MOVED, STATUS, Answerer, Rules
+from .rules import APPLICATION, FILE, GUARDED, HIDDEN, MOVED, STATUS, Answerer, Rules
 from .status import StatusSource
 
 KNOWN_FORMS = 4096
 """Forms of files that are remembered; about 4 MB."""
+
+_LENT = Response(200, ())
+"""Stands for what an application will answer."""
 
 _ON_THE_WAY = frozenset({"via", "forwarded", "x-forwarded-for", "cdn-loop", "surrogate-capability"})
 """Fields by which a proxy or a content delivery network shows, which may keep what it gets."""
@@ -79,8 +83,8 @@ class Site:
     """Answers requests by one configuration.
 
     ``replays`` tells that published answers are replayed, so that small files are worth being read into memory;
-    ``opener`` opens them; ``hidden`` knows files that are never served; ``status``
-    knows what StatusPath shows. Raises ``ConfigError`` if BasicAuth cannot be had.
+    ``opener`` opens them; ``hidden`` knows files that are never served; ``status`` knows what StatusPath shows;
+    ``mounts`` are the applications. Raises ``ConfigError`` if BasicAuth cannot be had.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Site:
         opener: Opener,
         hidden: Hidden,
         status: StatusSource | None = None,
+        mounts: Mounts | None = None,
     ) -> None:
         self.config = config
         self._log = logger
@@ -99,7 +104,8 @@ class Site:
         self._folder = Folder(
             config.document_root, config, logger, opener=opener, replays=replays, hidden=hidden
         )
-        self._rules = Rules(config, self._folder, logger, status)
+        self._rules = Rules(config, self._folder, logger, status, mounts)
+        self._lends = bool(mounts)
         self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
         self._listings = listing.Listings()
         self.fill = Filling(self._rules, self._folder, logger)
@@ -122,11 +128,12 @@ class Site:
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Decision:
         """Return the response to ``request`` and what may be replayed; raises only ``UndecidedError``.
 
-        1. the version, the Host field and the method are acceptable (400, 501); OPTIONS asks no more (204)
+        1. the version, the Host field and the method are acceptable (400, 501); OPTIONS asks no more (204).
+           For an application, every method is
         2. the target is a path inside the root (400)
         3. it is not one of the server's own pages below StatusPath (200, 503)
         4. the configuration does not send it elsewhere (3xx)
-        5. the path is not hidden (404), and the client may see it (401)
+        5. the path is not hidden (404), and the client may see it (401); an application's is left to it
         6. the path leads to a file (301 to or from a slash; 403, 404, 500) or to a listing (200)
         7. the file has a content type (501) and the method suits it (405); a form is filled in
         8. it is there in a form that the client accepts (406)
@@ -142,7 +149,7 @@ class Site:
         path = ""
         try:
             self._check(request)
-            if request.method == "OPTIONS":
+            if request.method == "OPTIONS" and not self.lends(request):
                 return Decision(self._say_methods(request))
             target = parse_target(request.target)
             path = target.path
@@ -158,11 +165,15 @@ class Site:
             decision = decision._replace(response=decision.response._replace(body=()))
         return decision
 
+    def lends(self, request: Request) -> bool:
+        """Tell whether the path of ``request`` is an application's. Raises ``HTTPError`` 400."""
+        return self._lends and request.target != "*" and self._rules.lends(parse_target(request.target).path)
+
     def _check(self, request: Request) -> None:
         if request.version not in self.config.http_types:
             raise HTTPError(400, f"{request.version} is not spoken here.", close=True)
         check_host(request)
-        if request.method not in self.config.request_methods:
+        if request.method not in self.config.request_methods and not self.lends(request):
             raise HTTPError(501, f"The method {request.method} is not implemented.")
 
     def _say_methods(self, request: Request) -> Response:
@@ -216,8 +227,15 @@ class Site:
     # Files
 
     def _admit_and_serve(self, exchange: _Exchange) -> Decision:
-        exchange.user = self._rules.authorize(exchange.request, exchange.target.path)
-        return self._serve(exchange)
+        path = exchange.target.path
+        exchange.user = self._rules.authorize(exchange.request, path)
+        return self._serve(exchange) if self._rules.mount(path) is None else self._lend(exchange)
+
+    def _lend(self, exchange: _Exchange) -> Decision:
+        mount = self._rules.mount(exchange.target.path)
+        assert mount is not None
+        call = self._rules.call(mount, exchange.request, exchange.target, exchange.user)
+        return Decision(_LENT, None, call)
 
     def _serve(self, exchange: _Exchange) -> Decision:
         target, rules = exchange.target, self._rules
@@ -378,6 +396,7 @@ _ANSWERERS: dict[Answerer, Callable[[Site, _Exchange], Decision]] = {
     MOVED: Site._redirect,
     HIDDEN: Site._hide,
     GUARDED: Site._admit_and_serve,
+    APPLICATION: Site._lend,
     FILE: Site._serve,
 }
 """What answers where no status page does."""

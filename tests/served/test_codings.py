@@ -419,7 +419,7 @@ def test_replayed_answers_are_what_would_be_decided_anew(
             _change(root / name, change, b"change %d" % number)
             for accept in ACCEPTED:
                 fields = {"host": "localhost", "accept-encoding": accept}
-                expected, _ = fresh.respond(Request("HEAD", "/app.js", "HTTP/1.1", fields, 0))
+                expected, *_ = fresh.respond(Request("HEAD", "/app.js", "HTTP/1.1", fields, 0))
                 if expected.file is not None:
                     expected.file.close()
                 for _ in range(2):

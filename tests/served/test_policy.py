@@ -100,7 +100,7 @@ def test_what_a_site_remembers_of_files_is_bounded(
         hidden=Nothing(),
     )
     for number in [*range(50), *range(50)]:
-        response, _ = answers.respond(Request("GET", f"/{number}.png", "HTTP/1.1", {"host": "x"}, 0))
+        response, *_ = answers.respond(Request("GET", f"/{number}.png", "HTTP/1.1", {"host": "x"}, 0))
         assert response.status == 200
         assert ("Cache-Control", "no-cache") in response.fields
         assert response.file is None

@@ -87,7 +87,7 @@ class Desk:
         assert self._site is not None
         self.now_ns = at_ns
         names = {name.replace("_", "-"): value for name, value in fields.items()}
-        response, published = self._site.respond(
+        response, published, _ = self._site.respond(
             Request("GET", target, "HTTP/1.1", {"host": "x", **names}, 0)
         )
         assert response.status == 200

@@ -212,7 +212,7 @@ def test_file_below_status_path_is_not_replayed(config: Config, tmp_path: Path) 
             ("/-/", b"an index"),
             ("/-/other.html", b"another"),
         ):
-            response, published = decide(ours, target, peer, **fields)
+            response, published, _ = decide(ours, target, peer, **fields)
             assert body(response) == expected
             assert published is None, target
     assert body(ask(ours, "/-/healthz")) == b"ok\n"
@@ -252,7 +252,7 @@ def test_status_is_off_by_default(config: Config) -> None:
 
 def test_status_is_never_kept(config: Config) -> None:
     for page in ("", "healthz", "readyz", "metrics"):
-        response, published = decide(site(config), f"/-/{page}")
+        response, published, _ = decide(site(config), f"/-/{page}")
         assert ("Cache-Control", "no-store") in response.fields
         assert published is None
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fastws import Config, backend, defaults
+from fastws.application.threads import Threads
 from fastws.engine.shared import Equipment
 from fastws.files.root import Nothing
 from fastws.record.logfile import ErrorLog, LogFile
@@ -32,6 +33,7 @@ def equipped(
     error_log = ErrorLog(config.error_log, config.log_level)
     access_log = LogFile(config.access_log, error_log.logger.error)
     queues = FairQueues(error_log.logger)
+    applications = Threads(error_log.logger)
     site = Site(
         config,
         error_log.logger,
@@ -40,7 +42,7 @@ def equipped(
         hidden=Nothing(),
     )
     try:
-        yield Equipment(side, access_log, error_log, queues, worker_count), site
+        yield Equipment(side, access_log, error_log, queues, applications, worker_count), site
     finally:
         site.close()
         queues.close()

@@ -91,6 +91,8 @@ class Client:
         """Read one response to a request by ``method``."""
         status, reason, fields = self.head()
         lengths = [value for name, value in fields if name.lower() == "content-length"]
+        if ("Transfer-Encoding", "chunked") in fields and not lengths and method != "HEAD":
+            return Reply(status, reason, fields, self._read_chunks())
         if status < 200 or status in (204, 304):
             if lengths and status != 304:
                 raise ProtocolError(f"a {status} has Content-Length")
@@ -127,6 +129,22 @@ class Client:
             pieces.append(piece)
             missing -= len(piece)
         return b"".join(pieces)
+
+    def _read_chunks(self) -> bytes:
+        """Read a chunked body (RFC 9112 section 7.1); there may be no extension and no trailer."""
+        chunks = []
+        while True:
+            while b"\r\n" not in self.buffer:
+                self._receive("the size of a chunk")
+            line, _, self.buffer = self.buffer.partition(b"\r\n")
+            if not re.fullmatch(b"0|[1-9a-f][0-9a-f]*", line):
+                raise ProtocolError(f"not the size of a chunk: {line!r}")
+            chunk = self.read(int(line, 16))
+            if self.read(2) != b"\r\n":
+                raise ProtocolError(f"a chunk is longer than its size says: {chunk!r}")
+            if not chunk:
+                return b"".join(chunks)
+            chunks.append(chunk)
 
     def _receive(self, what: str) -> None:
         piece = self.sock.recv(1 << 16)

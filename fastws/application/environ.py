@@ -1,0 +1,80 @@
+"""The environ of a call: the CGI variables of RFC 3875 section 4.1 and the ``wsgi.`` ones of PEP 3333."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+from .mounts import Call
+
+_LEFT_OUT = frozenset(
+    (
+        "content-length",  # a variable of its own, for the body as the application reads it
+        "content-type",
+        "expect",  # answered by now
+        "proxy",  # HTTP_PROXY is the proxy of programs that the application starts (CVE-2016-5385)
+        "transfer-encoding",  # undone by now
+    )
+)
+
+
+class Ends(NamedTuple):
+    """The two ends of a connection: the client's address, this server's host and port, and the scheme.
+
+    The peer of a Unix-domain socket is ``unix:``.
+    """
+
+    peer: str
+    host: str
+    port: int
+    scheme: str
+
+
+class Manner(NamedTuple):
+    """How applications are run: whether other threads, and other processes, may call the same one meanwhile."""
+
+    multithread: bool
+    multiprocess: bool
+
+
+def build_environ(call: Call, ends: Ends, body_bytes: int, manner: Manner) -> dict[str, Any]:
+    """Return the environ of ``call`` but for the streams; the body has ``body_bytes``."""
+    request = call.request
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": call.script_name,
+        "PATH_INFO": call.path_info,
+        "QUERY_STRING": call.query,
+        "REQUEST_URI": request.target,
+        "SERVER_NAME": ends.host,
+        "SERVER_PORT": str(ends.port),
+        "SERVER_PROTOCOL": request.version,
+        "SERVER_SOFTWARE": "fastws",
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "REMOTE_ADDR": "" if ends.peer == "unix:" else ends.peer,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": ends.scheme,
+        "wsgi.multithread": manner.multithread,
+        "wsgi.multiprocess": manner.multiprocess,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+    }
+    fields = request.fields
+    for name, value in fields.items():
+        # A_B and A-B would have one name here: a client could send the one that a proxy removes of the other.
+        if "_" not in name and name not in _LEFT_OUT:
+            environ[_variable(name)] = value
+    if "content-type" in fields:
+        environ["CONTENT_TYPE"] = fields["content-type"]
+    if body_bytes or "content-length" in fields:
+        environ["CONTENT_LENGTH"] = str(body_bytes)
+    if call.user:
+        environ["REMOTE_USER"], environ["AUTH_TYPE"] = call.user, "Basic"
+    if ends.scheme == "https":
+        environ["HTTPS"] = "on"
+    return environ
+
+
+@functools.lru_cache(maxsize=512)
+def _variable(name: str) -> str:
+    return "HTTP_" + name.upper().replace("-", "_")

@@ -1,0 +1,145 @@
+"""A request on loan to an application, and its answer on the way back: the channel between the two.
+
+One side is the connection's: its worker makes a loan, takes what of the answer is there, and may abandon it. The
+other side is whatever runs the application, in a thread of this process or by way of another process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..http.errors import FastwsError, HTTPError
+from ..http.messages import Fields, FileSlice
+from .body import Spool
+from .environ import Ends
+from .mounts import Call
+
+AHEAD_BYTES = 262144
+"""An application whose answer is so far ahead of its reader waits, before it adds another piece."""
+
+
+class AbandonedError(FastwsError):
+    """Nobody waits for the answer any more: the client is gone, or had to be answered otherwise."""
+
+
+class Head(NamedTuple):
+    """The head of an answer. ``length`` is that of the body in bytes, None where its end tells.
+
+    ``reason`` is the application's own phrase. The fields have no Content-Length, and none that belong to the
+    connection.
+    """
+
+    status: int
+    reason: str
+    fields: Fields
+    length: int | None
+
+
+Piece = bytes | FileSlice
+
+
+class Portion(NamedTuple):
+    """What has come since the last one. ``error`` ends the answer: before a head it is the answer."""
+
+    head: Head | None
+    pieces: list[Piece]
+    is_over: bool
+    error: HTTPError | None
+
+
+class Loan:
+    """One request and its answer.
+
+    ``resume`` is called, by any thread, when there is something to take. ``body`` belongs to the loan, and so do
+    files in pieces until they are taken.
+    """
+
+    __slots__ = (
+        "_bytes", "_changed", "_error", "_head", "_is_over", "_is_told", "_pieces", "_resume", "body", "call",
+        "ends", "is_abandoned", "is_begun", "lent_at",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, ends: Ends, body: Spool, resume: Callable[[], None]) -> None:
+        self.call = call
+        self.ends = ends
+        self.body = body
+        self.lent_at = time.monotonic()
+        """When it was lent, in ``time.monotonic()`` seconds."""
+        self.is_begun = False
+        """Whether an application has it, or had it."""
+        self.is_abandoned = False
+        """Whether nobody waits for the answer any more."""
+        self._resume = resume
+        self._changed = threading.Condition(threading.Lock())
+        self._is_told = False  # since the last portion was taken
+        self._head: Head | None = None
+        self._pieces: list[Piece] = []
+        self._bytes = 0  # in the pieces that are in memory
+        self._is_over = False
+        self._error: HTTPError | None = None
+
+    # The application's side
+
+    def begin(self) -> bool:
+        """Tell that an application has it from now on, and closes the body; False if nobody waits any more."""
+        with self._changed:
+            self.is_begun = not self.is_abandoned
+            return self.is_begun
+
+    def put(self, head: Head | None, *pieces: Piece, is_over: bool = False) -> None:
+        """Add to the answer; waits while its reader is far behind. Raises ``AbandonedError``.
+
+        A file in ``pieces`` is closed in any case.
+        """
+        with self._changed:
+            while self._bytes > AHEAD_BYTES and not self.is_abandoned:
+                self._changed.wait()
+            if self.is_abandoned:
+                _close_files(pieces)
+                raise AbandonedError
+            self._head = head or self._head
+            self._pieces.extend(pieces)
+            self._bytes += sum([len(piece) for piece in pieces if isinstance(piece, bytes)])
+            self._is_over = is_over
+            self._tell()
+
+    def fail(self, error: HTTPError) -> None:
+        """End the answer with an error; where a part of it is sent, the connection is cut."""
+        with self._changed:
+            if not self.is_abandoned and not self._is_over:
+                self._error = error
+                self._tell()
+
+    def _tell(self) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._resume()
+
+    # The connection's side
+
+    def take(self) -> Portion:
+        """Return what has come since the last call, perhaps nothing; its files are the caller's."""
+        with self._changed:
+            portion = Portion(self._head, self._pieces, self._is_over, self._error)
+            self._head, self._pieces, self._bytes, self._is_told = None, [], 0, False
+            self._changed.notify_all()
+        return portion
+
+    def abandon(self) -> None:
+        """Tell the application that nobody waits any more; a second call does nothing."""
+        with self._changed:
+            self.is_abandoned = True
+            _close_files(self._pieces)
+            self._pieces = []
+            self._changed.notify_all()
+            if not self.is_begun:
+                self.body.close()
+
+
+def _close_files(pieces: list[Piece] | tuple[Piece, ...]) -> None:
+    for piece in pieces:
+        if isinstance(piece, FileSlice):
+            piece.file.close()

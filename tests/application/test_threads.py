@@ -1,0 +1,115 @@
+"""The threads that run applications, and the queue before them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rawhttp import wait_until
+
+from fastws.application.body import Spool
+from fastws.application.environ import Ends
+from fastws.application.loan import Loan
+from fastws.application.mounts import Call, Mount
+from fastws.application.threads import Threads
+from fastws.config.settings import defaults
+from fastws.http.messages import Request
+
+ENDS = Ends("127.0.0.1", "127.0.0.1", 80, "http")
+
+
+class Gate:
+    """An application that answers when it is opened."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.entered = 0
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        self.entered += 1
+        self.opened.wait(60)
+        start("200 OK", [])
+        return [b"x"]
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.opened.set()
+
+
+def loan_for(gate: Gate) -> Loan:
+    request = Request("GET", "/", "HTTP/1.1", {}, 0)
+    return Loan(Call(Mount("", gate), request, "", "/", "", "", ()), ENDS, Spool(), lambda: None)
+
+
+def threads_of(count: int, queue: int) -> Threads:
+    made = Threads(logging.getLogger("test"))
+    made.configure(defaults().with_overrides(application_threads=count, application_queue=queue))
+    return made
+
+
+def is_over(loan: Loan) -> bool:
+    return loan.take().is_over
+
+
+def test_as_many_as_there_are_threads_are_never_refused(gate: Gate) -> None:
+    for _ in range(50):
+        threads = threads_of(3, 0)
+        loans = [loan_for(gate) for _ in range(3)]
+        assert [threads.submit(loan) for loan in loans] == [True] * 3
+        assert not threads.submit(loan_for(gate))
+        threads.close()
+
+
+def test_queue_is_bounded_and_answered_in_order(gate: Gate) -> None:
+    threads = threads_of(1, 2)
+    loans = [loan_for(gate) for _ in range(3)]
+    assert [threads.submit(loan) for loan in loans] == [True] * 3
+    assert not threads.submit(loan_for(gate))
+    wait_until(lambda: gate.entered == 1)
+    assert not threads.submit(loan_for(gate))
+    gate.opened.set()
+    for loan in loans:
+        wait_until(lambda loan=loan: is_over(loan))
+    assert threads.submit(loan_for(gate))
+    threads.close()
+
+
+def test_what_nobody_waits_for_makes_room_and_is_not_run(gate: Gate) -> None:
+    threads = threads_of(1, 1)
+    first, second, third = (loan_for(gate) for _ in range(3))
+    assert threads.submit(first)
+    assert threads.submit(second)
+    wait_until(lambda: gate.entered == 1)
+    assert not threads.submit(third)
+    second.abandon()
+    assert threads.submit(third)
+    gate.opened.set()
+    wait_until(lambda: is_over(third))
+    assert gate.entered == 2
+    threads.close()
+
+
+def test_number_of_threads_changes_with_the_configuration(gate: Gate) -> None:
+    threads = threads_of(1, 10)
+    loans = [loan_for(gate) for _ in range(3)]
+    for loan in loans[:2]:
+        threads.submit(loan)
+    wait_until(lambda: gate.entered == 1)
+    threads.configure(defaults().with_overrides(application_threads=3))
+    wait_until(lambda: gate.entered == 2)
+    threads.submit(loans[2])
+    wait_until(lambda: gate.entered == 3)
+    gate.opened.set()
+    for loan in loans:
+        wait_until(lambda loan=loan: is_over(loan))
+    threads.configure(defaults().with_overrides(application_threads=1))
+    wait_until(lambda: threads._count == 1)
+    threads.close()
+    wait_until(lambda: threads._count == 0)
+    assert not threads.submit(loan_for(gate))
