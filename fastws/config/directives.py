@@ -22,7 +22,8 @@ class Directive(NamedTuple):
     written as in the file; where it is empty, ``unset`` is the value. A ``repeatable`` directive adds the
     tuple or mapping of each of its lines to those before. ``flag`` is the command-line option that
     overrides it, ``aliases`` are others that do the same; where ``flag_value`` is given, the option takes no value
-    and stands for that one.
+    and stands for that one. ``joint`` stands between the two words of a line on the command line, where the option
+    of a repeatable directive may be repeated.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Directive(NamedTuple):
     flag: str = ""
     aliases: tuple[str, ...] = ()
     flag_value: str = ""
+    joint: str = ""
 
 
 ANY = 1000  # words: as many as the line holds
@@ -63,6 +65,10 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("DocumentRoot", "document_root", "PATH", v.parse_path, "",
             "Directory to serve. Required in a file unless DIR is given on the command line. It may be a"
             " symbolic link, which is resolved for each request."),
+        Directive("Static", "static", "/PATH/ DIR", v.parse_static, "",
+            "Directory whose files are served below the path, as those of DocumentRoot are but for the Fallback."
+            " The longest prefix decides, among applications too.",
+            least=2, most=2, repeatable=True, unset={}, flag="--static", joint="="),
         Directive("DirectoryIndex", "directory_index", "NAME...", v.parse_index, "index.html",
             "File names to try, in this order, for a directory.", most=ANY),
         Directive("ContentType", "content_types", ".EXT TYPE/SUBTYPE", v.parse_content_type, "",
@@ -111,11 +117,14 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("Application", "applications", "/PATH MODULE:CALLABLE", v.parse_application, "",
             "WSGI application that answers the path and all below it; the longest prefix decides, and `/` is the"
             " whole site. `module:create_app()` calls a factory. The directory of the file is the first in which"
-            " modules are looked for. See [applications](applications.md).",
-            least=2, most=2, repeatable=True, unset={}),
+            " modules are looked for.",
+            least=2, most=2, repeatable=True, unset={}, joint="="),
+        Directive("FilesFirst", "files_first", "on|off", v.parse_switch, "off",
+            "Whether a file of DocumentRoot, or a directory's index, answers a GET or HEAD before an application"
+            " does; the application gets what is not there, and every other method."),
         Directive("ApplicationThreads", "application_threads", "COUNT", v.number(1, 1024), "4",
             "Threads that run applications: as many requests are in progress at a time. A thread that an"
-            " application does not leave is missing."),
+            " application does not leave is missing.", flag="--threads"),
         Directive("ApplicationQueue", "application_queue", "COUNT", v.number(0, 1_000_000), "1024",
             "Requests that wait for such a thread; one more is 503 with Retry-After."),
         Directive("ApplicationTimeout", "application_timeout_s", "SECONDS", v.seconds(0.001), "30",
@@ -168,8 +177,9 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             " at startup if the system allows fewer."),
         Directive("MaxConnectionsPerAddress", "max_connections_per_address", "COUNT", v.number(0, 1_000_000),
             "0", "Open connections of one client address; 0 sets no limit, as clients may share an address."),
-        Directive("MaxBodySize", "max_body_bytes", "SIZE", v.size(GIB), "1M",
-            "Largest request body; a larger one is 413."),
+        Directive("MaxBodySize", "max_body_bytes", "SIZE [GLOB]", v.parse_body_size, "1M",
+            "Largest request body wherever the pattern matches the path of the URL, or everywhere else without a"
+            " pattern; a larger one is 413. The first match wins.", most=2, repeatable=True),
         Directive("RequestTimeout", "request_timeout_s", "SECONDS", v.seconds(0.001), "10",
             "Time for a request head to arrive completely; later is 408."),
         Directive("MinRate", "min_rate_bytes_s", "SIZE", v.size(GIB), "100",

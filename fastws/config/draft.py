@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,11 +16,16 @@ from .frozen import FrozenDict
 from .redirects import Redirects
 from .values import HIGHEST_PORT, LOWEST_PORT, port
 
+DEFAULT_BODY_SIZE = {"*": 1 << 20}
+
 OCTETS = "application/octet-stream"
 COMMAND_LINE = "command line"
 ENVIRONMENT = "environment"
 PROGRAM = "with_overrides"
 """What a problem names in the place of a file where a program gave the value."""
+
+Given = str | Sequence[str]
+"""What the command line gave for one directive: a text, or one for each time that the option was there."""
 
 _WORD = r'\s*(?:(#.*)|"((?:[^"\\]|\\.)*)"(?=[\s,]|$)|([^\s"]\S*))'
 _CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
@@ -50,6 +56,11 @@ class Draft:
     def has(self, *names: str) -> bool:
         """Tell whether one of the directives was given, rightly or wrongly."""
         return any(name in self.given for name in names)
+
+    @property
+    def is_application_alone(self) -> bool:
+        """Whether no file of DocumentRoot answers anything: an application has the whole site."""
+        return "/" in self.values.get("applications", ()) and not self.values.get("files_first")
 
     def report(self, line: int, text: str) -> None:
         """Note a problem of the file."""
@@ -82,17 +93,20 @@ class Draft:
         except ValueError as error:
             raise ValueError(*[f"{row.name}: {text}" for text in error.args]) from None
 
-    def override(self, directory: str | None, overrides: Mapping[str, str]) -> None:
+    def override(self, directory: str | None, overrides: Mapping[str, Given]) -> None:
         """Let the command line replace what the file said."""
         if directory is not None:
             self.values["document_root"] = os.path.abspath(directory)
             self._directory = directory
             self.given["DocumentRoot"] = (COMMAND_LINE, 0)
-        for name, text in overrides.items():
+        for name, given in overrides.items():
             row = BY_NAME[name.lower()]
             self.given[row.name] = (COMMAND_LINE, 0)
+            texts = [given] if isinstance(given, str) else given
+            lines = [text.split(row.joint, 1) if row.joint else [text] for text in texts]
             try:
-                self.values[row.field] = parse(row, [text], "", is_from_file=False)
+                parts = [parse(row, words, "", is_from_file=False) for words in lines]
+                self.values[row.field] = functools.reduce(_joined, parts)
             except ValueError as error:
                 for wrong in error.args:
                     self.problems.append(Problem(COMMAND_LINE, 0, f"{row.flag or row.name}: {wrong}"))
@@ -168,6 +182,7 @@ class Draft:
             (("listen_ports",), self._check_ports),
             (("access_log", "error_log"), self._check_logs),
             (("redirects",), self._check_redirects),
+            (("applications", "static"), self._check_prefixes),
         ):
             if changed is None or any(field in changed for field in fields):
                 look()
@@ -178,6 +193,7 @@ class Draft:
             raise ConfigError(
                 tuple(sorted(self.problems, key=lambda problem: (not problem.line, problem.line)))
             )
+        self.values["max_body_bytes"] = DEFAULT_BODY_SIZE | dict(self.values["max_body_bytes"])
         frozen = {k: FrozenDict(x) if isinstance(x, Mapping) else x for k, x in self.values.items()}
         return frozen | {"given": FrozenDict(self.given)}
 
@@ -234,6 +250,13 @@ class Draft:
                 shown = " > ".join(map(encode_path, chain[:4])) + (" > ..." if len(chain) > 4 else "")
                 line = self._lines.get(("Redirect", source))
                 self._report_of("Redirect", f"{source} leads round in a circle or on for ever: {shown}", line)
+
+    def _check_prefixes(self) -> None:
+        """Report a path that is given to an application and to a directory."""
+        for prefix in self.values["static"]:
+            if prefix[:-1] in self.values["applications"]:
+                text = f"{prefix} is the path of an application too; each needs its own"
+                self._report_of("Static", text, self._lines.get(("Static", prefix)))
 
     def _report_of(self, name: str, text: str, line: int | None = None) -> None:
         """Report what is wrong with a directive where it was given."""

@@ -25,6 +25,7 @@ class Overrides(TypedDict, total=False):
     listen_unix: Path | Several[Path | tuple[Path, int]]
     user: str | None
     document_root: Path
+    static: Mapping[str, Path]
     directory_index: str | Several[str]
     content_types: Mapping[str, str]
     added_types: Mapping[str, str]
@@ -37,6 +38,7 @@ class Overrides(TypedDict, total=False):
     redirects: Mapping[str, str | tuple[str, int]]
     basic_auth: Several[tuple[str, Path]]
     applications: Mapping[str, str]
+    files_first: Switch
     application_threads: Number
     application_queue: Number
     application_timeout_s: Seconds
@@ -55,7 +57,7 @@ class Overrides(TypedDict, total=False):
     sendfile: Switch
     max_connections: Number
     max_connections_per_address: Number
-    max_body_bytes: Number
+    max_body_bytes: Number | Mapping[str, Number]
     request_timeout_s: Seconds
     min_rate_bytes_s: Number
     stall_time_s: Seconds

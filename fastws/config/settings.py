@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..http.errors import ConfigError, Problem
 from ..http.mediatypes import MediaTypes
 from .directives import DIRECTIVES
-from .draft import COMMAND_LINE, PROGRAM, Draft
+from .draft import COMMAND_LINE, PROGRAM, Draft, Given
 from .surroundings import state_directory, state_problem
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .overrides import Overrides
 
-_NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
+_NO_OVERRIDES: Mapping[str, Given] = MappingProxyType({})
 
 NO_ADDRESS = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
 
@@ -35,6 +35,7 @@ class Config(NamedTuple):
     listen_unix: tuple[tuple[str, int], ...]
     user: str | None
     document_root: str
+    static: Mapping[str, str]
     directory_index: tuple[str, ...]
     content_types: Mapping[str, str]
     added_types: Mapping[str, str]
@@ -47,6 +48,7 @@ class Config(NamedTuple):
     redirects: Mapping[str, tuple[str, int]]
     basic_auth: tuple[tuple[str, str], ...]
     applications: Mapping[str, str]
+    files_first: bool
     application_threads: int
     application_queue: int
     application_timeout_s: float
@@ -65,7 +67,7 @@ class Config(NamedTuple):
     sendfile: bool
     max_connections: int
     max_connections_per_address: int
-    max_body_bytes: int
+    max_body_bytes: Mapping[str, int]
     request_timeout_s: float
     min_rate_bytes_s: int
     stall_time_s: float
@@ -110,6 +112,11 @@ class Config(NamedTuple):
             with_names=with_names,
         )
 
+    @property
+    def what_is_served(self) -> str:
+        """The document root, or the name of the application that has all of it."""
+        return self.document_root if self.files_first else self.applications.get("/", self.document_root)
+
     def as_dict(self) -> dict[str, Any]:
         """Directive name → value in force, in the order of the table; mappings are plain dictionaries."""
         values = {row.name: getattr(self, row.field) for row in DIRECTIVES}
@@ -128,7 +135,7 @@ class Source(NamedTuple):
 
     path: str | os.PathLike[str] | None = None
     directory: str | os.PathLike[str] | None = None
-    overrides: Mapping[str, str] = _NO_OVERRIDES
+    overrides: Mapping[str, Given] = _NO_OVERRIDES
 
     def read(self, *, needs_address: bool = True) -> Config:
         """Read the configuration anew; raises ``ConfigError``. ``needs_address`` is that of ``load``."""
@@ -140,7 +147,7 @@ class Source(NamedTuple):
 def load(
     path: str | os.PathLike[str],
     directory: str | os.PathLike[str] | None = None,
-    overrides: Mapping[str, str] = _NO_OVERRIDES,
+    overrides: Mapping[str, Given] = _NO_OVERRIDES,
     *,
     needs_address: bool = True,
 ) -> Config:
@@ -165,7 +172,10 @@ def load(
     if not is_socket_activated():
         draft.take_port_of(os.environ)
     if not draft.has("DocumentRoot"):
-        draft.report(len(lines), "DocumentRoot is missing; the directory to serve is needed")
+        if draft.is_application_alone:
+            draft.values["document_root"] = os.path.dirname(config_path)  # nothing of it is served
+        else:
+            draft.report(len(lines), "DocumentRoot is missing; the directory to serve is needed")
     draft.fill_in()
     draft.check()
     lacks_address = not draft.has("ListenPort", "Listen") and not is_socket_activated()
@@ -174,7 +184,9 @@ def load(
     return Config(config_path=config_path, state_problem="", **draft.finish())
 
 
-def defaults(directory: str | os.PathLike[str] = ".", overrides: Mapping[str, str] = _NO_OVERRIDES) -> Config:
+def defaults(
+    directory: str | os.PathLike[str] = ".", overrides: Mapping[str, Given] = _NO_OVERRIDES
+) -> Config:
     """The configuration without a file: ``directory`` on 127.0.0.1:8080, logs in the user's state directory.
 
     Each ``directory`` has its own state directory, which is not created here. If that is not writable, the error

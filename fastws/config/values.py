@@ -278,6 +278,24 @@ def parse_basic_auth(words: Sequence[str], base: str) -> tuple[tuple[str, str], 
     return ((glob, path),)
 
 
+def parse_static(words: Sequence[str], base: str) -> dict[str, str]:
+    """``/prefix/ dir``: a path with a slash at its end, that is not the whole site → an absolute path."""
+    prefix, path = all_of(
+        lambda: parse_status_path(words[:1], base), lambda: _readable_directory(_absolute(words[1], base))
+    )
+    return {prefix: path}
+
+
+def parse_body_size(words: Sequence[str], base: str) -> dict[str, int]:
+    """``size [glob]``: a pattern, ``*`` if there is none → bytes. A mapping says it in the other order."""
+    if len(words) > 1 and words[0].startswith(("/", "*")):
+        words = words[::-1]
+    limit, glob = all_of(
+        lambda: size(1 << 30)(words, base), lambda: _glob(words[1] if len(words) > 1 else "*")
+    )
+    return {glob: limit}
+
+
 def parse_application(words: Sequence[str], base: str) -> dict[str, str]:
     """``/prefix module:callable``: a prefix without a slash at its end, or ``/`` → the name of an application."""
     prefix, name = all_of(
@@ -403,6 +421,12 @@ def _network(text: str) -> str:
 def _readable_file(path: str) -> str:
     if not os.path.isfile(path) or not os.access(path, os.R_OK):
         raise ValueError(f"{path!r} is not a file that can be read; an htpasswd file is needed")
+    return path
+
+
+def _readable_directory(path: str) -> str:
+    if not os.path.isdir(path) or not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError(f"{path!r} is not a directory that can be read")
     return path
 
 

@@ -178,7 +178,7 @@ class Http1:
 
     def _begin_body(self, request: Request, length: int) -> bool:
         shared, connection = self._shared, self._connection
-        self._decoder = framing.body_decoder(length, shared.max_body_bytes, shared.limits)
+        self._decoder = framing.body_decoder(length, shared.max_body_bytes(request), shared.limits)
         if shared.site.lends(request):
             self._spool = Spool()
         if framing.expects_continue(request) and not self._buffer:

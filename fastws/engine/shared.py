@@ -12,8 +12,10 @@ from typing import Generic, NamedTuple, TypeVar
 from ..application.threads import Threads
 from ..backend import Backend
 from ..config.settings import Config
-from ..http.messages import Limits
+from ..http.messages import Limits, Request
 from ..http.negotiation import codings_number, preferred_codings
+from ..http.target import parse_target
+from ..http.urlpath import glob_pattern
 from ..record.clock import Clock
 from ..record.ledger import Ledger
 from ..record.logfile import ErrorLog, LogFile
@@ -84,6 +86,15 @@ class Shared(Generic[C]):
         """Tell whether it is time to look at the sockets again."""
         return time.monotonic() >= self._turn_end
 
+    def max_body_bytes(self, request: Request) -> int:
+        """Return how large the body of ``request`` may be. Raises ``HTTPError`` 400."""
+        if self._body_limits:
+            path = parse_target(request.target).path
+            for pattern, most in self._body_limits:
+                if pattern.fullmatch(path):
+                    return most
+        return self._max_body_bytes
+
     def configure(self, config: Config, site: Site) -> None:
         """Use this configuration from the next request on."""
         self.site = site
@@ -103,7 +114,9 @@ class Shared(Generic[C]):
         self.keepalive_time_s = config.keepalive_time_s
         self.request_timeout_s = config.request_timeout_s
         self.application_timeout_s = config.application_timeout_s
-        self.max_body_bytes = config.max_body_bytes
+        limits = config.max_body_bytes
+        self._body_limits = [(glob_pattern(glob), most) for glob, most in limits.items() if glob != "*"]
+        self._max_body_bytes = limits["*"]
         self.by_sendfile = config.sendfile
         self.min_rate_bytes_s = config.min_rate_bytes_s
         self.stall_time_s = config.stall_time_s

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..config.directives import DIRECTIVES
 from ..config.settings import Config, Source
+from ..config.values import APPLICATION
 from ..http.errors import ConfigError, ListenError
 from .early import EXIT_SIGNAL, end_early, flush_standard_files, open_standard_files, say, show
 
@@ -46,6 +47,9 @@ def _do(words: Sequence[str]) -> int:
     if arguments.directory is not None and arguments.option is not None:
         parser.error("DIR is given twice: by itself and by --directory")
     arguments.directory = arguments.directory if arguments.option is None else arguments.option
+    arguments.Application = None
+    if arguments.option is None and is_application(arguments.directory):
+        arguments.Application, arguments.directory = [f"/={arguments.directory}"], None
     if arguments.version:
         return _print_version()
     source = find_source(arguments)
@@ -54,6 +58,7 @@ def _do(words: Sequence[str]) -> int:
         config = source.read(needs_address=not arguments.check)
         if arguments.check:
             _check_passwords(config)
+            _check_applications(config)
     except ConfigError as error:
         say(str(error))
         return EXIT_USAGE
@@ -76,7 +81,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"Without DIR and --config the server reads ./{CONFIG_FILE}; where there is none, it serves"
         " the current directory on 127.0.0.1:8080. --port 0 takes a free port; the line at the start names it.",
     )
-    parser.add_argument("directory", nargs="?", metavar="DIR", help="directory to serve")
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        metavar="DIR|MODULE:CALLABLE",
+        help="directory to serve, or WSGI application for the whole site, such as mysite.wsgi:application",
+    )
     parser.add_argument("-d", "--directory", dest="option", metavar="DIR", help="the same")
     parser.add_argument("--config", metavar="FILE", help="configuration file, one directive a line")
     for row in DIRECTIVES:
@@ -90,6 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
                 parser.add_argument(
                     *names, dest=row.name, action="store_const", const=row.flag_value, help=text
                 )
+            elif row.joint:
+                metavar = row.syntax.replace(" ", row.joint)
+                parser.add_argument(*names, dest=row.name, metavar=metavar, help=text, action="append")
             else:
                 metavar = row.syntax if "|" in row.syntax else row.flag.removeprefix("--").upper()
                 parser.add_argument(*names, dest=row.name, metavar=metavar, help=text)
@@ -106,13 +119,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def is_application(text: str | None) -> bool:
+    """Tell whether the one argument is the name of an application, and of no directory."""
+    import re
+
+    return text is not None and re.fullmatch(APPLICATION, text) is not None and not os.path.exists(text)
+
+
 def find_source(arguments: argparse.Namespace | None = None) -> Source:
     """Where the configuration is: ``--config``, or ./ws.conf unless a directory is named, or defaults."""
     given = {} if arguments is None else vars(arguments)
     path, directory = given.get("config"), given.get("directory")
     if path is None and directory is None and os.path.exists(CONFIG_FILE):
         path = CONFIG_FILE
-    flags = [row.name for row in DIRECTIVES if row.flag]
+    flags = [row.name for row in DIRECTIVES if row.flag or row.joint]
     overrides = {name: given[name] for name in flags if given.get(name) is not None}
     return Source(path, directory, overrides)
 
@@ -147,6 +167,15 @@ def _check_passwords(config: Config) -> None:
     from ..site.auth import Auth  # a server makes its own
 
     Auth(config, logging.getLogger("fastws"))
+
+
+def _check_applications(config: Config) -> None:
+    """Import the applications; raises ``ConfigError``. The traceback goes to standard error."""
+    import logging
+
+    from ..application.loading import load_all  # a server imports its own
+
+    load_all(config, logging.getLogger("fastws"))
 
 
 def _print_directives(config: Config) -> bool:

@@ -47,7 +47,7 @@ class Condition:
         self._logger.info("listening on %s", ", ".join(addresses))
         self._logger.info(
             "serving %s with %s worker thread%s, KeepaliveTime %g s, RequestTimeout %g s",
-            config.document_root,
+            config.what_is_served,
             count,
             "" if count == 1 else "s",
             config.keepalive_time_s,

@@ -195,7 +195,7 @@ def _print_banner(server: Server) -> None:
     more = ", ".join(server.addresses[1:])
     logs = f"access log: {_named(config.access_log)}, error log: {_named(config.error_log)}"
     _standard_error.say(
-        f"fastws {__version__} serves {config.document_root} at {server.url}"
+        f"fastws {__version__} serves {config.what_is_served} at {server.url}"
         + (f" and {more}" if more else "")
         + (", open to other machines" + _urls_for_others(server) if server.is_exposed else "")
         + f" ({logs}{f', as {config.state_problem}' if config.state_problem else ''}; Ctrl-C stops)"

@@ -15,12 +15,12 @@ import time
 from typing import Any, NamedTuple
 
 from ..config.settings import Config
-from ..files.folder import Folder
 from ..files.hashes import blake2b
 from ..files.identity import identity_of, is_settled
 from ..http.errors import PASSWORD, ConfigError, HTTPError, Problem, UndecidedError
 from ..http.messages import Identity
 from ..http.urlpath import glob_pattern
+from .places import Places
 from .spelling import Spellings, has_short_name
 
 KNOWN_PASSWORDS = 1024
@@ -43,13 +43,13 @@ class _Rule(NamedTuple):
 class Auth:
     """Asks for a password where the configuration does; the first matching line decides. Any thread may ask.
 
-    What is spelled otherwise and is the same file in ``folder`` is protected too. Raises ``ConfigError`` if there
+    What is spelled otherwise and is the same file in ``places`` is protected too. Raises ``ConfigError`` if there
     is such a line and no ``bcrypt``, or an htpasswd file is malformed.
     """
 
-    def __init__(self, config: Config, logger: logging.Logger, folder: Folder | None = None) -> None:
+    def __init__(self, config: Config, logger: logging.Logger, places: Places | None = None) -> None:
         self._rules: list[_Rule] = []
-        self._folder = folder
+        self._places = places
         self.is_on = bool(config.basic_auth)
         """Whether anything is protected."""
         if not config.basic_auth:
@@ -70,11 +70,11 @@ class Auth:
         """Tell whether ``path``, or another spelling of it for the same file, is protected by ``rule``."""
         if rule.pattern.fullmatch(path):
             return True
-        assert self._folder is not None  # a check asks nothing
+        assert self._places is not None  # a check asks nothing
         if rule.spellings.may_match(path):
             other = rule.spellings.respell(path)
-            return other is None or self._folder.means_same(path, other)
-        return has_short_name(path) and not self._folder.is_stored(path)
+            return other is None or self._places.means_same(path, other)
+        return has_short_name(path) and not self._places.is_stored(path)
 
     def authorize(self, path: str, authorization: str | None) -> str:
         """Return who asks for the decoded ``path``, '' if anybody may.

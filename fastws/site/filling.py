@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from ..backend import Parser, Reactor
 from ..files import representation as rep
-from ..files.folder import Folder
 from ..files.identity import is_settled
 from ..http.errors import HTTPError
 from ..http.httpdate import format_http_date
 from ..http.messages import ANY_CODINGS, Fields, Prepared, Publication
 from ..http.urlpath import PLAIN
 from ..seam import Filled, Published
+from .places import Places
 from .rules import FILE, Rules
 
 # Looked up once: that takes a member of an enum as long as a call.
@@ -46,9 +46,10 @@ class _Template(NamedTuple):
 class Filling:
     """Publishes answers for one site, or prepares its 404. Any thread may call."""
 
-    def __init__(self, rules: Rules, folder: Folder, logger: logging.Logger) -> None:
+    def __init__(self, rules: Rules, places: Places, logger: logging.Logger) -> None:
         self._rules = rules
-        self._folder = folder
+        self._places = places
+        self._folder = None if places.only is None else places.only.folder  # where there is but one
         self._log = logger
         # By type, what the configuration adds to its files, and accepted codings.
         self._templates: dict[tuple[str | None, Fields, int], _Template] = {}
@@ -109,14 +110,17 @@ class Filling:
         if template is None:
             return False
         now_ns = time.time_ns()
-        found = self._folder.read(path)
+        folder, inner = self._folder, path
+        if folder is None:
+            folder, inner = self._places.inside(path)
+        found = folder.read(inner)
         if found is None:
             return False
         body, identity = found
         date = rep.last_modified(identity, now_ns)
         if date is None or not is_settled(identity, now_ns):
             return False
-        content = self._folder.contents.of_bytes(body, identity)
+        content = folder.contents.of_bytes(body, identity)
         last_modified, etag = format_http_date(date), content.etag
         date_bytes, tag_bytes = last_modified.encode(), etag.encode()
         reactor.publish(
@@ -128,7 +132,7 @@ class Filling:
                 content.body,
                 etag,
                 last_modified,
-                ((f"{self._folder.path}{path}", identity),),
+                ((f"{folder.path}{inner}", identity),),
                 content,
                 -1,
                 True,
@@ -141,8 +145,11 @@ class Filling:
         if path.endswith("/"):
             return UNDECIDED
         try:
-            with self._folder.open() as root:
-                self._folder.locate(root, path)
+            folder, inner = self._folder, path
+            if folder is None:
+                folder, inner = self._places.inside(path)
+            with folder.open() as root:
+                folder.locate(root, inner)
             return UNDECIDED
         except HTTPError as error:
             if error.status != 404:

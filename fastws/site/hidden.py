@@ -18,8 +18,9 @@ class OwnFiles:
         self._logs = logs
         paths = [config.config_path, *(path for _, path in config.basic_auth)]
         self._paths = [path for path in paths if path]
-        self.are_inside = any(_is_below(path, config.document_root) for path in self._paths)
-        """Whether one lies in the document root, by a name that a client may ask for."""
+        roots = (config.document_root, *config.static.values())
+        self.are_inside = any(_is_below(path, root) for path in self._paths for root in roots)
+        """Whether one lies in a directory that is served, by a name that a client may ask for."""
 
     def __call__(self) -> list[tuple[int, int] | None]:
         """Return their (device, inode) pairs as of now; None stands for a log that is no file."""

@@ -17,6 +17,7 @@ from ..http.target import Target
 from ..http.urlpath import encode_path
 from ..seam import Published
 from .filling import Filling
+from .places import Place
 
 MAX_DEPENDS = 4
 """Paths that the reactor looks at for one published answer."""
@@ -34,10 +35,11 @@ class Decision(NamedTuple):
 
 
 def build(
-    document_root: str, target: Target, located: Located, choice: Choice, fields: Fields, now_ns: int
+    place: Place, target: Target, located: Located, choice: Choice, fields: Fields, now_ns: int
 ) -> Publication | None:
     """Return what a 200 with ``fields``, or a part of it, depended on, None if that may change unseen.
 
+    The file was ``located`` in ``place``.
     The answer must be one to GET that depended on method, version, path, Accept-Encoding and Range alone, and the
     file of the chosen form be settled. ``now_ns`` is when the request began: what changed since then may have been
     looked at before it changed.
@@ -45,9 +47,10 @@ def build(
     chosen, form = choice.chosen, choice.chosen.form
     if not choice.is_final or not target.is_canonical or located.by_names_anywhere:
         return None
-    depends = [(f"{document_root}/{path}", identity) for path, identity in choice.depends]
+    folder = place.folder.path
+    depends = [(f"{folder}/{path}", identity) for path, identity in choice.depends]
     if located.by_names or choice.by_names:
-        directory = os.path.join(document_root, located.directory)
+        directory = os.path.join(folder, located.directory)
         try:
             depends.append((directory, identity_of(os.stat(directory))))
         except OSError:
@@ -56,7 +59,8 @@ def build(
     if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for identity in others):
         return None
     date, is_coded = form.last_modified, form.is_coded
-    is_plain = located.relative == target.path[1:] and not is_coded and chosen.body is not None
+    is_own_name = f"{place.prefix}/{located.relative}" == target.path
+    is_plain = is_own_name and not is_coded and chosen.body is not None
     return Publication(
         path=encode_path(target.path),
         codings=choice.codings,

@@ -12,7 +12,6 @@ from enum import StrEnum
 from ..application.mounts import Call, Mount, Mounts
 from ..config.redirects import Redirects
 from ..config.settings import Config
-from ..files.folder import Folder
 from ..files.variants import SIDECARS
 from ..http.errors import HTTPError
 from ..http.messages import Fields, Request, Response
@@ -20,6 +19,7 @@ from ..http.target import Target
 from .auth import Auth
 from .errorhandlers import respond_to, with_page
 from .hidden import is_hidden
+from .places import Places
 from .policy import Policy
 from .status import Status, StatusSource
 
@@ -32,36 +32,39 @@ class Answerer(StrEnum):
     HIDDEN = "nothing, whatever lies there"
     GUARDED = "a file or an application, to those who have a password"
     APPLICATION = "an application, to everybody"
+    EITHER = "a file if there is one, else an application, to everybody"
     FILE = "a file, a listing or the lack of it, to everybody"
 
 
 # Looked up once: that takes a member of an enum as long as a call.
-STATUS, MOVED, HIDDEN, GUARDED, APPLICATION, FILE = Answerer
+STATUS, MOVED, HIDDEN, GUARDED, APPLICATION, EITHER, FILE = Answerer
 
 
 class Rules:
     """The rules of one configuration. Any thread may ask.
 
-    ``folder`` holds the pages of errors; ``source`` knows what StatusPath shows; ``mounts`` are the applications.
-    Raises ``ConfigError`` where BasicAuth cannot be had.
+    ``places`` hold files and the pages of errors; ``source`` knows what StatusPath shows; ``mounts`` are the
+    applications. Raises ``ConfigError`` where BasicAuth cannot be had.
     """
 
     def __init__(
         self,
         config: Config,
-        folder: Folder,
+        places: Places,
         logger: logging.Logger,
         source: StatusSource | None = None,
         mounts: Mounts | None = None,
     ) -> None:
         self._config = config
-        self._folder = folder
+        self._places = places
         self._log = logger
-        self._auth = Auth(config, logger, folder)
+        self._auth = Auth(config, logger, places)
         self._policy = Policy(config)
         self._redirects = Redirects(config.redirects) if config.redirects else None
         self._mounts = mounts or None  # what is not there costs nothing
-        self._status = None if config.status_path is None else Status(config, source, folder.variants)
+        self._status = (
+            None if config.status_path is None else Status(config, source, places.root.folder.variants)
+        )
         self.types = config.media_types
         self.fields = self._policy.fields
         self.passing_fields = self._policy.passing_fields
@@ -83,21 +86,28 @@ class Rules:
             return HIDDEN
         if self._auth.is_on and self._is_guarded(path):
             return GUARDED
-        if self._mounts is not None and self._mounts.find(path) is not None:
-            return APPLICATION
-        return FILE
+        return FILE if self._mounts is None else self.unguarded(path)
+
+    def unguarded(self, path: str) -> Answerer:
+        """Return what answers the decoded ``path`` where nothing goes before an application or a file."""
+        if self.mount(path) is None:
+            return FILE
+        return EITHER if self._config.files_first else APPLICATION
 
     def _is_guarded(self, path: str) -> bool:
         return any(map(self._auth.guards, _protected_as(path)))
 
     def mount(self, path: str) -> Mount | None:
         """Return the application that answers the decoded ``path`` where nothing else does, None if none does."""
-        return None if self._mounts is None else self._mounts.find(path)
+        mount = None if self._mounts is None else self._mounts.find(path)
+        if mount is None or len(self._places.find(path).prefix) > len(mount.prefix):
+            return None
+        return mount
 
     def lends(self, path: str) -> bool:
         """Tell whether an application answers the decoded ``path``, if need be to those who have a password."""
         answerer = FILE if self._mounts is None else self.answerer(path)
-        return answerer is APPLICATION or (answerer is GUARDED and self.mount(path) is not None)
+        return answerer in (APPLICATION, EITHER) or (answerer is GUARDED and self.mount(path) is not None)
 
     # What each of them needs
 
@@ -141,7 +151,7 @@ class Rules:
         if page is not None:
             try:
                 kind = self.types.known(page) or "text/html; charset=utf-8"
-                response = with_page(response, kind, self._folder.page(page))
+                response = with_page(response, kind, self._places.root.folder.page(page))
                 paths = (*paths, page)
             except HTTPError as failure:
                 self._log.error(

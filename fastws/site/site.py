@@ -14,7 +14,6 @@ from ..application.mounts import Mounts
 from ..backend import Opener
 from ..config.settings import Config
 from ..files import representation as rep
-from ..files.folder import Folder
 from ..files.locate import Located
 from ..files.root import Hidden, Root, not_found
 from ..files.variants import Asked, Choice
@@ -30,9 +29,10 @@ from ..http.vocabulary import READ_METHODS
 from ..pages import listing
 from . import publication
 from .filling import Filling
+from .places import Place, Places
 from .policy import is_long_lived
 from .publication import Decision
-from .rules import APPLICATION, FILE, GUARDED, HIDDEN, MOVED, STATUS, Answerer, Rules
+from .rules import APPLICATION, EITHER, FILE, GUARDED, HIDDEN, MOVED, STATUS, Answerer, Rules
 from .status import StatusSource
 
 KNOWN_FORMS = 4096
@@ -50,9 +50,12 @@ class _Exchange:
 
     ``answerer`` is what answers its path. ``paths`` are those that patterns are compared with: the URL's, and the
     file's where it is another. ``user`` is who asks, '' where anybody may; ``now_ns`` when the request began.
+    ``place`` is where the file is, once one is looked for.
     """
 
-    __slots__ = ("answerer", "body", "now_ns", "paths", "peer", "request", "target", "user")
+    __slots__ = ("answerer", "body", "now_ns", "paths", "peer", "place", "request", "target", "user")
+
+    place: Place
 
     def __init__(self, request: Request, target: Target, body: bytes | None, peer: str, now_ns: int) -> None:
         self.request = request
@@ -101,19 +104,17 @@ class Site:
         self.config = config
         self._log = logger
         self._replays = replays
-        self._folder = Folder(
-            config.document_root, config, logger, opener=opener, replays=replays, hidden=hidden
-        )
-        self._rules = Rules(config, self._folder, logger, status, mounts)
+        self._places = Places(config, logger, opener=opener, replays=replays, hidden=hidden)
+        self._rules = Rules(config, self._places, logger, status, mounts)
         self._lends = bool(mounts)
         self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
         self._listings = listing.Listings()
-        self.fill = Filling(self._rules, self._folder, logger)
+        self.fill = Filling(self._rules, self._places, logger)
         self.error = self._rules.error
 
     def close(self) -> None:
         """End the background work; the site still answers."""
-        self._folder.close()
+        self._places.close()
 
     def refuse(self, request: Request, peer: str = "") -> Response | None:
         """Return the error or redirect that answers ``request`` whatever its body is, which is still to come.
@@ -133,7 +134,8 @@ class Site:
         2. the target is a path inside the root (400)
         3. it is not one of the server's own pages below StatusPath (200, 503)
         4. the configuration does not send it elsewhere (3xx)
-        5. the path is not hidden (404), and the client may see it (401); an application's is left to it
+        5. the path is not hidden (404), and the client may see it (401); an application's is left to it,
+           with FilesFirst unless a file is there
         6. the path leads to a file (301 to or from a slash; 403, 404, 500) or to a listing (200)
         7. the file has a content type (501) and the method suits it (405); a form is filled in
         8. it is there in a form that the client accepts (406)
@@ -229,7 +231,27 @@ class Site:
     def _admit_and_serve(self, exchange: _Exchange) -> Decision:
         path = exchange.target.path
         exchange.user = self._rules.authorize(exchange.request, path)
-        return self._serve(exchange) if self._rules.mount(path) is None else self._lend(exchange)
+        return _ANSWERERS[self._rules.unguarded(path)](self, exchange)
+
+    # Applications
+
+    def _serve_or_lend(self, exchange: _Exchange) -> Decision:
+        """Serve the file that is there to a GET or HEAD, and leave all else to the application."""
+        path = exchange.target.path
+        if exchange.request.method in READ_METHODS and self._is_file(path):
+            return self._serve(exchange)
+        return self._lend(exchange)
+
+    def _is_file(self, path: str) -> bool:
+        prefix, folder = self._places.find(path)
+        try:
+            with folder.open() as root:
+                located = folder.locate(root, path[len(prefix) :])
+        except HTTPError as error:
+            if error.status == 404:
+                return False
+            raise
+        return not isinstance(located, str) and not located.is_directory and not located.is_fallback
 
     def _lend(self, exchange: _Exchange) -> Decision:
         mount = self._rules.mount(exchange.target.path)
@@ -240,14 +262,17 @@ class Site:
     def _serve(self, exchange: _Exchange) -> Decision:
         target, rules = exchange.target, self._rules
         path = target.path
-        with self._folder.open() as root:
-            located = self._folder.locate(root, path)
+        exchange.place = place = self._places.only or self._places.find(path)
+        inner = path[len(place.prefix) :] if place.prefix else path
+        with place.folder.open() as root:
+            located = place.folder.locate(root, inner)
             if isinstance(located, str):
                 query = "" if target.query is None else f"?{target.query}"
-                return self._moved(encode_path(located) + query, 301, rules.passing_fields(path))
-            if located.relative != path[1:]:
+                location = encode_path(place.prefix + located) + query
+                return self._moved(location, 301, rules.passing_fields(path))
+            if located.relative != inner[1:]:
                 # Under another name (an index, a clean URL) the file is no less protected.
-                exchange.paths = (path, "/" + located.relative)
+                exchange.paths = (path, f"{place.prefix}/{located.relative}")
                 exchange.user = rules.authorize(exchange.request, exchange.paths[1]) or exchange.user
             try:
                 if located.is_directory:
@@ -266,7 +291,7 @@ class Site:
         request, target = exchange.request, exchange.target
         if request.method not in READ_METHODS:
             raise self._method_not_allowed("A directory takes no form.")
-        found = self._folder.list(root, located, listing.parse_view(target.query))
+        found = exchange.place.folder.list(root, located, listing.parse_view(target.query))
         fields, page = self._listings.render(request, target.path, found)
         configured = self._rules.fields(*exchange.paths)
         return Response(200, (*self._rules.common, *fields, *configured), (page,))
@@ -280,14 +305,15 @@ class Site:
             and file is not None
             and known.form.identity == file.identity
             and request.method in READ_METHODS
-            and not self._folder.variants.wants_body(file)
+            and not exchange.place.folder.variants.wants_body(file)
         ):
             choice = Choice(rep.Representation(known.form, file=file), ((located.relative, file.identity),))
             return self._send(exchange, known, choice, located)
         return self._find_out(exchange, root, located)
 
     def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Decision:
-        kind, coding = self._rules.types.describe(located.relative)
+        variants = exchange.place.folder.variants
+        kind, coding = self._rules.types.describe(exchange.paths[-1][1:])
         if kind is None:
             extension = extension_of(located.relative)
             raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
@@ -295,14 +321,14 @@ class Site:
             return Decision(self._submit(exchange, "" if coding else kind, located))
         if coding:
             assert located.file is not None
-            choice = self._folder.variants.as_stored(located.relative, located.file, coding, exchange.now_ns)
+            choice = variants.as_stored(located.relative, located.file, coding, exchange.now_ns)
             known = self._describe(exchange, located, kind, (), choice.chosen.form)
             return self._send(exchange, known, choice, located)
-        vary = rep.VARY_CODINGS if self._folder.variants.are_negotiable(kind) else ()
+        vary = rep.VARY_CODINGS if variants.are_negotiable(kind) else ()
         try:
             is_kept = bool(vary) and self._is_kept(exchange, located)
             asked = Asked(exchange.request, exchange.now_ns, is_kept)
-            choice = self._folder.variants.choose(root, located.relative, located.file, kind, asked)
+            choice = variants.choose(root, located.relative, located.file, kind, asked)
             known = self._describe(exchange, located, kind, vary, choice.chosen.form)
             return self._send(exchange, known, choice, located)
         except HTTPError as error:
@@ -357,7 +383,7 @@ class Site:
         published = None
         if known.is_stable and len(response.body) == 1 and self._may_be_published(exchange):
             published = publication.build(  # nobody asks twice for a part of several ranges
-                self._folder.path, exchange.target, located, choice, fields, exchange.now_ns
+                exchange.place, exchange.target, located, choice, fields, exchange.now_ns
             )
         return Decision(response, published)
 
@@ -365,7 +391,7 @@ class Site:
         """Tell whether the answer is the same for everybody, and somebody will replay it."""
         if exchange.request.method != "GET" or not self._replays or exchange.user:
             return False
-        return exchange.answerer is FILE
+        return exchange.answerer in (FILE, EITHER)
 
     # Forms
 
@@ -379,11 +405,12 @@ class Site:
         if body is None:
             forms.check_type(request.fields.get("content-type"))
             return Response(200, fields)
-        if not self._folder.contents.is_small(file):
+        contents = exchange.place.folder.contents
+        if not contents.is_small(file):
             piece = FileSlice(file, 0, file.identity.size)
             return Response(200, (*fields, ("Content-Length", str(piece.length))), (piece,), file)
         submitted = forms.parse_form(request.fields.get("content-type", ""), body) if body else []
-        page = forms.fill_pre(self._folder.contents.load(file).body, submitted)
+        page = forms.fill_pre(contents.load(file).body, submitted)
         fields = (*fields, ("Content-Length", str(len(page))), ("Cache-Control", "no-store"))
         return Response(200, fields, (page,))
 
@@ -397,6 +424,7 @@ _ANSWERERS: dict[Answerer, Callable[[Site, _Exchange], Decision]] = {
     HIDDEN: Site._hide,
     GUARDED: Site._admit_and_serve,
     APPLICATION: Site._lend,
+    EITHER: Site._serve_or_lend,
     FILE: Site._serve,
 }
 """What answers where no status page does."""

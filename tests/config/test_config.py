@@ -70,6 +70,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("User", "root", "root"),
     ("DocumentRoot", "www", "{}/www"),
     ("DocumentRoot", '"www"', "{}/www"),
+    ("Static", "/static/ www", {"/static/": "{}/www"}),
     ("DirectoryIndex", "index.html, index.htm  home.html", ("index.html", "index.htm", "home.html")),
     ("DirectoryIndex", '"index.html","index.htm"', ("index.html", "index.htm")),
     ("ContentType", ".HTML text/html", {".html": "text/html; charset=utf-8"}),
@@ -92,6 +93,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("BasicAuth", "/private/* users", (("/private/*", "{}/users"),)),
     ("Application", "/ mysite.wsgi:application", {"/": "mysite.wsgi:application"}),
     ("Application", "/shop/ shop:create_app()", {"/shop": "shop:create_app()"}),
+    ("FilesFirst", "on", True),
     ("ApplicationThreads", "12", 12),
     ("ApplicationQueue", "0", 0),
     ("ApplicationTimeout", "2.5", 2.5),
@@ -115,7 +117,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("CompressMaxFile", "64k", 64 << 10),
     ("MaxConnections", "5", 5),
     ("MaxConnectionsPerAddress", "100", 100),
-    ("MaxBodySize", "1G", 1 << 30),
+    ("MaxBodySize", "1G", {"*": 1 << 30}),
+    ("MaxBodySize", "0 /x*", {"*": 1 << 20, "/x*": 0}),
     ("RequestTimeout", "0.5", 0.5),
     ("MinRate", "1K", 1024),
     ("StallTime", "60", 60.0),
@@ -150,6 +153,9 @@ BAD: list[tuple[str, str, str]] = [
     ("DocumentRoot", "ws.conf", "is not a directory"),
     ("DocumentRoot", '""', "the path is empty"),
     ("DocumentRoot", "my files", "too many values"),
+    ("Static", "/static www", "is not a folder of its own"),
+    ("Static", "/ www", "is not a folder of its own"),
+    ("Static", "/static/ nowhere", "nowhere' is not a directory that can be read"),
     ("DirectoryIndex", "sub/index.html", "not a plain file name"),
     ("DirectoryIndex", ",", "the list is empty"),
     ("ContentType", "html text/html", "not one extension with its dot"),
@@ -181,6 +187,7 @@ BAD: list[tuple[str, str, str]] = [
     ("Application", "/shop shop:app(1)", "not module:callable"),
     ("Application", "/shop shop.py:app:x", "not module:callable"),
     ("Application", "/shop", "too few values"),
+    ("FilesFirst", "perhaps", "neither on nor off"),
     ("ApplicationThreads", "0", "not a whole number from 1 to 1024"),
     ("ApplicationQueue", "many", "not a whole number from 0"),
     ("ApplicationTimeout", "0", "not a number of seconds"),
@@ -208,6 +215,7 @@ BAD: list[tuple[str, str, str]] = [
     ("MaxConnections", "0", "not a whole number from 1"),
     ("MaxConnectionsPerAddress", "many", "not a whole number from 0"),
     ("MaxBodySize", "1.5M", "is not a size"),
+    ("MaxBodySize", "1M upload", "not a pattern of paths"),
     ("RequestTimeout", "0", "not a number of seconds"),
     ("MinRate", "-5", "is not a size"),
     ("StallTime", "0", "not a number of seconds"),
@@ -230,6 +238,7 @@ DEFAULTS: dict[str, Any] = {
     "Listen": (),
     "User": None,
     "DocumentRoot": "{}/www",
+    "Static": {},
     "DirectoryIndex": ("index.html",),
     "ContentType": dict(BUILT_IN),
     "AddType": {},
@@ -242,6 +251,7 @@ DEFAULTS: dict[str, Any] = {
     "Redirect": {},
     "BasicAuth": (),
     "Application": {},
+    "FilesFirst": False,
     "ApplicationThreads": 4,
     "ApplicationQueue": 1024,
     "ApplicationTimeout": 30.0,
@@ -260,7 +270,7 @@ DEFAULTS: dict[str, Any] = {
     "Sendfile": True,
     "MaxConnections": 20000,
     "MaxConnectionsPerAddress": 0,
-    "MaxBodySize": 1 << 20,
+    "MaxBodySize": {"*": 1 << 20},
     "RequestTimeout": 10.0,
     "MinRate": 100,
     "StallTime": 300.0,
@@ -281,6 +291,8 @@ def placed(value: Any, directory: Path) -> Any:
         return value.replace("{}", str(directory))
     if isinstance(value, tuple):
         return tuple(placed(item, directory) for item in value)
+    if isinstance(value, dict):
+        return {name: placed(item, directory) for name, item in value.items()}
     return value
 
 
@@ -660,6 +672,36 @@ def test_overrides_go_before_the_file_and_survive_a_reload(write: Write, tmp_pat
     assert (config.hosts, config.keepalive_time_s) == (("::1",), 3.0)
 
 
+def test_pairs_of_the_command_line_replace_those_of_the_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Source(
+        write("Static /old/ www", "Application /old a:b"),
+        overrides={"Static": ["/static/=./www", "/media/=www"], "Application": ["/=a:b"]},
+    )
+    config = source.read()
+    assert config.static == {"/static/": f"{tmp_path}/www", "/media/": f"{tmp_path}/www"}
+    assert config.applications == {"/": "a:b"}
+    for wrong in (["/static/"], ["/static/=nowhere"], ["/static/=www", "/static/=."]):
+        with pytest.raises(ConfigError, match="--static: "):
+            source._replace(overrides={"Static": wrong}).read()
+
+
+def test_application_of_the_whole_site_needs_no_document_root(write: Write, tmp_path: Path) -> None:
+    alone = ("ListenPort 8080", "Application / a:b")
+    assert load(write(*alone, needed=False)).document_root == str(tmp_path)
+    assert "DocumentRoot is missing" in problems(write(*alone, "FilesFirst on", needed=False))[0]
+    assert (
+        "DocumentRoot is missing" in problems(write("ListenPort 8080", "Application /a a:b", needed=False))[0]
+    )
+
+
+def test_one_path_is_not_both_an_application_and_a_directory(write: Write) -> None:
+    (problem,) = problems(write("Application /a a:b", "Static /b/ www", "Static /a/ www"))
+    assert problem == "5: Static: /a/ is the path of an application too; each needs its own"
+
+
 def test_wrong_overrides_are_all_reported(tmp_path: Path) -> None:
     source = Source(
         None, str(tmp_path / "nowhere"), {"Host": "1.2", "ListenPort": "x", "WorkerThreads": "-1"}
@@ -690,6 +732,11 @@ REPLACED: list[tuple[str, Any, Any]] = [
     ("document_root", "www", "{}/www"),
     ("document_root", Path("www"), "{}/www"),
     ("directory_index", ("a.html", "b.html"), ("a.html", "b.html")),
+    ("static", {"/s/": Path("www"), "/t/": "www"}, {"/s/": "{}/www", "/t/": "{}/www"}),
+    ("max_body_bytes", 5, {"*": 5}),
+    ("max_body_bytes", {"/up/*": "5M", "*": 1}, {"*": 1, "/up/*": 5 << 20}),
+    ("max_body_bytes", {"/up/*": 5}, {"*": 1 << 20, "/up/*": 5}),
+    ("files_first", True, True),
     ("content_types", {".A": "text/plain"}, {".a": "text/plain; charset=utf-8"}),
     ("added_types", {".A": "text/plain", "/b/*": "x/y"}, {".a": "text/plain; charset=utf-8", "/b/*": "x/y"}),
     ("content_codings", {".br": "br", ".svgz": "off"}, {".br": "br", ".svgz": "off"}),

@@ -64,7 +64,7 @@ def test_limits_are_as_the_page_says() -> None:
         "request line": f"{limits.request_line_bytes // kib} KiB",
         "request head": f"{limits.head_bytes // kib} KiB, {limits.field_count} fields",
         "time for a head": f"`RequestTimeout` ({by_default.request_timeout_s:g} s)",
-        "request body": f"`MaxBodySize` ({by_default.max_body_bytes // mib} MiB)",
+        "request body": f"`MaxBodySize` ({by_default.max_body_bytes['*'] // mib} MiB)",
         "line of a chunked body": f"{CHUNK_LINE_BYTES} bytes",
         "chunk sizes and extensions of a body": f"as `MaxBodySize`, at least {least_overhead // kib} KiB",
         "speed of a body, and of a client that reads": (

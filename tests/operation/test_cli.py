@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import launch
 import pytest
+from rawhttp import get, put, wait_until
 
 import fastws
 from fastws import Server, backend, defaults, load
@@ -406,3 +408,84 @@ def test_server_names_its_port_answers_and_stops_with_0(site: Path) -> None:
             assert server.wait(timeout=20) == 0
         finally:
             server.kill()
+
+
+APPLICATION = """
+def application(environ, start):
+    start("200 OK", [("Content-Type", "text/plain")])
+    return [b"the application's " + environ["PATH_INFO"].encode()]
+
+def create():
+    return application
+"""
+
+
+@pytest.mark.parametrize("name", ["mine.site:application", "mine.site:create()"])
+def test_application_and_its_files_are_started_by_one_line(tmp_path: Path, name: str) -> None:
+    put(tmp_path, {"mine/site.py": APPLICATION.encode(), "files/a.css": b"a file"})
+    arguments = (name, "--static", "/static/=files", "--static", "/more/=./files", "--threads", "2")
+    with launch.running(tmp_path, *arguments) as server:
+        assert f"serves {name} at" in server.banner
+        assert get(server.port, "/x").body == b"the application's /x"
+        assert get(server.port, "/mine/site.py").body == b"the application's /mine/site.py"
+        assert get(server.port, "/static/a.css").body == get(server.port, "/more/a.css").body == b"a file"
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "missing:application",
+            "missing:application cannot be loaded: ModuleNotFoundError: No module named 'missing'",
+        ),
+        ("mine.site:other", "AttributeError: module 'mine.site' has no attribute 'other'"),
+        ("mine.site:__name__", "cannot be called: it is of type 'str'"),
+        ("broken:application", "SyntaxError"),
+        ("leaves:application", "SystemExit: 3"),
+    ],
+)
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_application_that_cannot_be_loaded_exits_2(
+    tmp_path: Path, name: str, said: str, check: list[str]
+) -> None:
+    files = {"mine/site.py": APPLICATION, "broken.py": "def (", "leaves.py": "raise SystemExit(3)"}
+    put(tmp_path, {path: text.encode() for path, text in files.items()})
+    done = run(tmp_path, name, "-p", "0", *check)
+    assert done.returncode == 2
+    assert "Application: / " in done.stderr
+    assert said in done.stderr
+
+
+def test_name_that_is_a_directory_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a:b").mkdir()
+    done = run(tmp_path, "a:b", "--check")
+    assert (done.returncode, ast.literal_eval(done.stdout.partition("\n")[2])["Application"]) == (0, {})
+
+
+def test_application_goes_before_those_of_the_file(site: Path) -> None:
+    put(site, {"mine/site.py": APPLICATION.encode()})
+    with open(site / "ws.conf", "a") as file:
+        file.write("Application /old nowhere:app\nMaxBodySize 2M\n")
+    shown = ast.literal_eval(run(site, "mine.site:application", "--check").stdout.partition("\n")[2])
+    assert (shown["Application"], shown["MaxBodySize"]) == ({"/": "mine.site:application"}, {"*": 2 << 20})
+
+
+def test_reload_with_an_application_that_cannot_be_loaded_changes_nothing(site: Path) -> None:
+    put(site, {"mine/site.py": APPLICATION.encode()})
+    (site / "ws.conf").write_text(
+        "ListenPort 8080\nApplication / mine.site:application\nErrorLog errors.txt\n"
+    )
+    with launch.running(site) as server:
+        (site / "ws.conf").write_text(
+            "ListenPort 8080\nApplication / gone:application\nErrorLog errors.txt\n"
+        )
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "No module named 'gone'" in (site / "errors.txt").read_text())
+        assert get(server.port, "/x").body == b"the application's /x"
+        text = "ListenPort 8080\nApplication /new mine.site:create()\nDocumentRoot www\nErrorLog errors.txt\n"
+        (site / "ws.conf").write_text(text)
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: get(server.port, "/new/x").body == b"the application's /x")
+        assert get(server.port, "/index.html").body == b"<p>hello</p>"

@@ -130,14 +130,14 @@ def test_small_files_and_compressed_types_stay_as_they_are(serve: Serve, root: P
     server = serve()
     reply = thrice(server, target, "Accept-Encoding: br, gzip")
     assert reply.all("Content-Encoding") == []
-    assert server._site._folder.variants.compressor.pending == 0
+    assert server._site._places.root.folder.variants.compressor.pending == 0
     assert bool(reply.all("Vary")) == (target == "/small.css")  # a sidecar of it might be there
 
 
 def test_what_does_not_shrink_is_sent_as_it_is(serve: Serve, root: Path) -> None:
     put(root, {"noise.txt": os.urandom(5000)})
     server = serve()
-    variants = server._site._folder.variants
+    variants = server._site._places.root.folder.variants
     get(server, "/noise.txt", "Accept-Encoding: br")
     wait_until(lambda: variants.store.used_bytes and not variants.compressor.pending, "the verdict")
     assert thrice(server, "/noise.txt", "Accept-Encoding: br").all("Content-Encoding") == []
@@ -535,7 +535,7 @@ def test_reload_and_stop_do_not_wait_for_a_compression_in_progress(serve: Serve,
     threads = []
     for end in (lambda: server.reload(lambda: server.config), server.stop):
         begun.clear()
-        compressor = server._site._folder.variants.compressor
+        compressor = server._site._places.root.folder.variants.compressor
         compressor.submit("slow", Job(encode, b"x", lambda _: None))
         assert begun.wait(10)
         assert compressor._thread is not None

@@ -393,7 +393,7 @@ def test_security_page_names_tests_and_defaults_that_are_there() -> None:
     assert rows["request head"] == f"{LIMITS.head_bytes >> 10} KiB"
     assert rows["header fields"] == str(LIMITS.field_count)
     own = defaults()
-    assert rows["request body"] == f"{own.max_body_bytes >> 20} MiB"
+    assert rows["request body"] == f"{own.max_body_bytes['*'] >> 20} MiB"
     assert rows["time for a head"].startswith(f"{own.request_timeout_s:g} s ")
     first_s = own.stall_time_s / FIRST_LOOK
     assert rows["speed of a body"] == f"{own.min_rate_bytes_s} bytes a second on average, after {first_s:g} s"

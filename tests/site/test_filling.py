@@ -928,7 +928,7 @@ def test_workers_that_fill_at_once_give_each_file_its_own_bytes(
     assert wrong == []
     assert counted(server) > 100
     assert counted(server, "evicted") > 100
-    assert len(server._site._folder.contents._known) <= 5 + workers
+    assert len(server._site._places.root.folder.contents._known) <= 5 + workers
 
 
 def test_slow_readers_get_what_is_evicted_meanwhile(taught: Taught) -> None:

@@ -9,12 +9,12 @@ import pytest
 from rawhttp import put
 
 from fastws import backend, load
-from fastws.files.folder import Folder
 from fastws.files.root import Nothing
 from fastws.http.urlpath import PLAIN
 from fastws.seam import Filled
 from fastws.site import site
 from fastws.site.filling import Filling
+from fastws.site.places import Places
 from fastws.site.rules import Answerer, Rules
 
 LINES = (
@@ -45,19 +45,19 @@ ANSWERERS = {
 
 
 @pytest.fixture
-def folder(side: backend.Backend, tmp_path: Path) -> Folder:
+def places(side: backend.Backend, tmp_path: Path) -> Places:
     put(tmp_path / "root", {"a.key": b"key"})
     (tmp_path / "users").touch()
     text = ["ListenPort 8080", "DocumentRoot root", *LINES]
     (tmp_path / "ws.conf").write_text("\n".join(text) + "\n")
     config = load(str(tmp_path / "ws.conf"))
     logger = logging.getLogger("test")
-    return Folder(config.document_root, config, logger, opener=side.opener, replays=True, hidden=Nothing())
+    return Places(config, logger, opener=side.opener, replays=True, hidden=Nothing())
 
 
 @pytest.fixture
-def rules(folder: Folder, tmp_path: Path) -> Rules:
-    return Rules(load(str(tmp_path / "ws.conf")), folder, logging.getLogger("test"))
+def rules(places: Places, tmp_path: Path) -> Rules:
+    return Rules(load(str(tmp_path / "ws.conf")), places, logging.getLogger("test"))
 
 
 @pytest.mark.parametrize("path", ANSWERERS)
@@ -76,9 +76,9 @@ def test_every_answerer_is_known_to_the_site() -> None:
 
 @pytest.mark.parametrize("path", [path for path in ANSWERERS if PLAIN.fullmatch(path)])
 def test_only_what_files_answer_is_filled_in(
-    side: backend.Backend, rules: Rules, folder: Folder, path: str
+    side: backend.Backend, rules: Rules, places: Places, path: str
 ) -> None:
-    filled = Filling(rules, folder, logging.getLogger("test"))(side.parser, side.reactor(), path, 0)
+    filled = Filling(rules, places, logging.getLogger("test"))(side.parser, side.reactor(), path, 0)
     may_be_missing = ANSWERERS[path] is Answerer.FILE and not path.endswith("/")
     assert (filled is Filled.UNDECIDED) == (not may_be_missing)
 
@@ -87,17 +87,17 @@ def test_only_what_files_answer_is_filled_in(
 def test_an_answerer_that_filling_has_not_heard_of_is_declined(
     side: backend.Backend,
     rules: Rules,
-    folder: Folder,
+    places: Places,
     answerer: Answerer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rules, "answerer", lambda path, **_: answerer)
-    filling = Filling(rules, folder, logging.getLogger("test"))
+    filling = Filling(rules, places, logging.getLogger("test"))
     assert filling(side.parser, side.reactor(), "/none", 0) is Filled.UNDECIDED
 
 
-def test_server_field_may_be_left_out(folder: Folder, tmp_path: Path) -> None:
+def test_server_field_may_be_left_out(places: Places, tmp_path: Path) -> None:
     config = load(str(tmp_path / "ws.conf"))
     logger = logging.getLogger("test")
-    assert Rules(config, folder, logger).common == (("Server", "fastws"),)
-    assert Rules(config.with_overrides(server_header="off"), folder, logger).common == ()
+    assert Rules(config, places, logger).common == (("Server", "fastws"),)
+    assert Rules(config.with_overrides(server_header="off"), places, logger).common == ()
