@@ -89,9 +89,9 @@ class Locator:
         return Located(file, relative)
 
     def _has_sidecar(self, root: Root, relative: str) -> bool:
-        if self._types.coding(relative):
+        kind, coding = self._types.describe(relative)
+        if coding:
             return False
-        kind = self._types.known(relative)
         return self._variants.are_negotiable(kind) and self._variants.has_sidecar(root, relative)
 
     def _index(self, root: Root, relative: str) -> Located | None:

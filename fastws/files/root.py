@@ -151,6 +151,7 @@ class Root:
             self._way = way_into(path, opener)
         except OSError as error:
             raise _root_error(error) from None
+        self.has = self._way.has
 
     def __enter__(self) -> Root:
         return self
@@ -205,10 +206,6 @@ class Root:
         if file is None:
             raise not_found()
         return file
-
-    def has(self, relative: str) -> bool:
-        """Tell whether ``relative`` names anything; what, and whether it may be seen, only ``open`` tells."""
-        return self._way.has(relative)
 
     def _is_readable(self) -> bool:
         effective = os.access in os.supports_effective_ids

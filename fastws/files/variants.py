@@ -65,11 +65,15 @@ Depends = tuple[tuple[str, Identity], ...]
 
 
 class Asked(NamedTuple):
-    """A request for a file, when it began, and whether a cache keeps the answer and asks for no better one."""
+    """A request for a file, and when it began.
+
+    ``is_kept`` tells whether a cache keeps the answer and asks for no better one; it is called only where that
+    matters.
+    """
 
     request: Request
     now_ns: int
-    is_kept: bool = False
+    is_kept: Callable[[], bool]
 
 
 class Choice(NamedTuple):
@@ -242,7 +246,7 @@ class Variants:
             content = self._contents.load(plain)
             if content.is_settled:
                 self._compress_soon(content, coding, encode)
-                if asked.is_kept:
+                if asked.is_kept():
                     found = self._compress_now(content, coding)
         if found is None or found is NOT_WORTHWHILE:
             return None

@@ -86,11 +86,11 @@ class MediaTypes(NamedTuple):
         )
 
     def describe(self, path: str) -> tuple[str | None, str]:
-        """Return what ``find`` and ``coding`` do, at the cost of one of them where the extension decides both."""
+        """Return what ``known`` and ``coding`` do, at the cost of one of them where the extension decides both."""
         extension = extension_of(path)
         if not extension or extension in _CODED_SUFFIXES or self.type_patterns or self.coding_patterns:
-            return self.find(path), self.coding(path)
-        return self.types.get(extension) or self.default, self.codings.get(extension, "")
+            return self.known(path), self.coding(path)
+        return self.types.get(extension), self.codings.get(extension, "")
 
     def find(self, path: str) -> str | None:
         """The type of the file at ``path`` below the root, None where nothing is known and there is no default."""

@@ -71,8 +71,8 @@ class Publication(NamedTuple):
     ``path`` is the request target's path exactly as a client must spell it. ``codings`` is the number of the
     accepted-codings set that the answer depended on (``ANY_CODINGS`` where it did not) and
     ``accept_encoding`` the field value that was read as that set. ``depends`` are the file-system paths
-    whose identities must all still hold. ``fields`` are those of the 200 with all of it, ``not_modified`` those
-    of the 304 that the same entry answers to a precondition that repeats ``etag`` or ``last_modified``.
+    whose identities must all still hold. ``fields`` are those of the 200 with all of it; the same entry is the 304
+    to a precondition that repeats ``etag`` or ``last_modified``.
     ``body`` is owned by ``content``; where ``body_file`` is not -1, it is instead that one of the ``depends``.
     ``ranges`` tells that a range may be served. ``is_typical`` tells that the answers for other files with the
     same name extension differ only as their files do.
@@ -83,7 +83,6 @@ class Publication(NamedTuple):
     accept_encoding: str | None
     depends: tuple[tuple[str, Identity], ...]
     fields: Fields
-    not_modified: Fields
     etag: str
     last_modified: str
     body: bytes

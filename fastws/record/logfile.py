@@ -240,14 +240,15 @@ def _spell_json(moment: float, level: str, thread: str, text: str, trace: str = 
 def _time(moment: float) -> str:
     """Return ``moment`` as local time with its offset, to the millisecond (RFC 3339)."""
     second, milliseconds = divmod(int(moment * 1000), 1000)
-    stamp = _stamp(second)
+    stamp, offset = _stamp(second)
     # A format specification would cost as much again as the rest of the line.
-    return f"{stamp[:19]}.{str(milliseconds).zfill(3)}{stamp[19:]}"
+    return f"{stamp}.{str(milliseconds).zfill(3)}{offset}"
 
 
 @functools.lru_cache(maxsize=4)
-def _stamp(second: int) -> str:
-    return format_log_time(second, "json")
+def _stamp(second: int) -> tuple[str, str]:
+    stamp = format_log_time(second, "json")
+    return stamp[:19], stamp[19:]
 
 
 def _printable(text: str) -> str:

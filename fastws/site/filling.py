@@ -64,7 +64,7 @@ class Filling:
             return  # the rules for a path are those for its decoded form, which only a plain one is
         if len(self._templates) >= MAX_TEMPLATES:
             return
-        key = self._rules.types.find(path), self._rules.fields(path), publication.codings
+        key = self._rules.types.known(path), self._rules.fields(path), publication.codings
         if key in self._templates:
             return
         length = b"Content-Length: %d\r\n" % publication.depends[0][1].size

@@ -55,9 +55,11 @@ def build(
             depends.append((directory, identity_of(os.stat(directory))))
         except OSError:
             return None  # gone since then
-    others = [identity for _, identity in depends if identity is not form.identity]
-    if len(depends) > MAX_DEPENDS or not all(is_settled(identity, now_ns) for identity in others):
+    if len(depends) > MAX_DEPENDS:
         return None
+    for _, identity in depends:
+        if identity is not form.identity and not is_settled(identity, now_ns):
+            return None
     date, is_coded = form.last_modified, form.is_coded
     is_own_name = f"{place.prefix}/{located.relative}" == target.path
     is_plain = is_own_name and not is_coded and chosen.body is not None
@@ -67,7 +69,6 @@ def build(
         accept_encoding=choice.accept_encoding,
         depends=tuple(depends),
         fields=fields,
-        not_modified=not_modified_fields(fields),
         etag=form.etag,
         last_modified="" if date is None else format_http_date(date),
         body=chosen.body or b"",
@@ -86,7 +87,7 @@ def publish(published: Publication, reactor: Reactor, parser: Parser, filling: F
         return True
     try:
         head = parser.build_head(200, published.fields)
-        not_modified_head = parser.build_head(304, published.not_modified)
+        not_modified_head = parser.build_head(304, not_modified_fields(published.fields))
     except ValueError:
         return False
     filling.learn(published, head, not_modified_head)

@@ -5,6 +5,7 @@ A site belongs to one configuration and knows no socket. All workers share it.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -314,6 +315,7 @@ class Site:
     def _find_out(self, exchange: _Exchange, root: Root, located: Located) -> Decision:
         variants = exchange.place.folder.variants
         kind, coding = self._rules.types.describe(exchange.paths[-1][1:])
+        kind = kind or self._rules.types.default
         if kind is None:
             extension = extension_of(located.relative)
             raise HTTPError(501, f"The server knows no content type for {extension or 'such'} files.")
@@ -326,8 +328,9 @@ class Site:
             return self._send(exchange, known, choice, located)
         vary = rep.VARY_CODINGS if variants.are_negotiable(kind) else ()
         try:
-            is_kept = bool(vary) and self._is_kept(exchange, located)
-            asked = Asked(exchange.request, exchange.now_ns, is_kept)
+            asked = Asked(
+                exchange.request, exchange.now_ns, functools.partial(self._is_kept, exchange, located)
+            )
             choice = variants.choose(root, located.relative, located.file, kind, asked)
             known = self._describe(exchange, located, kind, vary, choice.chosen.form)
             return self._send(exchange, known, choice, located)

@@ -240,7 +240,7 @@ def test_field_that_no_head_takes_is_not_published(side: backend.Backend) -> Non
             raise AssertionError(f"{name} was asked for")
 
     bad = (("X", "a\r\nb"),)
-    one = Publication("/a", -1, None, (), bad, (), '"a"', "", b"", None, -1, True, True)
+    one = Publication("/a", -1, None, (), bad, '"a"', "", b"", None, -1, True, True)
     assert publication.publish(one, Refused(), side.parser, Refused()) is False  # type: ignore[arg-type]
 
 
