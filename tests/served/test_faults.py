@@ -37,6 +37,7 @@ from rawhttp import (
 from fastws import Server, portable
 from fastws.engine.worker import Worker
 from fastws.record.logfile import LogFile
+from fastws.seam import Accepted
 
 Serve = Callable[..., Server]
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
@@ -499,14 +500,14 @@ def test_connection_handed_to_a_worker_that_dies_is_closed(serve: Serve, root: P
         raise RuntimeError
 
     victim.tell(fail)
-    victim.hand_over((os.dup(here.fileno()), "127.0.0.1", None))
+    victim.hand_over(Accepted(os.dup(here.fileno()), "127.0.0.1"))
     here.close()
     release.set()
     assert victim.join(20)
     assert there.recv(1) == b""
     late, kept = socket.socketpair()  # by a thread that had chosen the worker before it died
     kept.settimeout(20)
-    victim.hand_over((late.detach(), "127.0.0.1", None))
+    victim.hand_over(Accepted(late.detach(), "127.0.0.1"))
     assert kept.recv(1) == b""
     there.close()
     kept.close()
