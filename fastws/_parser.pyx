@@ -233,7 +233,7 @@ cdef Py_ssize_t _count_controls(const unsigned char *text, Py_ssize_t size) noex
 def format_access_line(str log_format, line):
     """See ``backend.Parser.format_access_line``."""
     cdef fastws_access_line parts
-    cdef str peer, user, time, request_line, referer, agent, host
+    cdef str peer, user, time, request_line, referer, agent, host, tls_version, tls_cipher
     cdef bint is_json = log_format == "json"
     cdef Py_ssize_t texts
     cdef bytes written
@@ -241,11 +241,15 @@ def format_access_line(str log_format, line):
     cdef char *end
     if not isinstance(line, tuple):
         raise TypeError("an access line is made of a seam.AccessLine")
-    peer, user, time, request_line, parts.status, parts.size, referer, agent, host, parts.duration_us = <tuple>line
+    (
+        peer, user, time, request_line, parts.status, parts.size, referer, agent, host, parts.duration_us,
+        tls_version, tls_cipher,
+    ) = <tuple>line
     parts.peer, parts.user, parts.time, parts.request = _text(peer), _text(user), _text(time), _text(request_line)
     parts.referer, parts.agent = _text(referer), _text(agent)
     parts.host = _text(host if is_json else "")
-    texts = len(host) + len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
+    parts.tls_version, parts.tls_cipher = _text(tls_version), _text(tls_cipher)
+    texts = len(tls_version) + len(tls_cipher) + len(host) + len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
     written = PyBytes_FromStringAndSize(NULL, FASTWS_LINE_ESCAPED * texts + FASTWS_LINE_FIXED)
     start = PyBytes_AS_STRING(written)
     end = fastws_put_json(start, &parts) if is_json else fastws_put_combined(start, &parts)

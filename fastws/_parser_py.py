@@ -26,7 +26,7 @@ _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"\n'
 _JSON = (
     '{"time":"%s","peer":"%s","user":"%s","host":"%s","request":"%s","status":%s,"bytes":%s,"duration":%d.%06d,'
-    '"referer":"%s","agent":"%s"}\n'
+    '"referer":"%s","agent":"%s","tls_version":"%s","tls_cipher":"%s"}\n'
 )
 REQUEST_LOG_BYTES, FIELD_LOG_BYTES = 2000, 900  # longest texts of a combined line, see native/access_line.h
 _UNSAFE_LOG = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
@@ -84,14 +84,26 @@ def build_head(status: int, fields: Fields) -> bytes:
 
 def format_access_line(log_format: str, line: AccessLine) -> bytes:
     """See ``backend.Parser.format_access_line``."""
-    peer, user, time, request_line, status, size, referer, agent, host, duration_us = line
+    peer, user, time, request_line, status, size, referer, agent, host, duration_us, *secured = line
     # The same few agents, pages and files come with nearly all requests, so that the escapes are remembered.
     if log_format == "json":
         user, host, request_line, referer, agent = map(
             _escape_json, (user, host, request_line, referer, agent)
         )
         duration = divmod(duration_us, 1_000_000)
-        text = _JSON % (time, peer, user, host, request_line, status, size, *duration, referer, agent)
+        text = _JSON % (
+            time,
+            peer,
+            user,
+            host,
+            request_line,
+            status,
+            size,
+            *duration,
+            referer,
+            agent,
+            *secured,
+        )
     else:
         request_line = _escape(request_line, REQUEST_LOG_BYTES)
         referer, agent = _escape(referer, FIELD_LOG_BYTES), _escape(agent, FIELD_LOG_BYTES)

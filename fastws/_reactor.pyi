@@ -3,7 +3,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .http.messages import Identity, Prepared
-from .seam import PLAIN, Accepted, Event, Filled, Published, ReplayCounters, ReplaySettings, Transport
+from .seam import (
+    PLAIN,
+    Accepted,
+    Event,
+    Filled,
+    Published,
+    ReplayCounters,
+    ReplaySettings,
+    TLSContext,
+    TLSCounters,
+    Transport,
+)
 
 class Reactor:
     side: str
@@ -22,6 +33,9 @@ class Reactor:
     def kept(self) -> int: ...
     def take_kept(self) -> Sequence[Accepted]: ...
     def add(self, fd: int, owner: object, peer: str, transport: Transport | None = None) -> None: ...
+    def secure(self, context: TLSContext | None) -> bool: ...
+    def secured(self, fd: int, peer: str) -> Transport: ...
+    def tls_counters(self) -> TLSCounters: ...
     def remove(self, fd: int) -> None: ...
     def set_interest(self, fd: int, interest: int) -> None: ...
     def transfer(self, fd: int, file: int, offset: int, length: int) -> None: ...

@@ -8,14 +8,20 @@ GIL: what the loop reports becomes events, and what it lacks is published. The l
 
 import os
 
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc
 from posix.unistd cimport close, write
 
-from .hot.epoll_set cimport IDLE, INPUT, OUTPUT, PLAIN, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, EpollSet, Watched
+from ._tls cimport Context
+from .hot.epoll_set cimport (
+    IDLE, INPUT, OUTPUT, PLAIN, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, TLS, EpollSet, Watched,
+)
 from .hot.hit_predicate cimport HitPredicate
 from .hot.log_buffer cimport LogBuffer
 from .hot.outgoing cimport Queued, head_of
@@ -24,15 +30,26 @@ from .hot.turn cimport (
     ARRIVE, BODY_BYTES, Counts, DONE, DURATION_BUCKETS, PARTIAL, READ, REASON, RECEIVE_BYTES, Input, Lack, Report, Turn,
 )
 from .native.accept cimport FASTWS_PEER_BYTES, fastws_accept
+from .native.send_file cimport fastws_file
+from .native.tls_session cimport (
+    FASTWS_TLS_FAILURES, fastws_session, fastws_tls_cipher, fastws_tls_counts, fastws_tls_send, fastws_tls_send_file,
+    fastws_tls_shut, fastws_tls_unacknowledged, fastws_tls_version, fastws_tls_worker, iovec,
+)
 
 from . import seam
-from .seam import DURATION_BOUNDS_S, Accepted, Filled, PartialSend, ReplayCounters
+from .seam import (
+    DURATION_BOUNDS_S, Accepted, FileFailedError, Filled, PartialSend, ReplayCounters, TLSCounters,
+)
 from .transported import Transported
 
 cdef extern from "sys/eventfd.h" nogil:
     enum:
         EFD_CLOEXEC, EFD_NONBLOCK
     int eventfd(unsigned int initial, int flags)
+
+cdef extern from "sys/socket.h" nogil:
+    enum:
+        MSG_MORE
 
 cdef object PUBLISHED = Filled.PUBLISHED
 cdef object UNDECIDED = Filled.UNDECIDED
@@ -69,6 +86,7 @@ cdef class Reactor:
         self._wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._wake < 0:
             raise OSError(errno, "eventfd failed")
+        self._epoll.contexts = []
         _check(self._epoll.watch(self._wake, NULL, ROLE_WAKE, PLAIN, self._turn.moment.now))
 
     def __dealloc__(self):
@@ -124,14 +142,45 @@ cdef class Reactor:
         """See ``backend.Reactor.add``."""
         cdef Py_ssize_t size
         cdef const char *text = PyUnicode_AsUTF8AndSize(peer, &size)
+        cdef bint is_secured = isinstance(transport, Secured)
+        cdef int manner
         if self._epoll.keeps(fd):
             _check(self._epoll.own(fd, <PyObject *>owner))
         else:
-            _check(self._epoll.watch(fd, <PyObject *>owner, ROLE_CONNECTION, PLAIN, self._turn.moment.now))
+            manner = TLS if is_secured else PLAIN
+            _check(self._epoll.record(fd, <PyObject *>owner, ROLE_CONNECTION, manner, self._turn.moment.now))
             self._epoll.name(fd, text, size)
-        if transport is not None:
+            _check(self._epoll.watch_recorded(fd))
+        if transport is not None and not is_secured:
             self._transported.add(fd, transport)
             self._epoll.records[fd].has_transport = True
+
+    def secure(self, context):
+        """See ``backend.Reactor.secure``."""
+        cdef bint is_own = isinstance(context, Context)
+        if is_own and self._epoll.tls == NULL:
+            self._epoll.tls = <fastws_tls_worker *>calloc(1, sizeof(fastws_tls_worker))
+            if self._epoll.tls == NULL:
+                raise MemoryError
+        if self._epoll.tls != NULL:
+            self._epoll.tls.context = &(<Context>context).made if is_own else NULL
+        used = [each for each in self._epoll.contexts if (<Context>each).made.session_count]
+        self._epoll.contexts = [*used, context] if is_own else used
+        return is_own
+
+    def secured(self, int fd, str peer):
+        """See ``backend.Reactor.secured``."""
+        return Secured(self, fd)
+
+    def tls_counters(self):
+        """See ``backend.Reactor.tls_counters``."""
+        cdef int i
+        cdef fastws_tls_counts *counts
+        if self._epoll.tls == NULL:
+            return TLSCounters()
+        counts = &self._epoll.tls.counts
+        failures = tuple([counts.failures[i] for i in range(FASTWS_TLS_FAILURES)])
+        return TLSCounters(counts.version_1_2, counts.version_1_3, counts.resumed, failures)
 
     def remove(self, int fd):
         """See ``backend.Reactor.remove``."""
@@ -238,11 +287,24 @@ cdef class Reactor:
         cdef Watched *watched = &self._epoll.records[fd]
         cdef object owner = <object>watched.owner
         self._due.discard(fd)
+        if watched.waits:
+            self._look_at_kept(fd)
+            return 0
         came = self._transported.read(fd, RECEIVE_BYTES if watched.interest == IDLE else BODY_BYTES)
+        self._look_at_kept(fd)
         if came is not None:
             # The transport is free to have others added or this one removed: records move.
             self._epoll.records[fd].active = self._turn.moment.now
             events.append((owner, came[0], came[1]))
+
+    cdef int _look_at_kept(self, int fd) except -1:
+        """Have the transport send what it keeps, and wait for room if it goes on keeping some."""
+        cdef bint waits
+        if fd in self._transported:  # reading may have removed it
+            waits = self._transported.waits(fd)
+            self._epoll.records[fd].waits = waits
+            self._epoll.update(fd)
+        return 0
 
     # Events
 
@@ -391,6 +453,92 @@ cdef class Reactor:
     def take_log(self):
         """See ``backend.Reactor.take_log``."""
         return self._log.take()
+
+
+cdef enum:
+    SEND_PIECES = 64           # that Python sends by TLS in one call
+
+
+@cython.final
+cdef class Secured:
+    """See ``seam.Transport``: a connection whose bytes come and go by TLS in its reactor, which also reads it."""
+
+    cdef Reactor _reactor
+    cdef int _fd
+
+    def __cinit__(self, Reactor reactor not None, int fd):
+        self._reactor, self._fd = reactor, fd
+
+    cdef fastws_session *_session(self) except NULL:
+        cdef Watched *watched = self._reactor._epoll.find(self._fd, ROLE_CONNECTION)
+        if watched.session == NULL:
+            raise KeyError(self._fd)
+        return watched.session
+
+    def receive(self, Py_ssize_t most):
+        """See ``seam.Transport.receive``: the reactor has taken all that came."""
+        raise BlockingIOError(EAGAIN, "the reactor reads")
+
+    def send(self, pieces, bint more):
+        """See ``seam.Transport.send``."""
+        cdef fastws_session *session = self._session()
+        cdef Py_buffer views[SEND_PIECES]
+        cdef iovec vector[SEND_PIECES]
+        cdef int i, error, count = 0
+        cdef ssize_t sent = -1
+        try:
+            for piece in pieces[:SEND_PIECES]:
+                PyObject_GetBuffer(piece, &views[count], PyBUF_SIMPLE)
+                vector[count].iov_base, vector[count].iov_len = views[count].buf, views[count].len
+                count += 1
+            with nogil:
+                sent = fastws_tls_send(session, self._fd, vector, count, MSG_MORE if more else 0)
+                error = errno
+        finally:
+            for i in range(count):
+                PyBuffer_Release(&views[i])
+        self._reactor._epoll.update(self._fd)
+        _check(error if sent < 0 else 0)
+        return sent
+
+    def send_file(self, int file, long long offset, size_t count):
+        """See ``seam.Transport.send_file``."""
+        cdef fastws_session *session = self._session()
+        cdef fastws_file body
+        cdef int state, error
+        body.fd, body.offset, body.left = file, offset, count
+        with nogil:
+            state = fastws_tls_send_file(session, self._fd, &body, count)
+            error = errno
+        self._reactor._epoll.update(self._fd)
+        if state == -1:
+            _check(error)
+        if body.left < count or not state:
+            return count - body.left
+        if state == -2:
+            raise FileFailedError(os.strerror(error))
+        raise BlockingIOError(EAGAIN, os.strerror(EAGAIN))
+
+    def unacknowledged(self):
+        """See ``seam.Transport.unacknowledged``."""
+        return fastws_tls_unacknowledged(self._session(), self._fd)
+
+    def shut(self):
+        """See ``seam.Transport.shut``."""
+        if fastws_tls_shut(self._session(), self._fd) < 0:
+            _check(errno)
+        self._reactor._epoll.update(self._fd)
+
+    def close(self):
+        """See ``seam.Transport.close``: what is to be said before is said when the reactor forgets the connection."""
+        if self._fd >= 0:
+            close(self._fd)
+        self._fd = -1
+
+    def secured(self):
+        """See ``seam.Transport.secured``."""
+        cdef fastws_session *session = self._session()
+        return fastws_tls_version(session).decode("ascii"), fastws_tls_cipher(session).decode("ascii")
 
 
 cdef int _check(int error) except -1:

@@ -47,13 +47,18 @@ def _shown(host: str) -> str:
 class _Watched:
     """One connection as the reactor sees it."""
 
-    __slots__ = ("active", "fd", "interest", "owner")
+    __slots__ = ("active", "fd", "interest", "owner", "waits")
 
     def __init__(self, fd: int, owner: object) -> None:
         self.fd = fd
         self.owner = owner
         self.interest = IDLE
+        self.waits = False  # for room, to send what its transport keeps
         self.active = time.monotonic()
+
+
+def _mask(watched: _Watched) -> int:
+    return selectors.EVENT_WRITE if watched.waits else _MASKS[watched.interest]
 
 
 class Reactor(ReplaysNothing):
@@ -135,15 +140,28 @@ class Reactor(ReplaysNothing):
     def set_interest(self, fd: int, interest: int) -> None:
         """See ``backend.Reactor.set_interest``."""
         watched = self._watched[fd]
-        before, watched.interest = watched.interest, interest
-        if _MASKS[before] == _MASKS[interest]:
+        before, watched.interest = _mask(watched), interest
+        self._update(watched, before)
+
+    def _update(self, watched: _Watched, before: int) -> None:
+        """Watch for what is wanted by now, which was ``before`` until now."""
+        fd, wanted = watched.fd, _mask(watched)
+        if before == wanted:
             return
-        if not _MASKS[interest]:  # a selector cannot wait for nothing
+        if not wanted:  # a selector cannot wait for nothing
             self._selector.unregister(fd)
-        elif not _MASKS[before]:
-            self._selector.register(fd, _MASKS[interest], watched)
+        elif not before:
+            self._selector.register(fd, wanted, watched)
         else:
-            self._selector.modify(fd, _MASKS[interest], watched)
+            self._selector.modify(fd, wanted, watched)
+
+    def _look_at_kept(self, watched: _Watched) -> None:
+        """Send what the transport keeps, and wait for room if it goes on keeping some."""
+        if self._watched.get(watched.fd) is not watched or watched.fd not in self._transported:
+            return  # reading has removed it
+        before = _mask(watched)
+        watched.waits = self._transported.waits(watched.fd)
+        self._update(watched, before)
 
     def transfer(self, fd: int, file: int, offset: int, length: int) -> None:
         """See ``backend.Reactor.transfer``. Python sends all of it."""
@@ -167,6 +185,8 @@ class Reactor(ReplaysNothing):
             if isinstance(watched, _Watched):
                 if watched.interest == OUTPUT:
                     events.append((watched.owner, WRITE, None))
+                elif watched.waits:
+                    self._look_at_kept(watched)
                 elif watched.fd not in held_back:
                     self._read(watched, now, events)
             elif watched is None:
@@ -177,7 +197,9 @@ class Reactor(ReplaysNothing):
 
     def _read(self, watched: _Watched, now: float, events: list[Event]) -> None:
         if watched.fd in self._transported:
-            if came := self._transported.read(watched.fd, RECEIVE_BYTES):
+            came = self._transported.read(watched.fd, RECEIVE_BYTES)
+            self._look_at_kept(watched)
+            if came:
                 watched.active = now
                 events.append((watched.owner, *came))
             return

@@ -22,11 +22,14 @@ from .seam import (
     Published,
     ReplayCounters,
     ReplaySettings,
+    TLSContext,
+    TLSCounters,
     Transport,
 )
+from .tls.settings import TLSSettings
 
 if TYPE_CHECKING:  # for those that look for the modules of a program without running it, such as PyInstaller
-    from . import _openat, _openat_py, _parser, _parser_py, _reactor, _reactor_py  # noqa: F401
+    from . import _openat, _openat_py, _parser, _parser_py, _reactor, _reactor_py, _tls, _tls_py  # noqa: F401
     from .hot import (  # noqa: F401
         codings_memo,
         decisive_fields,
@@ -156,6 +159,25 @@ class Reactor(Protocol):
     def take_kept(self) -> Sequence[Accepted]:
         """Return the connections that it keeps; the caller must add them."""
 
+    # TLS
+
+    def secure(self, context: TLSContext | None) -> bool:
+        """Use ``context`` for the handshakes that begin from now on; connections keep theirs.
+
+        Returns whether it is one of the reactor's own kind. If not, or if it is None, no connection is kept in the
+        manner ``TLS``.
+        """
+
+    def secured(self, fd: int, peer: str) -> Transport:
+        """Return the transport of a connection by TLS that is kept or about to be added with it.
+
+        Only where ``secure`` has taken a context. The reactor itself reads such a connection, sends files to it
+        and replays responses.
+        """
+
+    def tls_counters(self) -> TLSCounters:
+        """Return the counts of its TLS, approximately current. Any thread may ask."""
+
     # Files that are being sent
 
     def transfer(self, fd: int, file: int, offset: int, length: int) -> None:
@@ -255,6 +277,28 @@ class Opener(Protocol):
         """Return the mode (``stat.S_ISREG`` and its like read it) and the identity of an open file."""
 
 
+class TLS(Protocol):
+    """OpenSSL. Whatever is asked of it loads the library, which takes milliseconds."""
+
+    @property
+    def side(self) -> str:
+        """``compiled`` or ``pure``."""
+
+    def find(self) -> str:
+        """Return what keeps the library from being used on this side, '' if nothing does."""
+
+    def version(self) -> str:
+        """Return its name and version, such as ``OpenSSL 3.0.19 27 Jan 2026``. Raises ``ImportError``."""
+
+    def Context(self, settings: TLSSettings, ticket_key: bytes) -> TLSContext:  # noqa: N802, a class
+        """Return what the handshakes of one worker are made with.
+
+        ``ticket_key`` are 80 bytes, the same for all that shall take each other's session tickets; the pure side
+        makes a key of its own. Raises ``OSError`` if a file cannot be read or is not what it should be,
+        ``ImportError`` without the library.
+        """
+
+
 class Backend(NamedTuple):
     """One choice of sides."""
 
@@ -265,6 +309,27 @@ class Backend(NamedTuple):
     def describe(self) -> str:
         """Return which side of each runs, for ``--version`` and the log's first line."""
         return f"parser {self.parser.side}, reactor {self.reactor.side}, opener {self.opener.side}"
+
+    def tls(self) -> TLS:
+        """Return the side that TLS runs on: with a compiled reactor the compiled one, if it finds its library."""
+        compiled = self._compiled_tls()
+        if compiled is not None and not compiled.find():
+            return compiled
+        return cast(TLS, importlib.import_module("._tls_py", __package__))
+
+    def _compiled_tls(self) -> TLS | None:
+        if self.reactor.side == "pure":
+            return None
+        return cast(TLS, importlib.import_module("._tls", __package__))
+
+    def describe_tls(self) -> str:
+        """Return which side TLS runs on, by which library, and, where it could have been the other one, why."""
+        tls, compiled = self.tls(), self._compiled_tls()
+        problem = tls.find()
+        if problem:
+            return f"none, as {problem}"
+        why = compiled.find() if compiled is not None and tls.side == "pure" else ""
+        return f"{tls.side}, {tls.version()}" + (f", as {why}" if why else "")
 
     def default_worker_count(self, processors: int) -> int:
         """Return the number of worker threads: one per processor where hits run without the GIL.

@@ -6,13 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from .http.messages import Identity
-from .seam import PLAIN, READ, Accepted, Published, ReplayCounters
+from .seam import PLAIN, READ, Accepted, Published, ReplayCounters, TLSContext, TLSCounters, Transport
 
 
 class ReplaysNothing:
     """That part of ``backend.Reactor``. Everything is left to Python."""
 
     replays = False
+
+    def secure(self, context: TLSContext | None) -> bool:
+        """Return False: TLS is a transport's."""
+        return False
+
+    def secured(self, fd: int, peer: str) -> Transport:
+        """Raise ``NotImplementedError``: no context was taken."""
+        raise NotImplementedError
+
+    def tls_counters(self) -> TLSCounters:
+        """Return zeros."""
+        return TLSCounters()
 
     def keep(self, fd: int, peer: str, manner: int = PLAIN) -> bool:
         """Return False: the caller must add every connection."""

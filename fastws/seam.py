@@ -13,6 +13,19 @@ class FileFailedError(Exception):
     """A file cannot be read while it is sent; the text is the system's. What was announced cannot be kept."""
 
 
+class RuleBrokenError(Exception):
+    """The client has broken a rule of the transport, and was told; nothing more can come of the connection."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """``reason`` is one of ``TLS_FAILURES``."""
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class ClearError(Exception):
+    """The client speaks plain HTTP where TLS was expected; from now on the transport sends plain bytes too."""
+
+
 class Transport(Protocol):
     """One connection's bytes: plain on this side, whatever they are on the wire.
 
@@ -24,13 +37,15 @@ class Transport(Protocol):
         """Return up to ``most`` plain bytes, b"" at the end of the stream.
 
         Raises ``BlockingIOError`` only when nothing is left on this side of the socket either: until then, the
-        transport may hold bytes of which the socket shows no sign.
+        transport may hold bytes of which the socket shows no sign. Raises ``RuleBrokenError`` and ``ClearError``.
         """
 
     def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
         """Send the pieces in their order; return how many plain bytes were taken.
 
-        ``more`` tells that other bytes follow at once, which should leave in the same segment.
+        ``more`` tells that other bytes follow at once, which should leave in the same segment. What was taken may
+        still wait for room in the socket: nothing more is taken until it is gone, and without pieces only that is
+        sent. A message is sent when its last byte is.
         """
 
     def send_file(self, file: int, offset: int, count: int) -> int:
@@ -47,6 +62,58 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close the connection and its descriptor; a second call does nothing."""
+
+    def secured(self) -> tuple[str, str] | None:
+        """Return the version of TLS and the suite, None without TLS; empty before the end of the handshake."""
+
+
+class TLSSession(Protocol):
+    """TLS on one connection, without its socket: bytes become bytes."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake is over."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the client speaks plain HTTP."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the client has said that it sends no more."""
+
+    def decipher(self, data: bytes) -> bytes:
+        """Return the plain bytes of what was received. Raises ``RuleBrokenError`` and ``ClearError``.
+
+        The first may be due only after plain bytes: then it is raised by the next call, whatever that is given.
+        """
+
+    def encipher(self, data: bytes | memoryview) -> None:
+        """Turn plain bytes into some of what is to be sent."""
+
+    def end(self) -> None:
+        """Say that no more comes, in what is to be sent, if there are keys for that."""
+
+    def take_outgoing(self) -> bytes:
+        """Return what is to be sent by now."""
+
+    def secured(self) -> tuple[str, str]:
+        """See ``Transport.secured``."""
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the handshake resumed a session."""
+
+
+class TLSContext(Protocol):
+    """What handshakes of one worker are made with."""
+
+    @property
+    def side(self) -> str:
+        """``compiled``: a compiled reactor has its sessions; ``pure``: it makes them itself."""
+
+    def session(self) -> TLSSession:
+        """Return the server's side of a new connection. Raises ``NotImplementedError`` on the compiled side."""
 
 
 ACCEPT = 0
@@ -68,6 +135,9 @@ ARRIVE = 6
 
 REASON = 7
 """Event: a ``Prepared`` answer was sent. Owner is the peer's address, data its (status, detail, request line)."""
+
+CLEAR = 8
+"""Event: the client of a connection by TLS speaks plain HTTP, and would read a plain answer; data is None."""
 
 IDLE = 0
 """Interest: between requests, where a hit may be answered; a ``READ`` otherwise."""
@@ -115,7 +185,8 @@ class AccessLine(NamedTuple):
 
     ``time`` is spelled as the log's format has it; ``size`` counts the body bytes really sent.
     ``host`` is the field Host; ``duration_us`` counts the microseconds from a complete head to the last byte
-    handed to the kernel. Both are in JSON lines alone.
+    handed to the kernel; ``tls_version`` and ``tls_cipher`` are as OpenSSL names them. These four are in JSON
+    lines alone.
     """
 
     peer: str
@@ -128,6 +199,8 @@ class AccessLine(NamedTuple):
     agent: str
     host: str = ""
     duration_us: int = 0
+    tls_version: str = ""
+    tls_cipher: str = ""
 
 
 class PartialSend(NamedTuple):
@@ -195,6 +268,42 @@ LINGER_BYTES = 1 << 20
 
 DURATION_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 """Upper bounds of the buckets by which answers are counted, from a complete request head to the last byte sent."""
+
+
+TLS_FAILURES = (
+    "version",
+    "cipher",
+    "client_certificate",
+    "refused_by_client",
+    "plain_http",
+    "timeout",
+    "closed",
+    "records",
+    "other",
+)
+"""Why a handshake failed: no common version; no common suite; the client has no certificate, or one that is not
+trusted; it does not trust ours; it speaks plain HTTP; it took too long; it left; records that no honest client
+sends, after the handshake too; anything else."""
+
+
+class TLSCounters(NamedTuple):
+    """What one worker has counted of TLS since its start: handshakes by version, those of them that resumed a
+    session, and connections that failed, by ``TLS_FAILURES``."""
+
+    version_1_2: int = 0
+    version_1_3: int = 0
+    resumed: int = 0
+    failures: tuple[int, ...] = (0,) * len(TLS_FAILURES)
+
+    def plus(self, other: TLSCounters) -> TLSCounters:
+        """Return the sums."""
+        failures = tuple([own + more for own, more in zip(self.failures, other.failures, strict=True)])
+        return TLSCounters(
+            self.version_1_2 + other.version_1_2,
+            self.version_1_3 + other.version_1_3,
+            self.resumed + other.resumed,
+            failures,
+        )
 
 
 class ReplayCounters(NamedTuple):

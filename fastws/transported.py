@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .seam import READ, RESET, Transport
+from .seam import CLEAR, DONE, READ, RESET, ClearError, RuleBrokenError, Transport
 
 
 class Transported:
@@ -32,6 +32,16 @@ class Transported:
         self._transports.clear()
         self.held_back.clear()
 
+    def waits(self, fd: int) -> bool:
+        """Send what the transport of ``fd`` has taken, and the socket has not; tell whether some of it is left."""
+        try:
+            self._transports[fd].send((), False)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # the next read says the same
+        return False
+
     def read(self, fd: int, most: int) -> tuple[int, bytes | None] | None:
         """Read up to ``most`` bytes; return (kind, data) as in an event, None if no plain bytes are there yet."""
         transport = self._transports[fd]
@@ -44,6 +54,10 @@ class Transported:
         except BlockingIOError:
             if not pieces:
                 return None
+        except RuleBrokenError:
+            return DONE, b""
+        except ClearError:
+            return CLEAR, None
         except OSError:
             return RESET, None
         else:

@@ -73,7 +73,7 @@ static void check_line(fastws_text request, fastws_text referer, fastws_text age
         .peer = {"2001:0db8:0000:0000:0000:ffff:192.168.100.200", 45}, .time = {"2025-12-31T23:59:59+0000", 24},
         .user = request.size > 9 ? referer : (fastws_text){"", 0},
         .request = request, .referer = referer, .agent = agent, .host = referer,
-        .duration_us = ~0ull, .status = 200, .size = ~0ull};
+        .tls_version = {"TLSv1.3", 7}, .tls_cipher = {"TLS_CHACHA20_POLY1305_SHA256", 28}, .duration_us = ~0ull, .status = 200, .size = ~0ull};
     size_t texts = request.size + referer.size + agent.size + line.user.size + line.host.size;
     size_t need = FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * texts;
     char *starts[2], *stops[2];

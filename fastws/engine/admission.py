@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from .. import portable
 from ..config.settings import Config
 from ..http.errors import HTTPError
-from ..seam import PLAIN, Accepted, Transport
+from ..seam import PLAIN, TLS, Accepted, TLSContext, TLSCounters, Transport
+from ..transport.tls import TLSTally, TLSTransport
 from .connection import Connection
 from .http1 import Http1
 from .shared import Shared
@@ -60,6 +62,7 @@ class Admission:
         self._census = census
         self._connections: set[Connection] = set()
         self.manners = dict(MANNERS)
+        self._tls_tally = TLSTally()
         self._max_connections = self._max_per_address = 0
         self._count_by_peer: collections.Counter[str] = collections.Counter()
         shared.forget = self.forget
@@ -75,6 +78,20 @@ class Admission:
         self._max_per_address = config.max_connections_per_address
         counted = self._connections if self._max_per_address else ()
         self._count_by_peer = collections.Counter(connection.peer for connection in counted)
+
+    def secure(self, context: TLSContext | None) -> None:
+        """Use ``context`` for the handshakes that begin from now on, None for none; connections keep theirs."""
+        if self._reactor.secure(context):
+            self.manners[TLS] = Manner(Http1, self._reactor.secured, is_kept=True)
+        elif context is not None:
+            transport = functools.partial(TLSTransport, context, self._tls_tally)
+            self.manners[TLS] = Manner(Http1, transport, is_kept=False)
+        else:
+            self.manners.pop(TLS, None)
+
+    def tls_counters(self) -> TLSCounters:
+        """Return the counts of TLS. Any thread may ask."""
+        return self._reactor.tls_counters().plus(self._tls_tally.counters())
 
     @property
     def count(self) -> int:
@@ -107,8 +124,12 @@ class Admission:
         """Have the reactor keep a new connection, if it does that and all are let in; else decide about it."""
         if not has_room:
             self._admit(accepted)
-        elif not self.manners[accepted.manner].is_kept or not self._reactor.keep(*accepted):
+        elif not self._is_kept(accepted.manner) or not self._reactor.keep(*accepted):
             self.adopt(accepted)
+
+    def _is_kept(self, number: int) -> bool:
+        manner = self.manners.get(number)
+        return manner is not None and manner.is_kept
 
     def _admit(self, accepted: Accepted) -> None:
         """Own a connection, or refuse it where there are too many."""
@@ -134,9 +155,9 @@ class Admission:
     def adopt(self, accepted: Accepted) -> Connection | None:
         """Own a connection, new or kept by the reactor so far; None if it cannot be watched and is closed."""
         fd, peer, number = accepted
-        manner = self.manners[number]
         transport = None
         try:
+            manner = self.manners[number]
             if manner.transport is not None:
                 transport = manner.transport(fd, peer)
             connection = Connection(self._shared, fd, peer, transport)

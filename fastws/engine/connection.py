@@ -22,6 +22,9 @@ from .speaker import Speaker
 from .states import CLOSED, HEAD, IDLE, LENT, LINGERING, SENDING
 from .timers import TICK_S
 
+SHAKING_HANDS = ("", "")
+"""What ``secured`` is before the end of a TLS handshake."""
+
 
 class Connection:
     """One client's connection. It owns the descriptor; only its worker's thread touches it.
@@ -72,6 +75,11 @@ class Connection:
             self.shared.logger.exception("unexpected exception; the connection to %s is closed", self.peer)
             self.abandon()
 
+    @property
+    def secured(self) -> tuple[str, str] | None:
+        """The version of TLS and the suite, empty before the end of the handshake; None without TLS."""
+        return None if self._transport is None else self._transport.secured()
+
     # Handlers; EVENTS says which are called at the reactor's events
 
     def on_read(self, data: bytes) -> None:
@@ -98,6 +106,12 @@ class Connection:
         """End after a replayed response. Even a client that asked to close may still be sending."""
         self.linger()
 
+    def on_clear(self, _: None = None) -> None:
+        """Refuse plain HTTP where TLS is spoken, so that the client can read why."""
+        self.speaker.refuse(
+            HTTPError(400, "This port speaks HTTPS; the request came in plain HTTP.", close=True)
+        )
+
     def on_partial(self, partial: PartialSend) -> None:
         """Finish a response that the reactor began to replay."""
         self.speaker.on_partial(partial)
@@ -117,7 +131,9 @@ class Connection:
         if shared.is_draining:
             self.drain(shared.grace_s)
         else:
-            shared.timers.schedule(self, self._deadline())
+            if self._transport is not None:
+                self._since = time.monotonic()  # a handshake may begin
+            shared.timers.schedule(self, min(self._deadline(), time.monotonic() + shared.keepalive_time_s))
         self.speaker.advance()
 
     def on_refuse(self, error: HTTPError) -> None:
@@ -203,6 +219,8 @@ class Connection:
         if state == IDLE:
             if self._grace_until:
                 return self._grace_until
+            if self.secured == SHAKING_HANDS:
+                return self._since + shared.request_timeout_s
             return max(self._since, shared.reactor.last_activity(self.fd)) + shared.keepalive_time_s
         if state in states.LONGEST_S:
             return self._since + states.LONGEST_S[state]
@@ -216,13 +234,17 @@ class Connection:
         """Check the deadline, and re-arm the timer if it fired early or for an earlier state."""
         deadline, transmission = self._deadline(), self._transmission
         if now < deadline:
+            if self.secured == SHAKING_HANDS:  # it has KeepaliveTime from the end of that on
+                deadline = min(deadline, now + self.shared.keepalive_time_s)
             self.shared.timers.schedule(self, deadline)
         elif self.shared.overslept_s:
             self._excuse(deadline, self.shared.overslept_s)
-        elif self.state in states.READING and portable.is_readable(self.fd):
+        elif self.state in states.READING and self._is_about_to_be_read():
             self.shared.timers.schedule(self, now + TICK_S)  # it came in time, and is about to be read
         elif self.state == IDLE:
-            reason = "the server is stopping" if self._grace_until else "KeepaliveTime"
+            is_shaking = self.secured == SHAKING_HANDS
+            reason = "RequestTimeout, in the TLS handshake" if is_shaking else "KeepaliveTime"
+            reason = "the server is stopping" if self._grace_until else reason
             self.shared.logger.info("%s: idle connection closed: %s", self.peer, reason)
             self.close()
         elif self.state == LINGERING:
@@ -233,6 +255,17 @@ class Connection:
         elif not self.keeps_up(self.body_sent(transmission) - self.transport.unacknowledged(), now):
             self.shared.logger.info("%s: connection closed, the client reads too slowly", self.peer)
             self.close()
+
+    def _is_about_to_be_read(self) -> bool:
+        """Tell whether something has come. While a client does not take what it was sent, nothing is read."""
+        if self._transport is not None:
+            try:
+                self._transport.send((), False)
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass  # there is nothing to be sent any more
+        return portable.is_readable(self.fd)
 
     def _excuse(self, deadline: float, overslept_s: float) -> None:
         """Let the present state last so much longer: the server could not look before."""
@@ -319,5 +352,6 @@ EVENTS: dict[int, Callable[[Connection, Any], None]] = {
     seam.RESET: Connection.close,
     seam.DONE: Connection.on_done,
     seam.PARTIAL: Connection.on_partial,
+    seam.CLEAR: Connection.on_clear,
 }
 """What a connection does at each event of its reactor."""

@@ -411,7 +411,7 @@ class Http1:
         sent, duration_s = connection.body_sent(answer.transmission), time.monotonic() - self._asked_at
         if self._relay is not None:
             sent, self._relay = max(0, sent - self._relay.framing_bytes), None
-        self._shared.ledger.record(connection.peer, answer.request, answer.response, sent, duration_s)
+        self._shared.ledger.record(connection, answer.request, answer.response, sent, duration_s)
         answer.close()
         self._answer = None
 

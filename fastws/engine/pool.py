@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..config.settings import Config
 from ..record.tally import WorkerStatus
-from ..seam import Accepted
+from ..seam import Accepted, TLSContext
 from ..site.site import Site
 from ..transport.listener import BACKLOG, Listener
 from .admission import ACCEPT_BATCH
@@ -40,10 +40,18 @@ class Pool:
     def __init__(self, equipment: Equipment) -> None:
         self._equipment = equipment
         self._present: _Present
+        self._contexts: Sequence[TLSContext] = ()
         self._is_ending = False
         # The replacement of a worker excludes start, change and end.
         self._lock = threading.Lock()
         self.workers: list[Worker] = []
+
+    def secure(self, contexts: Sequence[TLSContext]) -> None:
+        """Use these for TLS from the next ``start`` or ``adopt`` on, one for each worker; () for none."""
+        self._contexts = contexts
+
+    def _context_of(self, index: int) -> TLSContext | None:
+        return self._contexts[index] if self._contexts else None
 
     # Start and replacement
 
@@ -57,7 +65,8 @@ class Pool:
                 worker.start(listeners)
 
     def _make(self, index: int) -> Worker:
-        return Worker(index, self._equipment, self, self._present.config, self._present.site)
+        present = self._present
+        return Worker(index, self._equipment, self, present.config, present.site, self._context_of(index))
 
     def abandon(self) -> None:
         """Undo a start that failed."""
@@ -158,7 +167,10 @@ class Pool:
         """Use another configuration from the next request on; returns when all workers do, False if some hang."""
         with self._lock:
             self._present = _Present(config, site, listeners)
-        return self.have_all(lambda worker: worker.adopt(config, site, listeners), ANSWER_S)
+        contexts = {worker: self._context_of(index) for index, worker in enumerate(self.workers)}
+        return self.have_all(
+            lambda worker: worker.adopt(config, site, listeners, contexts.get(worker)), ANSWER_S
+        )
 
     def drain(self, grace_s: float, timeout_s: float) -> bool:
         """Stop accepting, see ``Worker.drain``; returns when all workers have, False after ``timeout_s``."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from .. import portable
 from ..config.settings import Config
 from ..record.tally import WorkerStatus
-from ..seam import ACCEPT, ARRIVE, REASON, Accepted
+from ..seam import ACCEPT, ARRIVE, REASON, Accepted, TLSContext
 from ..site.site import Site
 from ..transport.listener import Listener
 from .accepting import Accepting
@@ -42,7 +42,15 @@ class Worker:
     Raises ``OSError`` if the reactor cannot be made.
     """
 
-    def __init__(self, index: int, equipment: Equipment, team: Team, config: Config, site: Site) -> None:
+    def __init__(
+        self,
+        index: int,
+        equipment: Equipment,
+        team: Team,
+        config: Config,
+        site: Site,
+        context: TLSContext | None = None,
+    ) -> None:
         name = f"worker-{index}"
         self._equipment = equipment
         self._team = team
@@ -52,6 +60,7 @@ class Worker:
         self.reactor = self.shared.reactor
         self.admission = Admission(self.shared, team)
         self.admission.configure(config)
+        self.admission.secure(context)
         self._arrivals: collections.deque[Accepted] = collections.deque()
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
         self._accepting = Accepting(self.reactor, equipment.logger)
@@ -81,7 +90,7 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """Return this worker's counts, approximately current."""
-        return self.shared.ledger.status(self.load)
+        return self.shared.ledger.status(self.load, self.admission.tls_counters())
 
     def hand_over(self, accepted: Accepted) -> None:
         """Give this worker a connection that another one accepted."""
@@ -208,10 +217,13 @@ class Worker:
 
     # Reload and end: tasks for ``tell``
 
-    def adopt(self, config: Config, site: Site, listeners: Sequence[Listener]) -> None:
-        """Use another configuration from the next request on."""
+    def adopt(
+        self, config: Config, site: Site, listeners: Sequence[Listener], context: TLSContext | None
+    ) -> None:
+        """Use another configuration from the next request on, and ``context`` from the next handshake on."""
         self.shared.configure(config, site)
         self.admission.configure(config)
+        self.admission.secure(context)
         if not self.shared.is_draining:
             self._accepting.watch(listeners)
 

@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ..native.accept cimport FASTWS_PEER_BYTES
 from ..native.send_file cimport fastws_file
+from ..native.tls_session cimport fastws_session, fastws_tls_worker
 
 
 cdef extern from "sys/epoll.h" nogil:
@@ -38,8 +39,11 @@ cdef struct Watched:
     int role
     int manner                 # of a listener, and of the connections that it accepts
     int interest
+    uint32_t events            # what epoll reports of it
     uint32_t peer_len
+    fastws_session *session    # TLS, by which its bytes come and go; NULL: they are plain, or a transport's
     bint has_transport         # it is read with the GIL, and never written to from here
+    bint waits                 # for room, to send what that transport keeps
     fastws_file file           # being sent without Python's help; nothing is left of it otherwise
     size_t file_sent           # bytes of it so far
     char peer[FASTWS_PEER_BYTES]
@@ -51,6 +55,8 @@ cdef struct ByAge:
 
 cdef class EpollSet:
     cdef int fd
+    cdef fastws_tls_worker *tls  # what sessions share; NULL: there are none
+    cdef object contexts       # Python's, of those that go on and of those to come
     cdef Watched *records      # by descriptor; they move when one is added
     cdef int _room
     cdef ByAge fresh           # of the connections that are kept, those that wait for a request
@@ -59,12 +65,14 @@ cdef class EpollSet:
     cdef int kept_count        # of all three, and of those that were reported and have no owner yet
 
     cdef int watch(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil
-    cdef int _record(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil
+    cdef int record(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil
     cdef int watch_recorded(self, int fd) noexcept nogil
     cdef bint _make_room(self, int fd) noexcept nogil
     cdef Watched *find(self, int fd, int role) except NULL
     cdef void unwatch(self, int fd) noexcept nogil
     cdef int set_interest(self, Watched *watched, int fd, int interest) noexcept nogil
+    cdef int update(self, int fd) noexcept nogil
+    cdef void end_session(self, int fd) noexcept nogil
     cdef void name(self, int fd, const char *peer, size_t size) noexcept nogil
     cdef str peer_of(self, int fd)
     cdef bint keeps(self, int fd) noexcept nogil

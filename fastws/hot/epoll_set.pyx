@@ -5,6 +5,7 @@ A connection is kept from its being accepted until it needs Python: most of thos
 do. Kept ones stand in a list by age, and in another one after their last answer. One reactor's own.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.errno cimport EBADF, ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
@@ -13,6 +14,7 @@ from libc.string cimport memcpy, memset
 from posix.unistd cimport close
 
 from ..native.accept cimport FASTWS_PEER_BYTES
+from ..native.tls_session cimport fastws_tls_end, fastws_tls_shut, fastws_tls_start, fastws_tls_waits
 
 cdef extern from "sys/epoll.h" nogil:
     enum:
@@ -28,6 +30,7 @@ cdef extern from "sys/socket.h" nogil:
     int shutdown(int fd, int how)
 
 
+@cython.no_gc_clear  # what sessions were made with is needed until they have ended
 cdef class EpollSet:
     """``epoll_set.pxd`` lists what the reactor calls; what returns an int returns 0, or the error."""
 
@@ -41,6 +44,7 @@ cdef class EpollSet:
     def __dealloc__(self):
         self.close()
         free(self.records)
+        free(self.tls)
 
     cdef void close(self) noexcept:
         """Close the set, and the connections that nobody else owns."""
@@ -48,15 +52,16 @@ cdef class EpollSet:
         for fd in range(self._room):
             if self.keeps(fd):
                 self.drop(fd)
+            self.end_session(fd)
         if self.fd >= 0:
             close(self.fd)
         self.fd = -1
 
     cdef int watch(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil:
-        cdef int error = self._record(fd, owner, role, manner, now)
+        cdef int error = self.record(fd, owner, role, manner, now)
         return error or self.watch_recorded(fd)
 
-    cdef int _record(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil:
+    cdef int record(self, int fd, PyObject *owner, int role, int manner, double now) noexcept nogil:
         """Begin the record of a descriptor that is to be watched."""
         cdef Watched *watched
         if fd < 0:
@@ -68,22 +73,32 @@ cdef class EpollSet:
         watched.generation += 1
         watched.active = now
         watched.file.left = watched.file_sent = 0
-        watched.has_transport = watched.lingers = watched.is_watched = False
+        watched.has_transport = watched.waits = watched.lingers = watched.is_watched = False
+        watched.session = NULL
+        if role == ROLE_CONNECTION and manner == TLS:
+            watched.session = fastws_tls_start(self.tls)
+            if watched.session == NULL:
+                watched.role = ROLE_NONE
+                return ENOMEM
         return 0
 
     cdef int watch_recorded(self, int fd) noexcept nogil:
         """Have the events of a descriptor reported, if they are not by now."""
         cdef Watched *watched = &self.records[fd]
         cdef epoll_event event
+        cdef int error
         if watched.is_watched:
             return 0
         # One worker is woken for a new connection, not all of them.
-        event.events = EPOLLIN | EPOLLEXCLUSIVE if watched.role == ROLE_LISTENER else EPOLLIN
+        event.events = EPOLLIN | EPOLLEXCLUSIVE if watched.role == ROLE_LISTENER else _wanted(watched)
         event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd
         if epoll_ctl(self.fd, EPOLL_CTL_ADD, fd, &event) < 0:
+            error = errno
             if watched.owner != NULL or not self.keeps(fd):
+                self.end_session(fd)
                 watched.role = ROLE_NONE
-            return errno
+            return error
+        watched.events = event.events
         watched.is_watched = True
         return 0
 
@@ -111,6 +126,7 @@ cdef class EpollSet:
         cdef Watched *watched = &self.records[fd]
         if watched.is_watched:
             epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL)
+        self.end_session(fd)
         if self.keeps(fd):
             self.let_go(fd)
             self.kept_count -= 1
@@ -118,14 +134,29 @@ cdef class EpollSet:
         watched.generation += 1  # events on their way have an old one
 
     cdef int set_interest(self, Watched *watched, int fd, int interest) noexcept nogil:
-        cdef epoll_event event
-        cdef uint32_t before = _events(watched.interest)
         watched.interest = interest
-        event.events = _events(interest)
-        if event.events == before:
+        return self.update(fd)
+
+    cdef int update(self, int fd) noexcept nogil:
+        """Have epoll report what is wanted of a connection by now."""
+        cdef Watched *watched = &self.records[fd]
+        cdef epoll_event event
+        event.events = _wanted(watched)
+        if event.events == watched.events or not watched.is_watched:
             return 0
         event.data.u64 = (<uint64_t>watched.generation << 32) | <uint32_t>fd
-        return errno if epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, &event) < 0 else 0
+        if epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, &event) < 0:
+            return errno
+        watched.events = event.events
+        return 0
+
+    # TLS
+
+    cdef void end_session(self, int fd) noexcept nogil:
+        """End the TLS of a connection, if it has any."""
+        if self.records[fd].session != NULL:
+            fastws_tls_end(self.records[fd].session, fd)
+            self.records[fd].session = NULL
 
     cdef void name(self, int fd, const char *peer, size_t size) noexcept nogil:
         cdef Watched *watched = &self.records[fd]
@@ -144,7 +175,7 @@ cdef class EpollSet:
 
     cdef bint can_keep(self, int manner) noexcept nogil:
         """Tell whether connections of that manner can be answered without Python."""
-        return manner == PLAIN
+        return manner == PLAIN or (manner == TLS and self.tls != NULL and self.tls.context != NULL)
 
     cdef bint keep(self, int fd, const char *peer, size_t size, int manner, double now, bint is_watched) noexcept nogil:
         """Keep a new connection that has no owner; False if it cannot be watched.
@@ -152,9 +183,10 @@ cdef class EpollSet:
         It need not be watched as long as it is being looked at: many a connection is accepted, answered and closed
         without ever being waited for.
         """
-        if self._record(fd, NULL, ROLE_CONNECTION, manner, now):
+        if self.record(fd, NULL, ROLE_CONNECTION, manner, now):
             return False
         if is_watched and self.watch_recorded(fd):
+            self.end_session(fd)
             self.records[fd].role = ROLE_NONE
             return False
         self.name(fd, peer, size)
@@ -170,7 +202,7 @@ cdef class EpollSet:
         """
         if not self.keeps(fd):
             return False
-        if shutdown(fd, SHUT_WR) < 0:
+        if (shutdown(fd, SHUT_WR) if self.records[fd].session == NULL else fastws_tls_shut(self.records[fd].session, fd)) < 0:
             return self.drop(fd)
         self.let_go(fd)
         self.records[fd].lingers = True
@@ -242,8 +274,8 @@ cdef class EpollSet:
         return kept
 
 
-cdef uint32_t _events(int interest) noexcept nogil:
+cdef uint32_t _wanted(Watched *watched) noexcept nogil:
     """Return what epoll is to report; a broken connection it reports in any case."""
-    if interest == OUTPUT:
+    if watched.interest == OUTPUT or watched.waits or (watched.session != NULL and fastws_tls_waits(watched.session)):
         return EPOLLOUT
-    return 0 if interest == NOTHING else EPOLLIN
+    return 0 if watched.interest == NOTHING else EPOLLIN

@@ -2,12 +2,8 @@
 
 from libc.stdint cimport uint32_t
 
+from ..native.tls_session cimport fastws_session, iovec
 from .table cimport Entry
-
-cdef extern from "sys/uio.h" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
 
 cdef enum:
     QUEUE_MAX = 64             # answers in one sendmsg
@@ -51,4 +47,4 @@ cdef class Outgoing:
 
     cdef void clear(self) noexcept nogil
     cdef void add(self) noexcept nogil
-    cdef ssize_t send(self, int fd, int flags) noexcept nogil
+    cdef ssize_t send(self, int fd, fastws_session *session, int flags) noexcept nogil

@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ..native.moment cimport fastws_moment
 from ..native.scan cimport fastws_head
+from ..native.send_file cimport fastws_file
 from .epoll_set cimport EpollSet, Watched, epoll_event
 from .hit_predicate cimport HitPredicate
 from .log_buffer cimport LogBuffer
@@ -13,7 +14,7 @@ from .table cimport Entry, Table
 
 cdef enum:
     # seam.py numbers the kinds of events; the reactor's tests use its numbers.
-    ACCEPT, READ, WRITE, RESET, DONE, PARTIAL, ARRIVE, REASON
+    ACCEPT, READ, WRITE, RESET, DONE, PARTIAL, ARRIVE, REASON, CLEAR
 
 cdef enum:
     READY_MAX = 256            # events of one turn
@@ -70,6 +71,7 @@ cdef class Turn:
     cdef LogBuffer _log
     cdef Outgoing _outgoing
     cdef bint _is_woken
+    cdef bint _has_shaken      # so many hands in this turn that the others wait for the next one
     cdef int _accept_most      # how many connections are accepted in a turn
     cdef int _room             # how many may be kept
     cdef double _bounds_s[DURATION_BUCKETS - 1]
@@ -99,10 +101,17 @@ cdef class Turn:
     cdef void _drop_old(self) noexcept nogil
     cdef bint _drop(self, int fd) noexcept nogil
     cdef bint _receive(self, int fd, Watched *watched, Input *taken) noexcept nogil
+    cdef bint _take_in(self, int fd, ssize_t size, Input *taken) noexcept nogil
+    cdef bint _receive_secured(self, int fd, Input *taken) noexcept nogil
+    cdef void _note_handshake(self, int fd) noexcept nogil
+    cdef bint _goes_on(self, int fd) noexcept nogil
     cdef void _send_on(self, int fd, Watched *watched) noexcept nogil
     cdef int _put(self, int fd, Queued *answer, const char *end) noexcept nogil
     cdef void _leave(self, Input *rest, bint closes, Queued *lacking) noexcept nogil
     cdef bint _flush(self, int fd, const char *end) noexcept nogil
+    cdef ssize_t _send(self, int fd, int flags) noexcept nogil
+    cdef bint _send_file(self, int fd, fastws_file *file, size_t budget) noexcept nogil
+    cdef bint _waits(self, int fd) noexcept nogil
     cdef bint _settle(self, int fd, ssize_t sent, const char *end) noexcept nogil
     cdef bint _answer_from(self, int file, int fd, Queued *answer, const char *end) noexcept nogil
     cdef void _record(self, int fd, Queued *answer, size_t body_sent) noexcept nogil

@@ -7,7 +7,7 @@ published answer are held by its entry. Entries are freed only with the GIL, by 
 """
 
 cimport cython
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, EPROTO, EPROTONOSUPPORT, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -19,6 +19,10 @@ from ..native.access_line cimport fastws_access_line
 from ..native.moment cimport fastws_look_at_clock, fastws_tick
 from ..native.scan cimport FASTWS_MAX_FIELDS, fastws_scan_head
 from ..native.send_file cimport fastws_file, fastws_send_file
+from ..native.tls_session cimport (
+    FASTWS_TLS_ROOM, fastws_session, fastws_tls_flush, fastws_tls_cipher, fastws_tls_receive,
+    fastws_tls_send_file, fastws_tls_version, fastws_tls_waits,
+)
 from .epoll_set cimport IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, Watched, epoll_wait
 from .hit_predicate cimport HIT, LACK, MISS, Outcome
 from .outgoing cimport QUEUE_MAX, Outgoing, Queued
@@ -40,6 +44,7 @@ cdef enum:
 BOUNDS = {"ARENA_BYTES": ARENA_BYTES, "FILE_BYTES": FILE_BYTES, "RECEIVE_BYTES": RECEIVE_BYTES, "QUEUE_MAX": QUEUE_MAX}
 
 cdef double PART_S = 0.005     # when a connection that nothing watches is looked at after its last answer
+cdef double SHAKE_S = 0.005    # so long a turn shakes hands; whose turn it is then waits for the next one
 cdef double KEEP_S = 0.1       # a connection that stays longer is Python's, whose timers know how long it may
 
 
@@ -111,14 +116,19 @@ cdef class Turn:
         cdef uint64_t hits = self.counts.hits
         cdef uint64_t wakes
         self.begun = self.moment.now
+        self._has_shaken = False
         self._arena_used = 0  # the turn before this one left nothing to report
         for i in range(count):
             fd = <int><uint32_t>self._ready[i].data.u64
             watched = &self._epoll.records[fd]
             if watched.generation != <uint32_t>(self._ready[i].data.u64 >> 32):
                 continue
+            if watched.session != NULL and not self._goes_on(fd):
+                continue
             if watched.role == ROLE_CONNECTION and watched.interest == OUTPUT:
                 self._send_on(fd, watched)
+            elif watched.waits:
+                self.report(fd, READ, NULL, 0)
             elif watched.role == ROLE_CONNECTION and watched.interest == NOTHING:
                 self.report(fd, RESET, NULL, 0)
             elif watched.role == ROLE_CONNECTION:
@@ -190,7 +200,7 @@ cdef class Turn:
         """Read what a new connection has sent, and watch it if that is nothing yet; see ``_receive``."""
         if self._receive(fd, &self._epoll.records[fd], taken):
             return True
-        if self._epoll.keeps(fd) and self._epoll.watch_recorded(fd):
+        if self._epoll.keeps(fd) and not self._epoll.records[fd].lingers and self._epoll.watch_recorded(fd):
             self._drop(fd)
         return False
 
@@ -250,6 +260,8 @@ cdef class Turn:
         if watched.has_transport:
             self.report(fd, READ, NULL, 0)
             return False
+        if watched.session != NULL:
+            return self._receive_secured(fd, taken)
         if ARENA_BYTES - self._arena_used < room:
             return False  # it is still ready at the next turn
         size = recv(fd, data, room, MSG_DONTWAIT)
@@ -257,6 +269,12 @@ cdef class Turn:
             if errno != EAGAIN and errno != EINTR and not self._drop(fd):
                 self.report(fd, RESET, NULL, 0)
             return False
+        return self._take_in(fd, size, taken)
+
+    cdef bint _take_in(self, int fd, ssize_t size, Input *taken) noexcept nogil:
+        """Go on with ``size`` bytes that were read to the end of what is used of the arena; see ``_receive``."""
+        cdef Watched *watched = &self._epoll.records[fd]
+        cdef char *data = self._arena + self._arena_used
         if size == 0 and self._drop(fd):
             return False
         if watched.lingers:
@@ -272,10 +290,82 @@ cdef class Turn:
         taken.fd, taken.data, taken.size = fd, data, size
         return True
 
+    # TLS
+
+    cdef bint _receive_secured(self, int fd, Input *taken) noexcept nogil:
+        """See ``_receive``."""
+        cdef fastws_session *session = self._epoll.records[fd].session
+        cdef bint was_open = session.is_open
+        cdef ssize_t size
+        if ARENA_BYTES - self._arena_used < FASTWS_TLS_ROOM or (not was_open and self._has_shaken):
+            return False  # it is still ready at the next turn
+        size = fastws_tls_receive(session, fd, self._arena + self._arena_used)
+        self._epoll.update(fd)
+        if not was_open:
+            self._note_handshake(fd)
+        if size >= 0:
+            return self._take_in(fd, size, taken)
+        if errno == EPROTONOSUPPORT:
+            self.report(fd, CLEAR, NULL, 0)
+        elif errno == EPROTO:
+            # The client has broken a rule, and may read what it was told about that.
+            if not self._epoll.linger(fd, self.moment.now):
+                self.report(fd, DONE, NULL, 0)
+        elif errno != EAGAIN and errno != EINTR and not self._drop(fd):
+            self.report(fd, RESET, NULL, 0)
+        return False
+
+    cdef void _note_handshake(self, int fd) noexcept nogil:
+        """Note a step of a handshake: one costs a thousand times what a request costs, and a turn has time for few."""
+        cdef Watched *watched = &self._epoll.records[fd]
+        fastws_look_at_clock(&self.moment)
+        self._has_shaken = self.moment.now - self.begun > SHAKE_S
+        if watched.session.is_open:
+            watched.active = self.moment.now
+
+    cdef bint _goes_on(self, int fd) noexcept nogil:
+        """Send what a session keeps; tell whether the event is for what the connection is interested in."""
+        cdef Watched *watched = &self._epoll.records[fd]
+        cdef int state
+        if not fastws_tls_waits(watched.session):
+            return True
+        state = fastws_tls_flush(watched.session, fd)
+        if state < 0 and not self._drop(fd):
+            self.report(fd, RESET, NULL, 0)
+        if state <= 0:
+            return False
+        self._epoll.update(fd)
+        return watched.interest == OUTPUT
+
+    cdef bint _waits(self, int fd) noexcept nogil:
+        """Tell whether some of what is sent is still kept by a session."""
+        cdef fastws_session *session = self._epoll.records[fd].session
+        return session != NULL and fastws_tls_waits(session)
+
+    # Sending
+
+    cdef ssize_t _send(self, int fd, int flags) noexcept nogil:
+        """Send what is gathered; return how many bytes were taken, -1 with errno."""
+        cdef fastws_session *session = self._epoll.records[fd].session
+        cdef ssize_t sent = self._outgoing.send(fd, session, flags)
+        if session != NULL:
+            self._epoll.update(fd)  # which leaves errno alone
+        return sent
+
+    cdef bint _send_file(self, int fd, fastws_file *file, size_t budget) noexcept nogil:
+        """See ``fastws_send_file``."""
+        cdef fastws_session *session = self._epoll.records[fd].session
+        cdef bint goes_on
+        if session == NULL:
+            return fastws_send_file(fd, file, budget, self._by_sendfile)
+        goes_on = fastws_tls_send_file(session, fd, file, budget) > 0
+        self._epoll.update(fd)
+        return goes_on or fastws_tls_waits(session)
+
     cdef void _send_on(self, int fd, Watched *watched) noexcept nogil:
         """Go on with the file that is being sent, and leave to Python what else there is to do."""
         cdef size_t left = watched.file.left
-        cdef bint goes_on = left and fastws_send_file(fd, &watched.file, FILE_BYTES, self._by_sendfile)
+        cdef bint goes_on = left and self._send_file(fd, &watched.file, FILE_BYTES)
         watched.file_sent += left - watched.file.left
         self.counts.file_bytes += left - watched.file.left
         if not goes_on:
@@ -356,7 +446,7 @@ cdef class Turn:
     cdef bint _flush(self, int fd, const char *end) noexcept nogil:
         """Send what is gathered. False: not all was taken, and an event says what is left; ``end`` is where
         the connection's input ends."""
-        return self._settle(fd, self._outgoing.send(fd, 0), end)
+        return self._settle(fd, self._send(fd, 0), end)
 
     cdef bint _settle(self, int fd, ssize_t sent, const char *end) noexcept nogil:
         """Record the gathered answers of which ``sent`` bytes were sent; see ``_flush``."""
@@ -374,7 +464,8 @@ cdef class Turn:
         for i in range(self._outgoing.count):
             answer = &self._outgoing.queue[i]
             total = answer.head_len + answer.tail_len + answer.body_len
-            if <size_t>sent < total:
+            # An answer of which a session keeps something is not over: Python sees to it that it is sent.
+            if <size_t>sent < total or (i == self._outgoing.count - 1 and self._waits(fd)):
                 if sent == 0:
                     self.report(fd, READ, answer.request, end - answer.request)
                 else:
@@ -399,12 +490,12 @@ cdef class Turn:
             return False
         self._outgoing.queue[0] = answer[0]
         self._outgoing.add()
-        sent = self._outgoing.send(fd, MSG_MORE)
+        sent = self._send(fd, MSG_MORE)
         body.fd, body.offset, body.left = file, answer.body_offset, answer.body_len
         if sent == <ssize_t>total:
-            fastws_send_file(fd, &body, ANSWER_BYTES, self._by_sendfile)
+            self._send_file(fd, &body, ANSWER_BYTES)
             self.counts.file_bytes += answer.body_len - body.left
-            if not body.left:
+            if not body.left and not self._waits(fd):
                 close(file)
                 self._record(fd, answer, answer.body_len)
                 self._outgoing.clear()
@@ -436,4 +527,9 @@ cdef class Turn:
         if self._log.is_json:  # whose line is worth a look at the clock
             fastws_look_at_clock(&self.moment)
             line.duration_us = <unsigned long long>(max(self.moment.now - self.begun, 0) * 1e6)
+            line.tls_version.data = line.tls_cipher.data = b""
+            if watched.session != NULL:
+                line.tls_version.data = fastws_tls_version(watched.session)
+                line.tls_cipher.data = fastws_tls_cipher(watched.session)
+            line.tls_version.size, line.tls_cipher.size = strlen(line.tls_version.data), strlen(line.tls_cipher.data)
         self._log.put(&line)

@@ -13,7 +13,7 @@
 
 /* The longest form of one byte of text, \u00XX, and the room that everything else in a line takes. */
 #define FASTWS_LINE_ESCAPED 6
-#define FASTWS_LINE_FIXED 384
+#define FASTWS_LINE_FIXED 512
 
 /* The longest texts of a combined line, escaped. GoAccess takes what is longer than 4095 bytes for two lines.
  * A user's name has a place in the password file, and needs no bound. */
@@ -29,6 +29,7 @@ typedef struct {
 /* What one line says; what is missing is empty. */
 typedef struct {
     fastws_text peer, user, time, request, referer, agent, host;
+    fastws_text tls_version, tls_cipher; /* short; like the next one, in JSON alone */
     unsigned long long size;        /* body bytes really sent */
     unsigned long long duration_us; /* microseconds; like host, in JSON alone */
     int status;
@@ -153,6 +154,10 @@ static inline char *fastws_put_json(char *out, const fastws_access_line *line) {
     out = fastws_put_escaped(out, line->referer, 1);
     out = FASTWS_PUT(out, "\",\"agent\":\"");
     out = fastws_put_escaped(out, line->agent, 1);
+    out = FASTWS_PUT(out, "\",\"tls_version\":\"");
+    out = fastws_put(out, line->tls_version.data, line->tls_version.size);
+    out = FASTWS_PUT(out, "\",\"tls_cipher\":\"");
+    out = fastws_put(out, line->tls_cipher.data, line->tls_cipher.size);
     return FASTWS_PUT(out, "\"}\n");
 }
 

@@ -17,6 +17,8 @@ cdef extern from "access_line.h" nogil:
         fastws_text referer
         fastws_text agent
         fastws_text host
+        fastws_text tls_version
+        fastws_text tls_cipher
         unsigned long long size
         unsigned long long duration_us
         int status

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from ..backend import Parser, Reactor
 from ..http.messages import Request, Response
-from ..seam import AccessLine
+from ..seam import AccessLine, TLSCounters
 from .clock import Clock
 from .logfile import ErrorLog
 from .tally import Tally, WorkerStatus
+
+NO_TLS = TLSCounters()
+
+
+class Client(Protocol):
+    """A connection, as its access lines have it."""
+
+    @property
+    def peer(self) -> str:
+        """The address."""
+
+    @property
+    def secured(self) -> tuple[str, str] | None:
+        """The version of TLS and the suite; None without TLS."""
 
 
 class Ledger:
@@ -30,9 +45,14 @@ class Ledger:
         self._clock = clock
 
     def record(
-        self, peer: str, request: Request | None, response: Response, body_sent: int, duration_s: float
+        self,
+        client: Client,
+        request: Request | None,
+        response: Response,
+        body_sent: int,
+        duration_s: float,
     ) -> None:
-        """Count an answer to ``peer`` that is over; write its access line, and the reason of an error.
+        """Count an answer to ``client`` that is over; write its access line, and the reason of an error.
 
         ``request`` is None where none could be read.
         """
@@ -42,8 +62,10 @@ class Ledger:
         else:
             line, fields = f"{request.method} {request.target} {request.version}", request.fields
         if self._log_format != "off":
+            # Only a JSON line says how the connection is secured.
+            secured = (client.secured if self._log_format == "json" else None) or ("", "")
             access_line = AccessLine(
-                peer,
+                client.peer,
                 response.user,
                 self._clock.log_time,
                 line,
@@ -53,10 +75,11 @@ class Ledger:
                 fields.get("user-agent", ""),
                 fields.get("host", ""),
                 max(int(duration_s * 1e6), 0),
+                *secured,
             )
             self._reactor.log(self._parser.format_access_line(self._log_format, access_line))
         if response.detail:
-            self.note(peer, response.status, response.detail, line)
+            self.note(client.peer, response.status, response.detail, line)
 
     def note(self, peer: str, status: int, detail: str, line: str) -> None:
         """Write the reason of an error to the error log; ``line`` is the request line, '' where none was read."""
@@ -67,6 +90,6 @@ class Ledger:
         """Count as a miss a response that Python decided and the reactor sent and counted."""
         self._tally.replayed_misses += 1
 
-    def status(self, connections: int) -> WorkerStatus:
-        """Return the counts with those of the replayed answers, approximately current."""
-        return self._tally.status(self._reactor.counters(), connections)
+    def status(self, connections: int, tls: TLSCounters = NO_TLS) -> WorkerStatus:
+        """Return the counts with those of the replayed answers and of TLS, approximately current."""
+        return self._tally.status(self._reactor.counters(), connections)._replace(tls=tls)

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..seam import DURATION_BOUNDS_S, ReplayCounters
+from ..seam import DURATION_BOUNDS_S, ReplayCounters, TLSCounters
 
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -28,6 +28,7 @@ class WorkerStatus(NamedTuple):
     cache_hits: int
     cache_misses: int
     cache_bytes: int
+    tls: TLSCounters = TLSCounters()
 
 
 class Tally:

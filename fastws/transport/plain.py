@@ -43,6 +43,8 @@ class PlainTransport:
     def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
         """See ``seam.Transport.send``."""
         flags = _MSG_MORE if more else 0
+        if not pieces:
+            return 0  # nothing is ever kept
         if len(pieces) == 1:
             return self._sock.send(pieces[0], flags)
         return _send_gathered(self._sock, pieces, flags)
@@ -79,6 +81,9 @@ class PlainTransport:
     def close(self) -> None:
         """See ``seam.Transport.close``."""
         self._sock.close()
+
+    def secured(self) -> None:
+        """See ``seam.Transport.secured``."""
 
 
 def _join_and_send(sock: socket.socket, pieces: Sequence[bytes | memoryview], flags: int) -> int:

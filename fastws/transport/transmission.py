@@ -71,6 +71,8 @@ class Transmission:
                     self._sent += self._send_piece(transport, piece)
                 else:
                     self._sent += self._send_pieces(transport)
+            if not pieces:
+                transport.send((), False)  # what it has taken, and the socket has not
         except BlockingIOError:
             return False
         return not pieces

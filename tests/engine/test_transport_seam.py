@@ -52,6 +52,9 @@ class Changing:
     def shut(self) -> None:
         self._plain.shut()
 
+    def secured(self) -> None:
+        pass
+
     def close(self) -> None:
         self.closed += 1
         self._plain.close()

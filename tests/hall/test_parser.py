@@ -363,7 +363,15 @@ def test_access_line_has_a_dash_for_what_is_missing(side: backend.Backend) -> No
 def test_access_line_in_json_is_an_object(side: backend.Backend) -> None:
     everything = "".join(map(chr, range(256)))
     line = access_line(
-        side, "json", user=everything, request=everything, agent='\xe9"\\\n', host=everything, duration_us=12
+        side,
+        "json",
+        user=everything,
+        request=everything,
+        agent='\xe9"\\\n',
+        host=everything,
+        duration_us=12,
+        tls_version="TLSv1.3",
+        tls_cipher="TLS_AES_128_GCM_SHA256",
     )
     assert line.isascii()
     assert line.endswith(b"}\n")
@@ -378,6 +386,8 @@ def test_access_line_in_json_is_an_object(side: backend.Backend) -> None:
         "duration": 0.000012,
         "referer": "",
         "agent": '\xe9"\\\n',
+        "tls_version": "TLSv1.3",
+        "tls_cipher": "TLS_AES_128_GCM_SHA256",
     }
 
 

@@ -390,6 +390,9 @@ class Hoarding:
     def unacknowledged(self) -> int:
         return 0
 
+    def secured(self) -> None:
+        pass
+
     def shut(self) -> None:
         self._sock.shutdown(socket.SHUT_WR)
 

@@ -43,7 +43,7 @@ ROOMS = {
 }
 DOOR = {"__init__", "__main__", "createfile"}
 
-TWINS = {"_parser", "_parser_py", "_reactor", "_reactor_py", "_openat", "_openat_py"}
+TWINS = {"_parser", "_parser_py", "_reactor", "_reactor_py", "_openat", "_openat_py", "_tls", "_tls_py"}
 
 # Each optional dependency and the one module that may try to import it.
 OPTIONAL = {
@@ -317,7 +317,9 @@ def _literals(path: Path) -> set[str]:
 def test_only_backend_names_or_chooses_a_twin(path: Path) -> None:
     assert not TWINS & {found.module for found in imports_of(path)}
     for text in _literals(path):
-        assert not re.search(r"\b_(parser|reactor|openat)(_py)?\b|FASTWS_(NO|REQUIRE)_EXTENSIONS", text), text
+        assert not re.search(
+            r"\b_(parser|reactor|openat|tls)(_py)?\b|FASTWS_(NO|REQUIRE)_EXTENSIONS", text
+        ), text
     called = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     assert not called & {"import_module", "find_spec"}
 

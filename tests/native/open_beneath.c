@@ -3,10 +3,13 @@
 
 #include "accept.h"
 #include "access_line.h"
+#include "libssl.h"
 #include "moment.h"
 #include "open_beneath.h"
 #include "scan.h"
 #include "send_file.h"
+#include "tls_context.h"
+#include "tls_session.h"
 
 int main(int argc, char **argv) {
     struct stat status;
