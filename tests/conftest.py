@@ -18,14 +18,18 @@ from typing import Any
 
 import launch
 import pytest
+from certificates import CA
 from hypothesis import HealthCheck, settings
+from tlsclient import SECURED
 from windows import become_windows
 
-from fastws import Server, backend, load
+from fastws import Config, Server, backend, load
 from fastws.files import ways
 from fastws.operation import server as server_module
 from fastws.record import process_samples
-from fastws.transport import plain
+from fastws.seam import PLAIN, TLS
+from fastws.tls.settings import CertificatePair, TLSSettings
+from fastws.transport import listener, plain
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
 # How long an example takes is the machine's business.
@@ -76,6 +80,13 @@ ON_WINDOWS = {
 """Files whose tests run on ``windows`` too: those about files, sockets, threads and logs."""
 
 
+OVER_TLS = {
+    *("drain", "expectations", "hot_path", "last_answers", "limits", "logs", "one_victim", "persistence"),
+    *("ranges_served", "serving", "slow_clients"),
+}
+"""Files whose tests run over TLS too: those about how bytes come and go, and what is said of it."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many processes share the tests: two for each processor, as each waits half of the time.
@@ -96,6 +107,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if "serve" in metafunc.fixturenames:
             is_played = metafunc.module.__name__.rpartition("test_")[2] in ON_WINDOWS
             more = ["bare", "windows"] if is_played and not _is_posix(metafunc.definition) else ["bare"]
+            if metafunc.module.__name__.rpartition("test_")[2] in OVER_TLS and not _is_plain(
+                metafunc.definition
+            ):
+                more += ["compiled-tls", "pure-tls", "bare-tls"]
         metafunc.parametrize("side", ["compiled", "pure", *more], indirect=True)
 
 
@@ -103,16 +118,21 @@ def _is_posix(item: pytest.Item) -> bool:
     return item.get_closest_marker("posix") is not None
 
 
+def _is_plain(item: pytest.Item) -> bool:
+    return item.get_closest_marker("plain") is not None
+
+
 @pytest.fixture
 def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> backend.Backend:
     """Each backend in turn; a missing compiled side is a failure unless the environment says it was meant."""
-    if request.param == "bare":
+    name = request.param.removesuffix("-tls")
+    if name == "bare":
         _hide_the_platform(monkeypatch)
-    if request.param == "windows":
+    if name == "windows":
         if _is_posix(request.node):  # this case of the test
             pytest.skip("Windows has nothing of the kind")
         become_windows(monkeypatch)
-    if request.param != "compiled":
+    if name != "compiled":
         return backend.load(pure=True)
     if PURE_ONLY:
         pytest.skip("FASTWS_NO_EXTENSIONS=1: the compiled side was left out on purpose")
@@ -163,9 +183,30 @@ def free_ports() -> Iterator[Callable[..., tuple[int, ...]]]:
         yield find
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CA:
+    """An authority, whose certificates the clients of the tests trust."""
+    return CA(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def pair(authority: CA) -> CertificatePair:
+    """A certificate for this machine."""
+    return authority.pair("localhost", "127.0.0.1")
+
+
 @pytest.fixture
-def serve(side: backend.Backend, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def serve(
+    side: backend.Backend,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., Server]]:
     """Return a function that starts a server on a free port, by ``ws.conf`` text and a document root."""
+    is_secured = request.node.callspec.params["side"].endswith("-tls")
+    if is_secured:
+        for module in (listener, server_module):
+            monkeypatch.setattr(module, "manner_of", _by_tls)
     with ExitStack() as stack:
 
         def start(
@@ -182,9 +223,27 @@ def serve(side: backend.Backend, tmp_path: Path) -> Iterator[Callable[..., Serve
             ]
             path.write_text("\n".join(text) + "\n")
             config = load(str(path)).with_overrides(**{"listen_ports": (0,)} | overrides)
-            return stack.enter_context(Server(config, backend=side, applications=applications))
+            server = Server(config, backend=side, applications=applications)
+            if is_secured:
+                secure(server, TLSSettings((request.getfixturevalue("pair"),)))
+            stack.enter_context(server)
+            if is_secured:
+                port, client = server.port, request.getfixturevalue("authority").client()
+                SECURED[port] = client
+                stack.callback(SECURED.pop, port)
+            return server
 
         yield start
+
+
+def _by_tls(_: Config, address: listener.Address) -> int:
+    return PLAIN if address[0].startswith("unix:") else TLS
+
+
+def secure(server: Server, settings: TLSSettings) -> None:
+    """Have ``server``, which is about to start, speak TLS wherever it listens."""
+    tls = server._backend.tls()
+    server._pool.secure([tls.Context(settings, bytes(80)) for _ in range(server.worker_count)])
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlsclient import SECURED, TLSSocket
+
 from fastws import Server
 from fastws.files.identity import identity_of, is_settled
 
@@ -66,6 +68,8 @@ class Client:
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.connect((host, port))
+        if port in SECURED:
+            self.sock = TLSSocket(self.sock, SECURED[port])  # type: ignore[assignment]
         self.buffer = b""
 
     def __enter__(self) -> Client:
@@ -157,6 +161,7 @@ class Client:
         if self.buffer:
             return False
         self.buffer = self.sock.recv(1 << 16)
+        assert not getattr(self.sock, "is_cut", False), "the stream ended without close_notify"
         return not self.buffer
 
     def is_open(self) -> bool:

@@ -1,0 +1,96 @@
+"""A client's socket by TLS, over memory: what comes and goes on the wire can be cut, changed and counted."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+SECURED: dict[int, ssl.SSLContext] = {}
+"""What a client of the server on a port must speak to it with, by port; plain bytes where there is nothing."""
+
+
+class TLSSocket:
+    """A connected socket over which TLS is spoken; whatever is not here is the socket's own.
+
+    ``is_cut`` tells that the stream ended without close_notify.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str = "localhost") -> None:
+        self.wire = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.is_open = self.is_cut = False
+        self.has_ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.wire, name)
+
+    def flush(self) -> None:
+        """Send what is enciphered."""
+        if data := self.outgoing.read():
+            self.wire.sendall(data)
+
+    def feed(self, flags: int = 0) -> bool:
+        """Take records from the wire; False at its end."""
+        data = self.wire.recv(1 << 16, flags)
+        if not data:
+            self.incoming.write_eof()
+            return False
+        self.incoming.write(data)
+        return True
+
+    def shake_hands(self) -> None:
+        """Do the handshake, if it has not been done. Raises ``ssl.SSLError``, ``ConnectionError``."""
+        while not self.is_open:
+            try:
+                self.tls.do_handshake()
+                self.is_open = True
+            except ssl.SSLWantReadError:
+                self.flush()
+                if not self.feed():
+                    raise ConnectionResetError("the server ended in the handshake") from None
+            finally:
+                self.flush()
+
+    def sendall(self, data: bytes) -> None:
+        """See ``socket.sendall``."""
+        self.shake_hands()
+        for start in range(0, len(data), 1 << 16):
+            self.tls.write(data[start : start + (1 << 16)])
+            self.flush()
+
+    send = sendall
+
+    def recv(self, most: int, flags: int = 0) -> bytes:
+        """See ``socket.recv``."""
+        self.shake_hands()
+        while True:
+            try:
+                data = self.tls.read(most)
+                self.has_ended |= not data
+                return data
+            except ssl.SSLWantReadError:
+                self.feed(flags)
+                self.flush()
+            except ssl.SSLEOFError:
+                self.is_cut = True
+                return b""
+
+    def shutdown(self, how: int) -> None:
+        """See ``socket.shutdown``; the server is told by close_notify first."""
+        if how != socket.SHUT_RD:
+            self.goodbye()
+        self.wire.shutdown(how)
+
+    def goodbye(self) -> None:
+        """Send close_notify, and go on reading."""
+        if self.is_open:
+            with suppress(ssl.SSLError):  # the other side has not said it yet
+                self.tls.unwrap()
+            self.flush()
+
+    def close(self) -> None:
+        """See ``socket.close``."""
+        self.wire.close()
