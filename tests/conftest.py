@@ -81,7 +81,7 @@ ON_WINDOWS = {
 
 
 OVER_TLS = {
-    *("drain", "expectations", "hot_path", "last_answers", "limits", "logs", "one_victim", "persistence"),
+    *("drain", "expectations", "hot_path", "last_answers", "limits", "logs", "persistence"),
     *("ranges_served", "serving", "slow_clients"),
 }
 """Files whose tests run over TLS too: those about how bytes come and go, and what is said of it."""
@@ -228,9 +228,10 @@ def serve(
                 secure(server, TLSSettings((request.getfixturevalue("pair"),)))
             stack.enter_context(server)
             if is_secured:
-                port, client = server.port, request.getfixturevalue("authority").client()
-                SECURED[port] = client
-                stack.callback(SECURED.pop, port)
+                tcp = [each for each in server.addresses if not each.startswith("unix:")]
+                for port in [int(each.rpartition(":")[2]) for each in tcp]:
+                    SECURED[port] = request.getfixturevalue("authority").client()
+                    stack.callback(SECURED.pop, port)
             return server
 
         yield start

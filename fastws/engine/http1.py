@@ -287,7 +287,8 @@ class Http1:
         """Let an application have the request, with all of its body."""
         connection, shared = self._connection, self._shared
         try:
-            self._ends = ends = self._ends or ends_of(connection.fd, connection.peer, "http")
+            scheme = "http" if connection.secured is None else "https"
+            self._ends = ends = self._ends or ends_of(connection.fd, connection.peer, scheme)
         except OSError:
             connection.close()
             return False

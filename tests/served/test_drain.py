@@ -76,6 +76,7 @@ def test_drain_fails_no_request_of_clients_that_connect_anew_each_time(serve: Se
     assert hammer.refused == 16
 
 
+@pytest.mark.plain
 def test_what_waits_in_the_queue_is_still_answered(serve: Serve, root: Path) -> None:
     server = serve("WorkerThreads 2")
     clients = []

@@ -6,7 +6,6 @@ A reset is sent where a socket with unread input is closed, or where something c
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from rawhttp import Client, put, request, wait_until
+from rawhttp import Client, is_readable, put, request, wait_until
 
 from fastws import Server, seam
 
@@ -48,7 +47,7 @@ def read_to_the_end(sock: socket.socket) -> bytes:
 
 def wait_for(sock: socket.socket) -> None:
     """Wait until something can be read."""
-    assert select.select([sock], [], [], 20)[0]
+    assert is_readable(sock, 20)
 
 
 LAST = {
@@ -148,6 +147,7 @@ def test_client_that_sends_without_end_is_left(serve: Serve, root: Path) -> None
             client.send(b"x" * (64 << 20))  # the kernel's buffers take some of it
 
 
+@pytest.mark.plain
 def test_connections_that_linger_count_towards_the_limit(serve: Serve, root: Path) -> None:
     server = serve("WorkerThreads 1", "MaxConnections 3")
     with ExitStack() as stack:

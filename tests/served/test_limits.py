@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from launch import REPOSITORY, running
-from rawhttp import Client, ProtocolError, get, put, request, wait_until
+from rawhttp import Client, ProtocolError, get, is_readable, put, request, wait_until
 
 from fastws import Server, defaults, portable
 from fastws.engine.states import FIRST_LOOK
@@ -115,7 +115,7 @@ def test_dripping_does_not_put_off_the_deadline_of_a_head(serve: Serve, root: Pa
     server = serve("RequestTimeout 0.3", "KeepaliveTime 60", "ErrorLog errors.txt")
     with Client(server) as client:
         client.send(b"GET / HTTP/1.1\r\nX: ")
-        while not select.select([client.sock], [], [], 0.02)[0]:
+        while not is_readable(client.sock, 0.02):
             client.send(b"x")
         assert client.reply().status == 408
     check_logged(server, "408 ")
@@ -126,7 +126,7 @@ def test_body_below_min_rate_is_408_and_logged(serve: Serve, root: Path, framing
     server = serve("StallTime 0.8", "MinRate 100K", "ErrorLog errors.txt")
     with Client(server) as client:
         client.send(request("/", framing, method="POST") + b"F0000\r\n" * framing.endswith("chunked"))
-        while not select.select([client.sock], [], [], 0.02)[0]:
+        while not is_readable(client.sock, 0.02):
             client.send(b"x")
         assert client.reply().status == 408
         assert client.is_over()
@@ -194,6 +194,7 @@ def opened() -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
+@pytest.mark.plain
 def test_connection_beyond_max_connections_is_503_closed_and_logged(serve: Serve, root: Path) -> None:
     server = serve("MaxConnections 2", "ErrorLog errors.txt")
     with Client(server) as one, Client(server) as two:
@@ -203,6 +204,7 @@ def test_connection_beyond_max_connections_is_503_closed_and_logged(serve: Serve
     check_logged(server, "503 The server has too many connections open")
 
 
+@pytest.mark.plain
 def test_connection_beyond_what_the_platform_watches_is_503_and_the_rest_goes_on(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +224,7 @@ def test_connection_beyond_what_the_platform_watches_is_503_and_the_rest_goes_on
     assert "Traceback" not in error_log(server)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("threads", [1, 2])
 def test_connections_up_to_the_limit_are_let_in_and_no_more(
     serve: Serve, root: Path, opened: contextlib.ExitStack, threads: int
@@ -238,6 +241,7 @@ def test_connections_up_to_the_limit_are_let_in_and_no_more(
     assert get(server, "/a.txt").status == 200
 
 
+@pytest.mark.plain
 def test_connections_of_a_moment_ago_are_counted_when_a_reload_limits_them(
     serve: Serve, root: Path, opened: contextlib.ExitStack
 ) -> None:
@@ -258,6 +262,7 @@ def connect_from(source: str, server: Server) -> Client:
     return client
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("threads", [1, 4])
 def test_connection_beyond_max_connections_per_address_is_503_closed_and_logged(
     serve: Serve, root: Path, opened: contextlib.ExitStack, threads: int
@@ -306,6 +311,7 @@ def test_clients_of_a_unix_socket_have_no_address_to_be_limited(
 # Pipelining depth, and memory
 
 
+@pytest.mark.plain
 def test_pipelined_requests_wait_in_the_clients_own_buffers(serve: Serve, root: Path) -> None:
     """The server reads no more while an answer waits for its reader, and then answers all, in order."""
     server = serve("WorkerThreads 1")

@@ -364,6 +364,7 @@ def test_times_have_the_offset_of_their_zone(
         assert abs((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()) < 120
 
 
+@pytest.mark.plain
 @pytest.mark.peer
 @pytest.mark.skipif(shutil.which("goaccess") is None, reason="goaccess is not installed")
 def test_goaccess_reads_the_log_without_a_bad_line(serve: Serve, root: Path, tmp_path: Path) -> None:

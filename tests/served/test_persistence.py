@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import os
 import socket
 import threading
 import time
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rawhttp import Client, put, request, wait_until
+from rawhttp import Client, is_readable, put, request, wait_until
 
 from fastws import Server
 
@@ -235,7 +235,7 @@ def drip(client: Client, data: bytes, head: bytes = b"") -> int:
     with client:
         client.send(head)
         for byte in data:
-            if select.select([client.sock], [], [], 0.02)[0]:
+            if is_readable(client.sock, 0.02):
                 return client.reply().status
             client.send(bytes((byte,)))
     raise AssertionError("the server took all of it")
@@ -284,7 +284,7 @@ def test_client_sees_the_answer_although_it_is_still_sending(
     with Client(serve()) as client:
         client.send(head)
         # The answer is there before the body: it must survive what is sent into the closing connection.
-        assert select.select([client.sock], [], [], 10)[0]
+        assert is_readable(client.sock, 10)
         for _ in range(10):
             client.send(b"x" * 65536)
         assert client.reply().status == status
@@ -429,8 +429,7 @@ def test_answers_are_not_delayed_by_nagle(serve: Serve, root: Path) -> None:
     server = serve()
     with Client(server) as client:
         assert client.get("/1.txt").status == 200
-        accepted = [
-            c.transport._sock for worker in server._pool.workers for c in worker.admission._connections
-        ]
+        accepted = [c.fd for worker in server._pool.workers for c in worker.admission._connections]
         assert len(accepted) == 1
-        assert accepted[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with socket.socket(fileno=os.dup(accepted[0])) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

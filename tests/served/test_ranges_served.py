@@ -187,6 +187,7 @@ def test_bytes_are_those_that_werkzeug_reads_in_the_field(serve: Serve, root: Pa
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.plain
 def test_curl_resumes_a_download(server: Server, tmp_path: Path) -> None:
     half = tmp_path / "half.bin"
     half.write_bytes(DATA[:1234])
@@ -195,6 +196,7 @@ def test_curl_resumes_a_download(server: Server, tmp_path: Path) -> None:
     assert half.read_bytes() == DATA
 
 
+@pytest.mark.plain
 def test_httpx_reads_a_range(server: Server) -> None:
     with httpx.Client() as client:
         answer = client.get(f"{server.url}data.bin", headers={"Range": "bytes=100-199"})
@@ -235,6 +237,7 @@ def _wave(seconds: int) -> bytes:
 
 
 @pytest.mark.browser
+@pytest.mark.plain
 def test_chromium_seeks_in_a_media_file(
     serve: Serve, root: Path, driver: webdriver.Chrome, tmp_path: Path
 ) -> None:

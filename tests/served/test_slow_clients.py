@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 from rawhttp import Client, put, request, wait_until
+from tlsclient import SECURED, TLSSocket
 
 from fastws import Server
 
@@ -83,7 +84,9 @@ def start(
 
     def over_tcp(*lines: str) -> tuple[Server, Link]:
         def connect(server: Server) -> socket.socket:
-            return inside.submit(socket.create_connection, ("127.0.0.1", server.port), 60).result(60)
+            sock = inside.submit(socket.create_connection, ("127.0.0.1", server.port), 60).result(60)
+            context = SECURED.get(server.port)
+            return sock if context is None else cast(socket.socket, TLSSocket(sock, context))
 
         return inside.submit(serve, *lines).result(60), connect
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import gc
 import os
 import re
+import select
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tlsclient import SECURED, TLSSocket
 
@@ -180,6 +182,13 @@ def request(target: str = "/", *lines: str, method: str = "GET", body: bytes = b
         fields.append(f"Content-Length: {len(body)}")
     head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{line}\r\n" for line in fields) + "\r\n"
     return head.encode("latin-1") + body
+
+
+def is_readable(sock: Any, timeout_s: float) -> bool:
+    """Wait for something to be read, or the end of the stream; whether that has come."""
+    if isinstance(sock, TLSSocket):
+        return sock.is_readable(timeout_s)
+    return bool(select.select([sock], [], [], timeout_s)[0])
 
 
 def get(where: Server | int, target: str = "/", *lines: str, method: str = "GET", body: bytes = b"") -> Reply:

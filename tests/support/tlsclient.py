@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +24,13 @@ class TLSSocket:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
         self.is_open = self.is_cut = False
-        self.has_ended = False
+        self.plain = b""  # what was read to see whether there is anything
+
+    def __enter__(self) -> TLSSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wire, name)
@@ -65,18 +73,37 @@ class TLSSocket:
 
     def recv(self, most: int, flags: int = 0) -> bytes:
         """See ``socket.recv``."""
+        if self.plain:
+            data, self.plain = self.plain[:most], self.plain[most:]
+            return data
         self.shake_hands()
         while True:
             try:
-                data = self.tls.read(most)
-                self.has_ended |= not data
-                return data
+                return self.tls.read(most)
             except ssl.SSLWantReadError:
                 self.feed(flags)
                 self.flush()
+            except ssl.SSLZeroReturnError:
+                return b""
             except ssl.SSLEOFError:
                 self.is_cut = True
                 return b""
+
+    def is_readable(self, timeout_s: float) -> bool:
+        """Wait for plain bytes or the end of the stream; False if there are none: a ticket is neither."""
+        deadline = time.monotonic() + timeout_s
+        while not self.plain and select.select([self.wire], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            usual = self.wire.gettimeout()
+            self.wire.settimeout(0.0)
+            try:
+                self.plain = self.recv(1)
+            except BlockingIOError:
+                continue
+            finally:
+                self.wire.settimeout(usual)
+            if not self.plain:
+                return True
+        return bool(self.plain)
 
     def shutdown(self, how: int) -> None:
         """See ``socket.shutdown``; the server is told by close_notify first."""
