@@ -41,7 +41,8 @@ cdef enum:
     LONGEST_WAIT_S = 3600      # of one epoll_wait, so that its milliseconds fit an int
 
 # What Python may ask: enums leave no trace in a module.
-BOUNDS = {"ARENA_BYTES": ARENA_BYTES, "FILE_BYTES": FILE_BYTES, "RECEIVE_BYTES": RECEIVE_BYTES, "QUEUE_MAX": QUEUE_MAX}
+BOUNDS = {"ARENA_BYTES": ARENA_BYTES, "FILE_BYTES": FILE_BYTES, "RECEIVE_BYTES": RECEIVE_BYTES, "BODY_BYTES": BODY_BYTES,
+          "QUEUE_MAX": QUEUE_MAX}
 
 cdef double PART_S = 0.005     # when a connection that nothing watches is looked at after its last answer
 cdef double SHAKE_S = 0.005    # so long a turn shakes hands; whose turn it is then waits for the next one

@@ -1,7 +1,4 @@
-"""HTML and JSON that the server writes itself: error pages, redirects, directory listings.
-
-Each page stands alone: no script, no external resource, light or dark as the reader's system is.
-"""
+"""Directory listings, as HTML and as JSON."""
 
 from __future__ import annotations
 
@@ -14,12 +11,7 @@ from ..files.bounded import Bounded
 from ..files.directory import ORDERS, PAGE_NAMES, SORTS, Entry, Listing, View
 from ..http.messages import Fields, Request
 from ..http.negotiation import prefers_json
-from ..http.vocabulary import reason_phrase
-
-_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")
-"""What needs neither percent-encoding (RFC 3986 section 2.3) nor escaping for HTML: nearly all names."""
-
-_REFERENCES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#x27;"))  # & first
+from .html import UNRESERVED, escape, page
 
 _PAGE_NUMBER = re.compile("[0-9]{1,9}")
 
@@ -33,28 +25,6 @@ _NOT_INDEXED = "X-Robots-Tag", "noindex, nofollow"
 
 _COLUMN_LABELS = {"name": "Name", "size": "Size", "time": "Modified (UTC)"}
 _YEAR_1, _YEAR_9999 = -62135596800, 253402300799  # their first and last second
-
-
-def error_page(status: int, detail: str) -> bytes:
-    """Return the HTML page that names an error: status, reason phrase and ``detail``, which is plain text."""
-    phrase = _escape(reason_phrase(status))
-    return _page(
-        f"{status} {phrase}",
-        _MESSAGE_STYLE,
-        f'<main><p class="status">{status}</p>\n<h1>{phrase}</h1>\n<p>{_escape(detail)}</p>\n'
-        '<p class="home"><a href="/">Go to the start page</a></p></main>',
-    )
-
-
-def redirect_page(status: int, location: str) -> bytes:
-    """Return the HTML page that goes with a redirect to ``location``, for clients that do not follow it."""
-    phrase = _escape(reason_phrase(status))
-    link = f'<a href="{_escape(location)}">{_escape(location)}</a>'
-    return _page(
-        f"{status} {phrase}",
-        _MESSAGE_STYLE,
-        f'<main><p class="status">{status}</p>\n<h1>{phrase}</h1>\n<p>This page is at {link}.</p></main>',
-    )
 
 
 def parse_view(query: str | None) -> View:
@@ -97,9 +67,9 @@ def listing_page(path: str, found: Listing) -> bytes:
         link = '<a href="../" aria-label="parent directory">..</a>'
         rows.insert(0, f'<tr><td class="dir">{link}</td><td></td><td></td></tr>')
     headings = "".join(_column_heading(column, view) for column in SORTS)
-    return _page(
-        f"Index of {_escape(_shown(path))}",
-        _LISTING_STYLE,
+    return page(
+        f"Index of {escape(_shown(path))}",
+        _STYLE,
         f"<main><h1>{_breadcrumbs(path)}</h1>\n<p>{_summary(found)}</p>\n{_turning(found)}"
         f"<table><thead><tr>{headings}</tr></thead>\n<tbody>\n"
         + "\n".join(rows)
@@ -185,8 +155,8 @@ def human_size(size_bytes: int) -> str:
 
 
 def _entry_row(entry: Entry) -> str:
-    name = _escape(_shown(entry.name))
-    href = _escape(_href(entry))
+    name = escape(_shown(entry.name))
+    href = escape(_href(entry))
     kind, slash = ("dir", "/") if entry.is_directory else ("file", "")
     size = (
         "<td></td>"
@@ -237,7 +207,7 @@ def _page_link(view: View, page: int, text: str, relation: str = "") -> str:
     current = ' aria-current="page"' if page == view.page else ""
     relations = [relation] * bool(relation) + ["nofollow"] * (not is_canonical(view))
     rel = f' rel="{" ".join(relations)}"' if relations else ""
-    return f'<a href="{_escape(_reference(view, page))}"{rel}{current}>{text}</a>'
+    return f'<a href="{escape(_reference(view, page))}"{rel}{current}>{text}</a>'
 
 
 def _breadcrumbs(path: str) -> str:
@@ -247,7 +217,7 @@ def _breadcrumbs(path: str) -> str:
     links = [f'<a href="{href}">root</a>']
     for name in names:
         href += f"{_quote(name)}/"
-        links.append(f'<a href="{href}">{_escape(_shown(name))}</a>')
+        links.append(f'<a href="{href}">{escape(_shown(name))}</a>')
     return '<span aria-hidden="true"> / </span>'.join(links)
 
 
@@ -273,7 +243,7 @@ def _href(entry: Entry) -> str:
 
 
 def _quote(name: str) -> str:
-    if _UNRESERVED.fullmatch(name):
+    if UNRESERVED.fullmatch(name):
         return name
     from urllib.parse import quote  # only listings need it
 
@@ -295,43 +265,7 @@ def _utc(seconds: int) -> str:
     return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
 
 
-def _escape(text: str) -> str:
-    """As ``html.escape``; an import here would fail where the page says that no file can be opened."""
-    if _UNRESERVED.fullmatch(text):
-        return text
-    for character, reference in _REFERENCES:
-        text = text.replace(character, reference)
-    return text
-
-
-def _page(title: str, style: str, body: str, head: str = "") -> bytes:
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"{head}<title>{title}</title>\n<style>{_BASE_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
-    ).encode("utf-8", "replace")  # a detail may quote a path with bytes that are not UTF-8
-
-
-_BASE_STYLE = (
-    ":root{color-scheme:light dark;"
-    "--bg:#f7f7f5;--fg:#1d2126;--dim:#5c6470;--line:#dfe1e4;--link:#0b57b7;--seen:#6b3fa0;--on:#eceef1}"
-    "@media(prefers-color-scheme:dark)"
-    "{:root{--bg:#15181c;--fg:#e6e8eb;--dim:#9aa3ae;--line:#2d333b;--link:#86b7ff;--seen:#c6a6f5;--on:#20252c}}"
-    "*{box-sizing:border-box}"
-    "body{margin:0;background:var(--bg);color:var(--fg);font:1rem/1.5 system-ui,sans-serif}"
-    "a{color:var(--link)}:focus-visible{outline:2px solid var(--link);outline-offset:2px;border-radius:3px}"
-)
-
-_MESSAGE_STYLE = (
-    "body{min-height:100vh;display:grid;place-items:center;padding:1.5rem}"
-    "main{width:100%;max-width:34rem;text-align:center;text-wrap:balance;overflow-wrap:anywhere}"
-    ".status{margin:0;font-size:clamp(4rem,18vw,7rem);font-weight:800;line-height:1;letter-spacing:-.04em;"
-    "color:var(--link)}"
-    "h1{margin:.5rem 0 .25rem;font-size:1.5rem;line-height:1.25}h1+p{margin:0;color:var(--dim)}"
-    ".home{margin:1.5rem 0 0}.home a{display:inline-block;padding:.5rem 0}"
-)
-
-_LISTING_STYLE = (
+_STYLE = (
     "main{max-width:60rem;margin:0 auto;padding:clamp(1rem,4vw,3rem)}"
     "h1{margin:0;font-size:1.4rem;line-height:1.4;overflow-wrap:anywhere}"
     "h1 a{text-decoration:none}h1 a:hover{text-decoration:underline}h1 a:last-child{color:var(--fg)}"

@@ -1,7 +1,7 @@
 """Errors by name: each status has a handler that makes its response (RFC 9110 section 15).
 
 A handler decides which fields and whether the connection ends belong to its status; the page is made by
-``error_page`` of ``pages/listing.py``. ``respond_to`` is the table's entrance.
+``pages/message.py``. ``respond_to`` is the table's entrance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ..http.errors import HTTPError
 from ..http.messages import Fields, Response
-from ..pages.listing import error_page
+from ..pages.message import error_page
 
 RETRY_AFTER_S = 5
 

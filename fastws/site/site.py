@@ -27,7 +27,7 @@ from ..http.negotiation import IDENTITY_CODING
 from ..http.target import Target, parse_target
 from ..http.urlpath import encode_path
 from ..http.vocabulary import READ_METHODS
-from ..pages import listing
+from ..pages import listing, message
 from . import publication
 from .filling import Filling
 from .places import Place, Places
@@ -216,7 +216,7 @@ class Site:
         return self._moved(*self._rules.redirect(target), self._rules.header_fields(target.path))
 
     def _moved(self, location: str, status: int, configured: Fields) -> Decision:
-        body = listing.redirect_page(status, location)
+        body = message.redirect_page(status, location)
         fields = (
             ("Location", location),
             ("Content-Type", "text/html; charset=utf-8"),

@@ -30,7 +30,8 @@ from fastws.h1.framing import CHUNK_LINE_BYTES, ChunkedDecoder
 from fastws.http import forms
 from fastws.http.messages import Limits
 from fastws.http.ranges import MAX_RANGES
-from fastws.pages.listing import error_page, listing_page, redirect_page
+from fastws.pages.listing import listing_page
+from fastws.pages.message import error_page, redirect_page
 from fastws.pages.status import STATUS_PAGE
 from fastws.record import logfile
 from fastws.seam import LINGER_BYTES, LINGER_S
@@ -99,11 +100,12 @@ def test_sizes_and_times_are_as_the_page_says() -> None:
     assert log_buffer.BOUNDS["FULL_BYTES"] == _reactor_py.LOG_BYTES == logfile.FULL_BYTES
     kib, mib = 1 << 10, 1 << 20
     assert dict(rows_of("Sizes and times")) == {
-        "body kept in memory, at most (and `CacheMaxFile`)": f"{MEMORY_BYTES // kib} KiB",
+        "body kept in memory, at most": f"{MEMORY_BYTES // kib} KiB, or `CacheMaxFile` if that is less",
         "age at which a changed file is settled": f"{identity.SETTLED_NS // 1_000_000} ms",
         "the same where its times are whole seconds": f"{identity.COARSE_NS / 1e9:.2f} s",
-        "received from one connection in a turn, from all": (
-            f"{compiled['RECEIVE_BYTES'] // kib} KiB, {compiled['ARENA_BYTES'] // mib} MiB"
+        "received from one connection in a turn, within a body, from all": (
+            f"{compiled['RECEIVE_BYTES'] // kib} KiB, {compiled['BODY_BYTES'] // kib} KiB,"
+            f" {compiled['ARENA_BYTES'] // mib} MiB"
         ),
         "responses of one connection in one `sendmsg`": f"{compiled['QUEUE_MAX']}",
         "of a file in a turn: by Python, by the compiled loop": (

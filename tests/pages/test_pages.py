@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from fastws.files.directory import ORDERS, SORTS, Entry, Listing, View, arrange, natural_key
 from fastws.http.vocabulary import reason_phrase
-from fastws.pages.listing import error_page, human_size, parse_view, redirect_page
+from fastws.pages.listing import human_size, parse_view
 from fastws.pages.listing import listing_json as json_of
 from fastws.pages.listing import listing_page as page_of
+from fastws.pages.message import error_page, redirect_page
 
 VOID = {"meta", "link", "br", "img", "input"}
 
