@@ -203,11 +203,11 @@ class Draft:
         if root is None and self.file == PROGRAM:
             self._report_of("DocumentRoot", "is missing; the directory to serve is needed")
         if root is not None and (wrong := directory_problem(root, os.R_OK | os.X_OK)):
-            hint = (
-                ""
-                if not re.fullmatch(r"[0-9]{1,5}", self._directory)
-                else (f"; a port is given by --port {self._directory}")
-            )
+            hint = ""
+            if re.fullmatch(r"[0-9]{1,5}", self._directory):
+                hint = f"; a port is given by --port {self._directory}"
+            elif os.path.isfile(self._directory):
+                hint = f"; a configuration file is given by --config {self._directory}"
             self._report_of("DocumentRoot", f"{wrong}; a readable directory is needed{hint}")
 
     def _check_ports(self) -> None:

@@ -201,6 +201,13 @@ def test_directory_given_twice_exits_2(site: Path) -> None:
     assert "DIR is given twice: by itself and by --directory" in done.stderr
 
 
+def test_configuration_in_place_of_the_directory_gets_a_hint(site: Path) -> None:
+    (site / "my.conf").write_text("DocumentRoot www\n")
+    done = run(site, "my.conf")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("; a configuration file is given by --config my.conf\n")
+
+
 def test_port_in_place_of_the_directory_gets_a_hint(site: Path) -> None:
     done = run(site, "9000")
     assert (done.returncode, done.stdout) == (2, "")
