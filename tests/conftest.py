@@ -81,7 +81,7 @@ ON_WINDOWS = {
 
 
 OVER_TLS = {
-    *("drain", "expectations", "hot_path", "last_answers", "limits", "logs", "persistence"),
+    *("applications", "drain", "expectations", "hot_path", "last_answers", "limits", "logs", "persistence"),
     *("ranges_served", "serving", "slow_clients"),
 }
 """Files whose tests run over TLS too: those about how bytes come and go, and what is said of it."""

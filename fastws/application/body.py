@@ -45,6 +45,18 @@ class Spool:
             ) from error
         return self
 
+    def adopt(self, fd: int, size: int) -> None:
+        """Take over a file that has all of the body."""
+        self._file, self.size = open(fd, "r+b", buffering=0), size  # noqa: SIM115
+
+    def fileno(self) -> int:
+        """Return the descriptor of the file, -1 if all of it is in memory."""
+        return -1 if self._file is None else self._file.fileno()
+
+    def read_memory(self) -> bytes:
+        """Return what is in memory, which is all of it or nothing."""
+        return bytes(self._memory)
+
     def open(self) -> IO[bytes]:
         """Return all of it to be read from the start; nothing is added any more."""
         if self._file is None:

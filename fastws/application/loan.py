@@ -59,7 +59,7 @@ class Loan:
 
     __slots__ = (
         "_bytes", "_changed", "_error", "_head", "_is_over", "_is_told", "_pieces", "_resume", "body", "call",
-        "ends", "is_abandoned", "is_begun", "lent_at",
+        "ends", "is_abandoned", "is_begun", "lent_at", "on_abandon", "on_take",
     )  # fmt: skip
 
     def __init__(self, call: Call, ends: Ends, body: Spool, resume: Callable[[], None]) -> None:
@@ -72,6 +72,10 @@ class Loan:
         """Whether an application has it, or had it."""
         self.is_abandoned = False
         """Whether nobody waits for the answer any more."""
+        self.on_take: Callable[[int], None] | None = None
+        """Called with the bytes that were taken of an answer that is not whole; set by who began the loan."""
+        self.on_abandon: Callable[[bool], None] | None = None
+        """Called with whether it was too late, when nobody waits any more; set by who began the loan."""
         self._resume = resume
         self._changed = threading.Condition(threading.Lock())
         self._is_told = False  # since the last portion was taken
@@ -94,8 +98,15 @@ class Loan:
 
         A file in ``pieces`` is closed in any case.
         """
+        self._add(head, pieces, is_over=is_over, waits=True)
+
+    def deliver(self, head: Head | None, *pieces: Piece, is_over: bool = False) -> None:
+        """Add to the answer without waiting. Raises ``AbandonedError``."""
+        self._add(head, pieces, is_over=is_over, waits=False)
+
+    def _add(self, head: Head | None, pieces: tuple[Piece, ...], *, is_over: bool, waits: bool) -> None:
         with self._changed:
-            while self._bytes > AHEAD_BYTES and not self.is_abandoned:
+            while waits and self._bytes > AHEAD_BYTES and not self.is_abandoned:
                 self._changed.wait()
             if self.is_abandoned:
                 _close_files(pieces)
@@ -104,18 +115,18 @@ class Loan:
             self._pieces.extend(pieces)
             self._bytes += sum([len(piece) for piece in pieces if isinstance(piece, bytes)])
             self._is_over = is_over
-            self._tell()
+            is_told, self._is_told = self._is_told, True
+        if not is_told:
+            self._resume()  # without the lock, as what it calls may take at once
 
     def fail(self, error: HTTPError) -> None:
         """End the answer with an error; where a part of it is sent, the connection is cut."""
         with self._changed:
-            if not self.is_abandoned and not self._is_over:
-                self._error = error
-                self._tell()
-
-    def _tell(self) -> None:
-        if not self._is_told:
-            self._is_told = True
+            if self.is_abandoned or self._is_over:
+                return
+            self._error = error
+            is_told, self._is_told = self._is_told, True
+        if not is_told:
             self._resume()
 
     # The connection's side
@@ -124,19 +135,29 @@ class Loan:
         """Return what has come since the last call, perhaps nothing; its files are the caller's."""
         with self._changed:
             portion = Portion(self._head, self._pieces, self._is_over, self._error)
+            taken = self._bytes
             self._head, self._pieces, self._bytes, self._is_told = None, [], 0, False
             self._changed.notify_all()
+        if taken and self.on_take is not None and not portion.is_over:
+            self.on_take(taken)
         return portion
 
-    def abandon(self) -> None:
-        """Tell the application that nobody waits any more; a second call does nothing."""
+    def abandon(self, *, is_late: bool = False) -> None:
+        """Tell the application that nobody waits any more; a second call does nothing.
+
+        ``is_late`` tells that the application took too long.
+        """
         with self._changed:
+            if self.is_abandoned:
+                return
             self.is_abandoned = True
             _close_files(self._pieces)
             self._pieces = []
             self._changed.notify_all()
             if not self.is_begun:
                 self.body.close()
+        if self.on_abandon is not None:
+            self.on_abandon(is_late)
 
 
 def _close_files(pieces: list[Piece] | tuple[Piece, ...]) -> None:

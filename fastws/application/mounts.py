@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..http.messages import Fields, Request
@@ -14,15 +15,21 @@ from ..http.urlpath import decode_path
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application (PEP 3333)."""
 
+NONE: Mapping[str, str] = MappingProxyType({})
+
 _AUTHORITY = re.compile(r"[A-Za-z]+://[^/?#]*")  # of an absolute-form target, which is checked by now
 _DOT_SEGMENT = re.compile(r"(?:^|/)\.{1,2}(?=/|$)")
 
 
 class Mount(NamedTuple):
-    """An application and where it is: ``prefix`` is '' for the whole site, else such as ``/shop``."""
+    """An application and where it is: ``prefix`` is '' for the whole site, else such as ``/shop``.
+
+    ``name`` is that by which application processes know it, '' for one that runs in this process.
+    """
 
     prefix: str
     application: Application
+    name: str = ""
 
     def __str__(self) -> str:
         return self.prefix or "/"
@@ -48,9 +55,15 @@ class Call(NamedTuple):
 class Mounts:
     """The mounts of one site; the longest prefix that a path has decides. Any thread may ask."""
 
-    def __init__(self, applications: Mapping[str, Application]) -> None:
-        """``applications`` are by prefix: ``/`` is the whole site, ``/shop`` is ``/shop`` and all below it."""
+    def __init__(self, applications: Mapping[str, Application], elsewhere: Mapping[str, str] = NONE) -> None:
+        """``applications`` are by prefix: ``/`` is the whole site, ``/shop`` is ``/shop`` and all below it.
+
+        ``elsewhere`` are the names of those that run in other processes.
+        """
         mounts = [Mount(prefix.rstrip("/"), application) for prefix, application in applications.items()]
+        for prefix, name in elsewhere.items():
+            if prefix not in applications:
+                mounts.append(Mount(prefix.rstrip("/"), _is_elsewhere, name))
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
         self._patterns = {mount.prefix: _pattern_of(mount.prefix) for mount in mounts}
 
@@ -85,6 +98,10 @@ class Mounts:
             raw = _AUTHORITY.sub("", raw, count=1) or "/"
         decoded = _latin(decode_path(raw.encode("latin-1")))
         return normal if _DOT_SEGMENT.search(decoded) else decoded
+
+
+def _is_elsewhere(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    raise NotImplementedError("this application runs in a process of its own")
 
 
 def _pattern_of(prefix: str) -> re.Pattern[str]:

@@ -21,8 +21,9 @@ class Threads:
     it is missing until the application returns.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, manner: Manner = MANNER) -> None:
         self._log = logger
+        self._manner = manner
         self._changed = threading.Condition(threading.Lock())
         self._waiting: collections.deque[Loan] = collections.deque()
         self._most = self._most_waiting = 1
@@ -33,8 +34,12 @@ class Threads:
 
     def configure(self, config: Config) -> None:
         """Use the limits of this configuration from now on."""
+        self.limit(config.application_threads, config.application_queue)
+
+    def limit(self, threads: int, waiting: int) -> None:
+        """Have no more than so many threads, and so many requests that wait for one, from now on."""
         with self._changed:
-            self._most, self._most_waiting = config.application_threads, config.application_queue
+            self._most, self._most_waiting = threads, waiting
             self._start_threads()
             self._changed.notify_all()
 
@@ -67,7 +72,7 @@ class Threads:
 
     def _run(self) -> None:
         while (loan := self._next()) is not None:
-            answer(loan, MANNER, self._log)
+            answer(loan, self._manner, self._log)
             with self._changed:
                 self._busy -= 1
 

@@ -122,9 +122,12 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("FilesFirst", "files_first", "on|off", v.parse_switch, "off",
             "Whether a file of DocumentRoot, or a directory's index, answers a GET or HEAD before an application"
             " does; the application gets what is not there, and every other method."),
+        Directive("ApplicationProcesses", "application_processes", "COUNT", v.parse_processes, "0",
+            "Processes that run applications, so that one that computes, hangs or crashes holds up nothing else; 0"
+            " runs them in the server's own process.", flag="--processes"),
         Directive("ApplicationThreads", "application_threads", "COUNT", v.number(1, 1024), "4",
-            "Threads that run applications: as many requests are in progress at a time. A thread that an"
-            " application does not leave is missing.", flag="--threads"),
+            "Threads that run applications, in each process: as many requests are in progress at a time.",
+            flag="--threads"),
         Directive("ApplicationQueue", "application_queue", "COUNT", v.number(0, 1_000_000), "1024",
             "Requests that wait for such a thread; one more is 503 with Retry-After."),
         Directive("ApplicationTimeout", "application_timeout_s", "SECONDS", v.seconds(0.001), "30",

@@ -39,6 +39,7 @@ class Overrides(TypedDict, total=False):
     basic_auth: Several[tuple[str, Path]]
     applications: Mapping[str, str]
     files_first: Switch
+    application_processes: Number
     application_threads: Number
     application_queue: Number
     application_timeout_s: Seconds

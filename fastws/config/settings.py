@@ -49,6 +49,7 @@ class Config(NamedTuple):
     basic_auth: tuple[tuple[str, str], ...]
     applications: Mapping[str, str]
     files_first: bool
+    application_processes: int
     application_threads: int
     application_queue: int
     application_timeout_s: float

@@ -296,6 +296,14 @@ def parse_body_size(words: Sequence[str], base: str) -> dict[str, int]:
     return {glob: limit}
 
 
+def parse_processes(words: Sequence[str], base: str) -> int:
+    """A number of processes, 0 where the platform cannot hand descriptors to them."""
+    count = _whole_number(words[0], 0, 256)
+    if count and sys.platform == "win32":
+        raise ValueError("this platform has no fork; 0 is allowed, threads of the server")
+    return count
+
+
 def parse_application(words: Sequence[str], base: str) -> dict[str, str]:
     """``/prefix module:callable``: a prefix without a slash at its end, or ``/`` → the name of an application."""
     prefix, name = all_of(

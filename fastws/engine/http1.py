@@ -337,7 +337,7 @@ class Http1:
         """End a loan that has lasted too long."""
         relay = self._relay
         assert relay is not None
-        relay.loan.abandon()
+        relay.loan.abandon(is_late=True)
         if self._answer is not None:
             self._shared.logger.error(
                 "application %s: nothing more of an answer came in time; the connection to %s is closed",

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from ..application.threads import Threads
+from ..application.takers import Takers
 from ..backend import Backend
 from ..config.settings import Config
 from ..http.messages import Limits, Request
@@ -33,7 +33,7 @@ class Equipment(NamedTuple):
     access_log: LogFile
     error_log: ErrorLog
     queues: FairQueues
-    applications: Threads
+    applications: Takers
     worker_count: int
 
     @property

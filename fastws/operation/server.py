@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 
 from .. import backend as backends
 from .. import portable
-from ..application.loading import load_all
-from ..application.mounts import Application, Mounts
-from ..application.threads import Threads
+from ..application.mounts import Application
+from ..application.takers import Takers
 from ..config.settings import Config
 from ..engine.pool import ANSWER_S, Pool
 from ..engine.processors import processors
@@ -44,6 +43,9 @@ from .systemd import activated_listeners
 
 GRACE_S = 0.5
 """How long an idle connection may still send a last request after the signal to stop."""
+
+PROCESSES_END_S = 2.0
+"""How long application processes may take to end once no connection is left."""
 
 CLOSING_S = 0.2
 """How long the connections that were idle may take to be closed after it: a deadline is met 0.1 s late."""
@@ -87,15 +89,14 @@ class Server:
         self.logger: logging.Logger = self._logs.error.logger
         self._queues = FairQueues(self.logger)
         self._given_applications = dict(applications or {})
-        self._threads = Threads(self.logger)
-        self._threads.configure(config)
+        self._takers = Takers(self.logger, config)
         self._pool = Pool(
             Equipment(
                 self._backend,
                 self._logs.access,
                 self._logs.error,
                 self._queues,
-                self._threads,
+                self._takers,
                 self.worker_count,
             )
         )
@@ -115,7 +116,7 @@ class Server:
             opener=self._backend.opener,
             hidden=OwnFiles(config, self._logs.access, self._logs.error.file),
             status=self._condition,
-            mounts=Mounts(load_all(config, self.logger) | self._given_applications),
+            mounts=self._takers.mounts(config, self._given_applications),
         )
 
     # Start
@@ -137,7 +138,9 @@ class Server:
                 )
                 if self.config.user is not None:
                     drop_to(self.config.user)
+                self._takers.start(self.config)
                 self._pool.start(self.config, self._site, with_manners(self.config, self._listeners))
+            self._takers.await_start(self.config)
         except BaseException:
             self._undo_start()
             raise
@@ -222,6 +225,7 @@ class Server:
                 config = read()
                 site = self._make_site(config)
                 listeners = open_listeners(addresses_in(config), self._listeners, dict(config.listen_unix))
+                self._change_takers(config, listeners)
             except (ConfigError, ListenError) as error:
                 self.logger.error("the configuration was not reloaded; what is wrong with it:")
                 for line in str(error).splitlines():
@@ -231,13 +235,22 @@ class Server:
             else:
                 self._adopt(config, site, listeners)
 
+    def _change_takers(self, config: Config, listeners: Mapping[Address, socket.socket]) -> None:
+        """Have the applications of ``config`` ready; if they cannot be had, close what was opened for it."""
+        try:
+            self._takers.change(config)
+        except BaseException:
+            for address, listener in listeners.items():
+                if address not in self._listeners:
+                    listener.close()
+            raise
+
     def _adopt(self, config: Config, site: Site, listeners: dict[Address, socket.socket]) -> None:
         dropped = {address: sock for address, sock in self._listeners.items() if address not in listeners}
         previous_config, self.config = self.config, config
         previous_site, self._site = self._site, site
         self._listeners = listeners
         self._logs.adopt(config, previous_config)
-        self._threads.configure(config)
         are_let_go = self._pool.adopt(config, site, with_manners(config, listeners))
         self._leave(previous_config, dropped)
         if are_let_go:
@@ -246,6 +259,10 @@ class Server:
         for name, field in _FIXED_AT_START.items():
             if getattr(config, field) != getattr(self._config_at_start, field):
                 self.logger.warning("%s was changed; that takes effect at the next start", name)
+        if config.applications and (config.application_processes > 0) != self._takers.has_processes:
+            self.logger.warning(
+                "ApplicationProcesses was changed from or to 0; that takes effect at the next start"
+            )
         self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
         self.doubts = self._condition.log_doubts(config)
 
@@ -299,6 +316,7 @@ class Server:
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
             listener.close()
+        self._takers.forget()
 
     def abort(self) -> None:
         """Make a ``stop`` in progress end now, cutting off connections. For any thread and signal handler."""
@@ -325,7 +343,7 @@ class Server:
         self._close_left()
         self._site.close()
         self._queues.close()
-        self._threads.close()
+        self._takers.close(PROCESSES_END_S)
         self._logs.close()
 
     def __enter__(self) -> Server:

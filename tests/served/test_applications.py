@@ -122,6 +122,7 @@ def test_password_is_asked_for_and_the_user_handed_on(serve: Serve, tmp_path: Pa
     assert "REMOTE_USER" not in shown(server, "/free", right)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "POST"])
 def test_every_method_is_the_applications(serve: Serve, method: str) -> None:
     server = serve(applications={"/app": show})
@@ -134,7 +135,8 @@ def test_every_method_is_the_applications(serve: Serve, method: str) -> None:
 # What the application is told
 
 
-def test_environ_tells_the_request(serve: Serve) -> None:
+def test_environ_tells_the_request(serve: Serve, request: pytest.FixtureRequest) -> None:
+    scheme = "https" if request.node.callspec.params["side"].endswith("-tls") else "http"
     server = serve(applications={"/app": show})
     environ = shown(
         server, "/app/a%20b?x=%20&y", "X-Test: 1", "X-Test: 2", "Content-Type: text/x", body=b"ab"
@@ -153,7 +155,7 @@ def test_environ_tells_the_request(serve: Serve) -> None:
         "HTTP_X_TEST": "1, 2",
         "CONTENT_TYPE": "text/x",
         "CONTENT_LENGTH": "2",
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": scheme,
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
@@ -161,8 +163,10 @@ def test_environ_tells_the_request(serve: Serve) -> None:
         "body": "ab",
     }
     assert {name: environ.get(name) for name in expected} == expected
+    assert environ.get("HTTPS") == ("on" if scheme == "https" else None)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("target", "script_name", "path_info"),
     [
@@ -209,6 +213,7 @@ def test_cookies_of_several_lines_are_one(serve: Serve) -> None:
     assert shown(server, "/", "Cookie: a=1", "Cookie: b=2")["HTTP_COOKIE"] == "a=1; b=2"
 
 
+@pytest.mark.plain
 def test_unix_socket_has_names_too(serve: Serve, tmp_path: Path) -> None:
     serve(f"Listen unix:{tmp_path}/s", applications={"/": show})
     with socket.socket(socket.AF_UNIX) as sock:
@@ -460,6 +465,7 @@ def test_head_has_the_fields_and_no_body(serve: Serve, kind: str) -> None:
     assert pulled.count(99) == (kind == "generator")
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 @pytest.mark.parametrize("length", [[], [("Content-Length", "5")]], ids=["", "length"])
 def test_answers_without_a_body_have_none(serve: Serve, status: str, length: list[tuple[str, str]]) -> None:
@@ -536,6 +542,7 @@ BAD_HEADS: list[tuple[Any, Any]] = [
 ]
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(("status", "fields"), BAD_HEADS, ids=lambda value: ascii(value))
 def test_head_that_cannot_be_sent_is_500(serve: Serve, errors: Errors, status: Any, fields: Any) -> None:
     server = serve(applications={"/": says(b"x", status=status, fields=fields)}, error_log=str(errors.path))
@@ -546,6 +553,7 @@ def test_head_that_cannot_be_sent_is_500(serve: Serve, errors: Errors, status: A
     assert errors.has("application / failed at GET /this")
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("piece", ["text", None, 5, bytearray(b"x")], ids=ascii)
 def test_body_that_is_not_bytes_is_500(serve: Serve, errors: Errors, piece: Any) -> None:
     server = serve(applications={"/": says(piece)}, error_log=str(errors.path))
@@ -641,6 +649,7 @@ def test_exception_before_output_is_500_and_the_traceback_in_the_log(serve: Serv
     assert "[application-0]" in errors.path.read_text()
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError])
 def test_thread_survives_every_exception(serve: Serve, error: type[BaseException]) -> None:
     def application(environ: Environ, start: Start) -> list[bytes]:
@@ -694,6 +703,7 @@ class Closing:
             raise self.on_close
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("result", "status"),
     [
@@ -922,7 +932,7 @@ def test_files_are_served_while_every_thread_is_busy(serve: Serve, gate: Gate, t
     clients = [Client(server) for _ in range(3)]
     for client in clients:
         client.send(request("/app"))
-    wait_until(lambda: gate.waiting == 2 and len(server._threads._waiting) == 1)
+    wait_until(lambda: gate.waiting == 2 and len(server._takers._threads._waiting) == 1)
     assert get(server, "/a.txt").body == b"a file"
     reply = get(server, "/app")
     assert (reply.status, reply["Retry-After"]) == (503, "5")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fastws import Config, backend, defaults
-from fastws.application.threads import Threads
+from fastws.application.takers import Takers
 from fastws.engine.shared import Equipment
 from fastws.files.root import Nothing
 from fastws.record.logfile import ErrorLog, LogFile
@@ -33,7 +33,7 @@ def equipped(
     error_log = ErrorLog(config.error_log, config.log_level)
     access_log = LogFile(config.access_log, error_log.logger.error)
     queues = FairQueues(error_log.logger)
-    applications = Threads(error_log.logger)
+    applications = Takers(error_log.logger, config)
     site = Site(
         config,
         error_log.logger,

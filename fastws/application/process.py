@@ -1,0 +1,236 @@
+"""An application process, from the inside: requests come from the server, threads answer them."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from ..http.messages import FileSlice, Request
+from . import wire
+from .body import Spool
+from .environ import Ends, Manner
+from .loading import LoadError, load
+from .loan import AHEAD_BYTES, Loan, Piece
+from .mounts import Application, Call, Mount
+from .threads import Threads
+
+STACKS_SIGNAL = "SIGUSR2"
+"""Has the stacks of all threads written into the report."""
+
+
+def run(sock: socket.socket, report: int, settings: dict[str, Any]) -> int:
+    """Serve until the server says that it is enough, or is gone; return the exit status.
+
+    What signals do is inherited of the spawner.
+    """
+    faulthandler.enable(report)
+    faulthandler.register(getattr(signal, STACKS_SIGNAL), report, all_threads=True)
+    _name_process(f"fastws: app {settings['number']}")
+    process = _Process(sock, settings)
+    try:
+        return process.run()
+    except OSError:  # the server is gone
+        return 0
+
+
+def _name_process(name: str) -> None:
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(name[:15])
+    except OSError:  # elsewhere it is called as it is
+        pass
+
+
+class _Process:
+    def __init__(self, sock: socket.socket, settings: dict[str, Any]) -> None:
+        self._sock = sock
+        self._reader = wire.Reader(sock)
+        self._settings = settings
+        self._sending = threading.Lock()
+        self._changing = threading.Lock()
+        self._streams: dict[int, _Stream] = {}
+        self._is_quitting = False
+        self._applications: dict[str, Application] = {}
+        self._log = logging.Logger("fastws")
+        self._log.addHandler(_Handler(self))
+        count = settings["threads"]
+        manner = Manner(multithread=count > 1, multiprocess=True)
+        self._threads = Threads(self._log, manner)
+        self._threads.limit(count, count)  # the server sends no more than there are threads
+
+    def run(self) -> int:
+        if not self._load():
+            return 3
+        self.send(wire.pack(0, wire.READY))
+        while not (self._is_quitting and not self._streams) and self._reader.receive():
+            for frame in self._reader.frames():
+                self._take(frame)
+        return 0
+
+    def _load(self) -> bool:
+        sys.path[:] = self._settings["path"]
+        sys.argv[:] = ["fastws"]
+        try:
+            for name in self._settings["names"]:
+                self._applications[name] = load(name, self._settings["directory"])
+        except LoadError as error:
+            if error.__cause__ is not None:
+                self._log.error("an application cannot be loaded", exc_info=error.__cause__)
+            self.send(wire.pack(0, wire.FAILED, str(error).encode("utf-8", "replace")))
+            return False
+        return True
+
+    def _take(self, frame: wire.Frame) -> None:
+        if frame.kind == wire.REQUEST:
+            self._begin(frame)
+            return
+        if frame.kind == wire.QUIT:
+            self._is_quitting = True
+            return
+        with self._changing:
+            stream = self._streams.get(frame.stream)
+        if stream is None:
+            return  # it is answered by now
+        if frame.kind == wire.CANCEL:
+            self.forget(frame.stream)
+            stream.loan.abandon()
+        elif frame.kind == wire.CREDIT:
+            stream.add_credit(int(frame.payload))
+
+    def _begin(self, frame: wire.Frame) -> None:
+        size = int.from_bytes(frame.payload[:4], "little")
+        told = json.loads(frame.payload[4 : 4 + size])
+        body = Spool()
+        if told["has_file"]:
+            body.adopt(self._reader.take_fd(), told["size"])
+        else:
+            body += frame.payload[4 + size :]
+        method, target, version, fields = told["request"]
+        script_name, path_info, query = told["path"]
+        mount = Mount(told["prefix"], self._applications[told["name"]], told["name"])
+        request = Request(method, target, version, fields, 0)
+        call = Call(mount, request, script_name, path_info, query, told["user"], ())
+        stream = _Stream(self, frame.stream, call, Ends(*told["ends"]), body)
+        with self._changing:
+            self._streams[frame.stream] = stream
+        self._threads.submit(stream.loan)
+
+    def forget(self, number: int) -> None:
+        """Have no such stream any more; after the last one the process may end."""
+        with self._changing:
+            self._streams.pop(number, None)
+            if self._is_quitting and not self._streams:
+                self._sock.shutdown(socket.SHUT_RD)  # wakes the main thread
+
+    def send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+        """Send all of ``data``; any thread may. Raises ``OSError``."""
+        with self._sending:
+            view = memoryview(data)
+            sent = wire.send(self._sock, view, fds)
+            while sent < len(data):
+                sent += self._sock.send(view[sent:])
+
+
+class _Stream:
+    """One request, and what of its answer the server has room for."""
+
+    def __init__(self, process: _Process, number: int, call: Call, ends: Ends, body: Spool) -> None:
+        self._process = process
+        self._number = number
+        self._flushing = threading.Lock()
+        self._credit = AHEAD_BYTES
+        self._pending: list[Piece | memoryview] = []  # taken from the end
+        self._is_over = self._is_free = False
+        self.loan = Loan(call, ends, body, self._flush)
+
+    def add_credit(self, count: int) -> None:
+        """So many bytes more may be sent."""
+        with self._flushing:
+            self._credit += count
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what may be sent; called by the application's thread, and by the main one."""
+        try:
+            with self._flushing:
+                is_over = self._send_on()
+        except OSError:  # the server is gone, which the main thread sees too
+            self.loan.abandon()
+            is_over = True
+        if is_over:
+            self._process.forget(self._number)
+
+    def _send_on(self) -> bool:
+        frames = b""
+        while True:
+            if not self._pending and not self._is_over:
+                portion = self.loan.take()
+                if portion.head is not None:
+                    frames += wire.pack_json(self._number, wire.HEAD, portion.head)
+                self._pending = [memoryview(x) if isinstance(x, bytes) else x for x in portion.pieces[::-1]]
+                self._is_over = portion.is_over
+                if portion.error is not None and not portion.pieces:
+                    error = [portion.error.status, portion.error.detail]
+                    self._process.send(frames + wire.pack_json(self._number, wire.ERROR, error))
+                    return True
+                if not self._pending and not self._is_over:
+                    break  # the next piece will resume it
+            frames = self._send_pending(frames)
+            if self._pending or self._is_over:
+                break
+        is_whole = self._is_over and not self._pending
+        if self._is_over and self._pending and not self._is_free:
+            self._is_free = True
+            frames += wire.pack(self._number, wire.FREE)
+        if is_whole:
+            frames += wire.pack(self._number, wire.OVER)
+        if frames:
+            self._process.send(frames)
+        return is_whole
+
+    def _send_pending(self, frames: bytes) -> bytes:
+        """Send ``frames`` and the pieces behind it, as far as there is room; return what is not yet sent of it."""
+        while self._pending and self._credit > 0:
+            piece = self._pending.pop()
+            if isinstance(piece, FileSlice):
+                frames += wire.pack_json(self._number, wire.FILE, [piece.offset, piece.length])
+                try:
+                    self._process.send(frames, (piece.file.fd,))
+                finally:
+                    piece.file.close()
+                frames = b""
+                continue
+            part = piece[: wire.PIECE_BYTES]
+            if len(part) < len(piece):
+                self._pending.append(piece[len(part) :])
+            self._credit -= len(part)
+            frames += wire.pack(self._number, wire.DATA, part)
+            if len(frames) >= wire.PIECE_BYTES:
+                self._process.send(frames)
+                frames = b""
+        return frames
+
+
+class _Handler(logging.Handler):
+    """Passes lines on to the server's error log."""
+
+    def __init__(self, process: _Process) -> None:
+        super().__init__()
+        self._process = process
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send the record, and its traceback a line each."""
+        lines = [record.getMessage()]
+        if record.exc_info:
+            lines += (self.formatter or logging.Formatter()).formatException(record.exc_info).splitlines()
+        try:
+            for line in lines:
+                self._process.send(wire.pack_json(0, wire.LOG, [record.levelno, record.threadName, line]))
+        except OSError:
+            pass

@@ -1,0 +1,181 @@
+"""The spawner: a program with one thread that forks the application processes and says how they end.
+
+The server starts it as a new interpreter. So it has none of the server's sockets, keys and threads, which makes
+forking safe, and what a forked process imports is what lies on the disk by then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from . import wire
+
+QUIET = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+"""Signals that a service manager or a terminal sends to all at once: what they mean is the server's business."""
+
+
+END_S = 2.0
+"""How long the spawner may take to end."""
+
+
+def main(number: int) -> None:
+    """Serve the control socket with this descriptor until the server closes it; exits the process."""
+    child = _Forks(socket.socket(fileno=number)).run()
+    if child is not None:
+        from .process import run  # in the child alone
+
+        sys.exit(run(*child))
+
+
+def be_quiet() -> None:
+    """Do nothing at signals that are not for this process and those that it forks.
+
+    Programs that are started have them as usual, for a handler is not inherited by those.
+    """
+    for name in QUIET:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _nothing)
+
+
+def _nothing(number: int, frame: object) -> None:
+    pass
+
+
+class Spawner:
+    """The spawner, as the server has it. Raises ``OSError`` if it cannot be started."""
+
+    def __init__(self) -> None:
+        import subprocess  # applications in processes alone need it
+
+        self.control, its = socket.socketpair()
+        self.reader = wire.Reader(self.control)
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        program = (
+            f"import sys; sys.path.insert(0, {root!r}); from {__name__} import main; main({its.fileno()})"
+        )
+        try:
+            self._program = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(its.fileno(),),
+                start_new_session=True,  # so that Ctrl-C at a terminal is for the server alone
+            )
+        finally:
+            its.close()
+
+    def spawn(self, number: int, settings: dict[str, Any], *fds: int) -> None:
+        """Have it fork process ``number``, which gets these descriptors. Raises ``OSError``."""
+        data = memoryview(wire.pack_json(number, wire.SPAWN, settings))
+        sent = wire.send(self.control, data, fds)
+        self.control.sendall(data[sent:])
+
+    def kill(self, number: int, signal_number: int) -> None:
+        """Have it send a signal to process ``number``, if that has not ended."""
+        with suppress(OSError):
+            self.control.sendall(wire.pack(number, wire.KILL, b"%d" % signal_number))
+
+    def close(self) -> None:
+        """End it, and what it has forked."""
+        with suppress(OSError):
+            self.control.shutdown(socket.SHUT_RDWR)
+        self.control.close()
+        try:
+            self._program.wait(END_S)
+        except Exception:  # subprocess.TimeoutExpired
+            self._program.kill()
+            self._program.wait()
+
+
+class _Forks:
+    """The processes that were forked, from the inside."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._reader = wire.Reader(control)
+        self._processes: dict[int, int] = {}  # the system's number of each
+        self._woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        be_quiet()
+        signal.signal(signal.SIGCHLD, _nothing)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+
+    def run(self) -> tuple[socket.socket, int, dict[str, Any]] | None:
+        """Return what a forked child is to do, None in the spawner itself when the server is gone."""
+        with selectors.DefaultSelector() as selector:
+            for sock in (self._control, self._woken):
+                selector.register(sock, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is self._woken:
+                        self._woken.recv(4096)
+                        self._reap()
+                    else:
+                        try:
+                            is_open = self._reader.receive()
+                        except OSError:
+                            is_open = False
+                        if not is_open:
+                            self._end()
+                            return None
+                        for frame in self._reader.frames():
+                            if frame.kind == wire.SPAWN:
+                                child = self._spawn(frame)
+                                if child is not None:
+                                    return child
+                            elif frame.kind == wire.KILL and frame.stream in self._processes:
+                                with suppress(ProcessLookupError):
+                                    os.kill(self._processes[frame.stream], int(frame.payload))
+
+    def _spawn(self, frame: wire.Frame) -> tuple[socket.socket, int, dict[str, Any]] | None:
+        """Fork; return what the child is to do, None in the parent."""
+        sock, report = self._reader.take_fd(), self._reader.take_fd()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell(wire.pack_json(frame.stream, wire.DEAD, f"it cannot be started: {error.strerror}"))
+            pid = -1
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for own in (self._control, self._woken, self._waker):
+                own.close()
+            return socket.socket(fileno=sock), report, json.loads(frame.payload)
+        os.close(sock)
+        os.close(report)
+        if pid > 0:
+            self._processes[frame.stream] = pid
+            self._tell(wire.pack_json(frame.stream, wire.BORN, pid))
+        return None
+
+    def _reap(self) -> None:
+        for number, pid in list(self._processes.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                del self._processes[number]
+                self._tell(wire.pack_json(number, wire.DEAD, _describe(status)))
+
+    def _tell(self, frame: bytes) -> None:
+        with suppress(OSError):
+            self._control.sendall(frame)
+
+    def _end(self) -> None:
+        for pid in self._processes.values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _describe(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"it ended with status {code}"
+    try:
+        return f"{signal.Signals(-code).name} ended it"
+    except ValueError:
+        return f"signal {-code} ended it"

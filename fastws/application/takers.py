@@ -1,0 +1,84 @@
+"""What takes requests on loan: threads of this process, or application processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..config.settings import Config
+from .loading import load_all
+from .loan import Loan
+from .mounts import Application, Mounts
+from .threads import Threads
+
+if TYPE_CHECKING:
+    from .processes import Processes, Settings
+
+
+class Takers:
+    """Those of one server. ``has_processes`` tells whether applications that have a name run in processes."""
+
+    def __init__(self, logger: logging.Logger, config: Config) -> None:
+        self._log = logger
+        self._threads = Threads(logger)
+        self._threads.configure(config)
+        self.has_processes = config.application_processes > 0 and bool(config.applications)
+        self._processes: Processes | None = None
+        if self.has_processes:
+            from .processes import Processes  # and with it what threads have no use for
+
+            self._processes = Processes(logger)
+
+    def mounts(self, config: Config, given: Mapping[str, Application]) -> Mounts:
+        """Return the mounts of ``config``, with applications ``given`` by path. Raises ``ConfigError``."""
+        if self.has_processes:
+            return Mounts(given, config.applications)
+        return Mounts({**load_all(config, self._log), **given})
+
+    def start(self, config: Config) -> None:
+        """Start the processes, if there are to be any. Raises ``OSError``."""
+        if self._processes is not None:
+            self._processes.start(_settings(config))
+
+    def await_start(self, config: Config) -> None:
+        """Return when applications are served, or their import takes long. Raises ``ConfigError`` if it fails."""
+        if self._processes is not None:
+            self._processes.await_start(config.given.get("Application"))
+
+    def change(self, config: Config) -> None:
+        """Use another configuration. Raises ``ConfigError``; then all is as it was."""
+        if self._processes is not None:
+            self._processes.change(_settings(config), config.given.get("Application"))
+        self._threads.configure(config)
+
+    def forget(self) -> None:
+        """Let go of what belongs to the parent, in a forked child."""
+        if self._processes is not None:
+            self._processes.forget()
+
+    def submit(self, loan: Loan) -> bool:
+        """Have ``loan`` answered; False if too many others wait."""
+        if loan.call.mount.name and self._processes is not None:
+            return self._processes.submit(loan)
+        return self._threads.submit(loan)
+
+    def close(self, timeout_s: float) -> None:
+        """End all of them; processes that are busy for longer than ``timeout_s`` by force."""
+        self._threads.close()
+        if self._processes is not None:
+            self._processes.close(timeout_s)
+
+
+def _settings(config: Config) -> Settings:
+    from .processes import Settings
+
+    directory = os.getcwd() if config.config_path is None else os.path.dirname(config.config_path)
+    return Settings(
+        processes=max(config.application_processes, 1),
+        threads=config.application_threads,
+        waiting=config.application_queue,
+        names=tuple(dict.fromkeys(config.applications.values())),
+        directory=directory,
+    )

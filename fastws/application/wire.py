@@ -1,0 +1,126 @@
+"""What the server, the spawner and the application processes say to each other: frames on stream sockets.
+
+A frame is a stream's number, a kind, and a payload; descriptors travel with its first byte (``SCM_RIGHTS``).
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import json
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+HEADER = struct.Struct("<IBI")
+
+REQUEST = 1
+"""To a process: a request, JSON and the body behind it, or its file's descriptor."""
+CREDIT = 2
+"""To a process: so many bytes of an answer were taken, and may follow."""
+CANCEL = 3
+"""To a process: nobody waits for the answer any more."""
+QUIT = 4
+"""To a process: end when all that it has is answered."""
+READY = 5
+"""From a process: the applications are imported."""
+FAILED = 6
+"""From a process: they cannot be; the reason."""
+HEAD = 7
+"""From a process: the head of an answer."""
+DATA = 8
+"""From a process: bytes of its body."""
+FILE = 9
+"""From a process: a part of a file, whose descriptor comes with it."""
+OVER = 10
+"""From a process: the answer is whole."""
+ERROR = 11
+"""From a process: the answer ends with an error."""
+LOG = 12
+"""From a process: a line for the error log."""
+FREE = 17
+"""From a process: the application's thread is free, and the rest of the answer waits for credit."""
+SPAWN = 13
+"""To the spawner: a process is to be started, by the socket and the file that come with it."""
+KILL = 14
+"""To the spawner: a process is to get a signal."""
+BORN = 15
+"""From the spawner: a process was started; its number of the system."""
+DEAD = 16
+"""From the spawner: a process has ended; its status."""
+
+RECEIVE_BYTES = 262144
+PIECE_BYTES = 65536
+"""The most bytes of a body in one frame."""
+
+_FDS = 8  # that come with one call, at most
+
+
+class Frame(NamedTuple):
+    """One frame. Its kind tells whether descriptors come with it, which ``Reader.take_fd`` returns."""
+
+    stream: int
+    kind: int
+    payload: bytes
+
+
+def pack(stream: int, kind: int, payload: bytes | memoryview = b"") -> bytes:
+    """Return the bytes of a frame."""
+    return b"".join((HEADER.pack(stream, kind, len(payload)), payload))
+
+
+def pack_json(stream: int, kind: int, value: Any) -> bytes:
+    """Return the bytes of a frame whose payload is ``value`` as JSON."""
+    return pack(stream, kind, json.dumps(value).encode())
+
+
+class Reader:
+    """Takes frames, and the descriptors that come with them, out of a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = bytearray()
+        self._fds: collections.deque[int] = collections.deque()
+
+    def receive(self) -> bool:
+        """Read once; False at the end of the stream. Raises ``OSError``."""
+        data, ancillary, _, _ = self._sock.recvmsg(
+            RECEIVE_BYTES, socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
+        )
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                self._fds.extend(fds)
+        self._buffer += data
+        return bool(data)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames that are whole."""
+        while len(self._buffer) >= HEADER.size:
+            stream, kind, length = HEADER.unpack_from(self._buffer)
+            end = HEADER.size + length
+            if len(self._buffer) < end:
+                return
+            payload = bytes(memoryview(self._buffer)[HEADER.size : end])
+            del self._buffer[:end]
+            yield Frame(stream, kind, payload)
+
+    def take_fd(self) -> int:
+        """Return the next descriptor, which the frame at hand announced; the caller closes it."""
+        return self._fds.popleft()
+
+    def take_fds(self) -> list[int]:
+        """Return the descriptors that nobody has taken; the caller closes them."""
+        fds = list(self._fds)
+        self._fds.clear()
+        return fds
+
+
+def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int] = ()) -> int:
+    """Send what ``sock`` takes, with the descriptors if there are any; return how many bytes it took."""
+    if not fds:
+        return sock.send(data)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+    return sock.sendmsg([data], rights)

@@ -1,0 +1,443 @@
+"""Applications in processes of their own: what goes over the channel, and what becomes of processes that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import launch
+import pytest
+from rawhttp import Client, ProtocolError, be_at_rest, get, open_descriptors, put, request, wait_until
+
+from fastws import ConfigError, Server
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="there are no application processes"),
+    pytest.mark.posix,
+]
+
+Serve = Callable[..., Server]
+
+
+class Place:
+    """A server with processes, its error log, and files to speak by."""
+
+    def __init__(self, serve: Serve, directory: Path) -> None:
+        self._serve = serve
+        self.directory = directory
+        self.log = directory / "errors.txt"
+
+    def start(self, *lines: str, name: str = "wsgi_programs:probe", processes: int = 1) -> Server:
+        put(self.directory / "root", {"a.txt": b"a file"})
+        return self._serve(
+            f"Application /app {name}", f"ApplicationProcesses {processes}", *lines, error_log=str(self.log)
+        )
+
+    def logs(self, text: str) -> bool:
+        """Wait for ``text`` in the error log."""
+        wait_until(lambda: text in self.log.read_text(), f"{text!r} in the error log")
+        return True
+
+    def wait_for(self, name: str, count: int = 1) -> list[Path]:
+        """Wait until there are so many files whose names begin so."""
+        wait_until(lambda: len(list(self.directory.glob(f"{name}*"))) >= count)
+        return list(self.directory.glob(f"{name}*"))
+
+
+@pytest.fixture
+def place(serve: Serve, tmp_path: Path) -> Place:
+    return Place(serve, tmp_path)
+
+
+def pid_of(server: Server) -> int:
+    return int(get(server, "/app/pid").body)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return sys.platform != "linux"
+
+
+def leave_at_once(client: Client) -> None:
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.sock.close()
+
+
+# The channel
+
+
+def test_application_runs_in_another_process_and_is_told_so(place: Place) -> None:
+    server = place.start()
+    environ = json.loads(
+        get(server, "/app/environ/x%2Fy?q=1", "X-Test: \xe9", "Cookie: a=1", "Cookie: b=2").body
+    )
+    expected = {
+        "SCRIPT_NAME": "/app",
+        "PATH_INFO": "/environ/x/y",
+        "QUERY_STRING": "q=1",
+        "HTTP_X_TEST": "\xe9",
+        "HTTP_COOKIE": "a=1; b=2",
+        "REMOTE_ADDR": "127.0.0.1",
+        "SERVER_PORT": str(server.port),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    assert {name: environ[name] for name in expected} == expected
+    assert environ["pid"] != os.getpid()
+    assert get(server, "/a.txt").body == b"a file"
+
+
+def test_one_thread_is_told_that_it_is_alone(place: Place) -> None:
+    server = place.start("ApplicationThreads 1")
+    assert json.loads(get(server, "/app/environ").body)["wsgi.multithread"] is False
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 900_000])
+def test_bodies_of_every_size_arrive(place: Place, size: int) -> None:
+    server = place.start()
+    before = open_descriptors()
+    with Client(server) as client:
+        for _ in range(3):
+            assert client.get("/app/count", method="POST", body=b"x" * size).body == b"%d" % size
+    be_at_rest(server)
+    assert open_descriptors() <= before
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 300_000, 20_000_000])
+def test_answers_of_every_size_arrive(place: Place, size: int) -> None:
+    server = place.start()
+    with Client(server) as client:
+        for _ in range(3):
+            assert client.get(f"/app/large?{size}").body == b"x" * size
+
+
+def test_validator_of_the_standard_library_finds_nothing(place: Place) -> None:
+    server = place.start(name="wsgi_programs:validated")
+    with Client(server) as client:
+        for target in ("/app/environ", "/app/stream", "/app/large?100000", "/app/count"):
+            assert client.get(target).status == 200, place.log.read_text()
+
+
+def test_pieces_are_sent_as_they_come(place: Place) -> None:
+    server = place.start()
+    with Client(server) as client:
+        client.send(request(f"/app/stream?{place.directory}/go"))
+        client.head()
+        assert client.read(len(b"9\r\ndata: 1\n\n\r\n")) == b"9\r\ndata: 1\n\n\r\n"
+        (place.directory / "go").touch()
+        assert client._read_chunks() == b"data: 2\n\n"
+        assert client.get("/app/pid").status == 200
+
+
+def test_file_is_sent_by_its_descriptor(place: Place) -> None:
+    content = os.urandom(2_000_000)
+    path = put(place.directory, {"content.bin": content}) / "content.bin"
+    server = place.start()
+    before = open_descriptors()
+    with Client(server) as client:
+        for _ in range(3):
+            reply = client.get(f"/app/file?{path}")
+            assert (reply.body, reply["Content-Length"]) == (content[1:], str(len(content) - 1))
+        client.send(request(f"/app/file?{path}", method="HEAD"))
+        assert ("Content-Length", str(len(content) - 1)) in client.head()[2]
+    be_at_rest(server)
+    assert open_descriptors() <= before
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "299 Odd"])
+def test_status_lines_are_kept(place: Place, status: str) -> None:
+    server = place.start()
+    with Client(server) as client:
+        for _ in range(2):
+            reply = client.get(f"/app/status?{status.replace(' ', '%20')}")
+            assert f"{reply.status} {reply.reason}" == status
+
+
+def test_exception_is_500_and_the_log_names_process_and_thread(place: Place) -> None:
+    server = place.start()
+    assert get(server, "/app/fail").status == 500
+    assert place.logs("ValueError: the reason")
+    assert "[app-1 application-0] application /app: about to fail" in place.log.read_text()
+    with Client(server) as client, pytest.raises(ProtocolError):
+        client.get("/app/break")
+    assert place.logs("ValueError: in the middle")
+    assert get(server, "/app/exit?3").status == 500
+    assert get(server, "/app/pid").status == 200
+
+
+def test_reader_that_reads_nothing_holds_no_thread(place: Place) -> None:
+    server = place.start("ApplicationThreads 1")
+    with Client(server, receive_buffer=4096) as slow:
+        slow.send(request("/app/large?20000000"))
+        slow.head()
+        for _ in range(3):
+            assert get(server, "/app/pid").status == 200
+        assert len(slow.read(20_000_000)) == 20_000_000
+
+
+def test_client_that_goes_away_ends_the_iterator(place: Place) -> None:
+    server = place.start()
+    with Client(server) as client:
+        client.send(request(f"/app/for-ever?{place.directory}/ended"))
+        client.head()
+        leave_at_once(client)
+    place.wait_for("ended")
+    be_at_rest(server)
+
+
+def test_requests_wait_in_the_server_and_not_without_bound(place: Place) -> None:
+    server = place.start("ApplicationThreads 1", "ApplicationQueue 1", processes=2)
+    waiting = f"/app/wait?{place.directory}/go"
+    clients = [Client(server) for _ in range(3)]
+    for client in clients[:2]:
+        client.send(request(waiting))
+    place.wait_for("go.", 2)
+    clients[2].send(request(waiting))
+    processes = server._takers._processes
+    assert processes is not None
+    wait_until(lambda: len(processes._waiting) == 1)
+    reply = get(server, "/app/pid")
+    assert (reply.status, reply["Retry-After"]) == (503, "5")
+    assert get(server, "/a.txt").body == b"a file"
+    (place.directory / "go").touch()
+    for client in clients:
+        assert client.reply().body == b"at last"
+        client.sock.close()
+
+
+def test_requests_go_to_the_process_with_the_fewest(place: Place) -> None:
+    server = place.start("ApplicationThreads 2", processes=2)
+    processes = server._takers._processes
+    assert processes is not None
+    wait_until(lambda: [each.state for each in processes._processes.values()] == [1, 1])
+    clients = [Client(server) for _ in range(2)]
+    for client in clients:
+        client.send(request(f"/app/wait?{place.directory}/go"))
+    files = place.wait_for("go.", 2)
+    assert len({file.suffix for file in files}) == 2
+    (place.directory / "go").touch()
+    for client in clients:
+        client.reply()
+        client.sock.close()
+
+
+# Processes that fail
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        (f"kill?{signal.SIGKILL:d}", "SIGKILL ended it"),
+        ("leave?7", "it ended with status 7"),
+        ("crash", "SIGSEGV ended it"),
+    ],
+)
+def test_only_requests_in_a_process_that_dies_are_502(place: Place, deed: str, said: str) -> None:
+    server = place.start("ApplicationThreads 2")
+    first = pid_of(server)
+    with Client(server) as other, Client(server) as victim:
+        other.send(request(f"/app/wait?{place.directory}/never"))
+        place.wait_for("never.")
+        assert victim.get(f"/app/{deed}").status == 502
+        assert other.reply().status == 502
+        assert victim.get("/a.txt").body == b"a file"
+        assert int(victim.get("/app/pid").body) != first
+    assert place.logs(said)
+    if deed == "crash":
+        assert place.logs("in crash")
+
+
+def test_process_that_dies_in_the_middle_of_an_answer_ends_its_connection(place: Place) -> None:
+    server = place.start()
+    with Client(server) as client, pytest.raises(ProtocolError):
+        client.get(f"/app/break?{signal.SIGKILL:d}")
+    assert pid_of(server)
+
+
+def test_child_that_holds_the_sockets_does_not_keep_the_dead_alive(place: Place) -> None:
+    server = place.start()
+    try:
+        assert get(server, f"/app/fork?{place.directory}/child").status == 502
+        assert pid_of(server)
+    finally:
+        os.kill(int((place.directory / "child").read_text()), signal.SIGKILL)
+
+
+def test_process_that_hangs_is_replaced_and_its_stacks_are_logged(place: Place) -> None:
+    server = place.start("ApplicationTimeout 0.5", "ApplicationThreads 2")
+    first = pid_of(server)
+    with Client(server) as client:
+        assert client.get("/app/hang").status == 504
+        assert int(client.get("/app/pid").body) != first
+    assert place.logs("in hang_in_this_function")
+    assert place.logs("SIGKILL ended it")
+    wait_until(lambda: not is_alive(first))
+
+
+def test_signals_to_all_are_not_for_the_processes(place: Place) -> None:
+    server = place.start()
+    first = pid_of(server)
+    assert get(server, "/app/signals").body == b"alive"
+    assert pid_of(server) == first
+
+
+# Import
+
+
+def test_application_that_cannot_be_imported_is_an_error_of_the_start(place: Place) -> None:
+    (place.directory / "broken_at_import.py").write_text("raise RuntimeError('the reason')\n")
+    with pytest.raises(ConfigError, match="RuntimeError: the reason"):
+        place.start(name="broken_at_import:app")
+    assert "RuntimeError: the reason" in place.log.read_text()
+    with pytest.raises(ConfigError, match="No module named 'nowhere_at_all'"):
+        place.start(name="nowhere_at_all:app")
+
+
+def test_files_are_served_while_an_import_takes_long(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastws.application.processes.START_S", 0.0)
+    (place.directory / "slow_import.py").write_text(
+        "import os, time\n"
+        f"while not os.path.exists({str(place.directory / 'go')!r}):\n    time.sleep(0.01)\n"
+        "from wsgi_programs import probe\n"
+    )
+    server = place.start(name="slow_import:probe")
+    assert get(server, "/a.txt").body == b"a file"
+    with Client(server) as client:
+        client.send(request("/app/pid"))
+        assert get(server, "/a.txt").body == b"a file"
+        (place.directory / "go").touch()
+        assert client.reply().status == 200
+
+
+# Reload and end
+
+
+PROGRAM = """
+def application(environ, start):
+    start("200 OK", [])
+    return [b"%s"]
+"""
+
+
+def write(path: Path, text: str) -> None:
+    """Write a module whose change is seen although it comes within the same second."""
+    path.write_text(text)
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + len(text) * 1_000_000_000))
+
+
+def reload(server: Server) -> None:
+    server.reload(lambda: server.config)
+
+
+def test_reload_runs_what_lies_on_the_disk_and_loses_nothing(place: Place) -> None:
+    module = place.directory / "renewed.py"
+    write(module, PROGRAM % "old")
+    server = place.start("ApplicationThreads 2", name="renewed:application", processes=2)
+    answers: list[bytes] = []
+    is_over = threading.Event()
+
+    def ask() -> None:
+        with Client(server) as client:
+            while not is_over.is_set():
+                reply = client.get("/app")
+                answers.append(reply.body if reply.status == 200 else b"%d" % reply.status)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(answers) > 50)
+    write(module, PROGRAM % "renewed")
+    reload(server)
+    for _ in range(2):
+        wait_until(lambda: b"old" not in answers[-50:] and len(answers) > 100)
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert set(answers) == {b"old", b"renewed"}
+    wait_until(lambda: b"old" not in {get(server, "/app").body for _ in range(10)})
+
+
+def test_reload_that_cannot_import_leaves_everything_as_it_was(place: Place) -> None:
+    module = place.directory / "spoiled.py"
+    write(module, PROGRAM % "old")
+    server = place.start(name="spoiled:application")
+    write(module, "def (\n")
+    reload(server)
+    assert place.logs("the configuration was not reloaded")
+    assert "SyntaxError" in place.log.read_text()
+    for _ in range(3):
+        assert get(server, "/app").body == b"old"
+    write(module, PROGRAM % "mended")
+    reload(server)
+    wait_until(lambda: get(server, "/app").body == b"mended")
+
+
+def test_request_in_progress_is_finished_by_the_old_process(place: Place) -> None:
+    server = place.start()
+    with Client(server) as client:
+        client.send(request(f"/app/wait?{place.directory}/go"))
+        (file,) = place.wait_for("go.")
+        old = int(file.suffix[1:])
+        reload(server)
+        wait_until(lambda: pid_of(server) != old)
+        assert is_alive(old)
+        (place.directory / "go").touch()
+        assert client.reply().body == b"at last"
+    wait_until(lambda: not is_alive(old))
+
+
+def test_no_process_outlives_the_server(serve: Serve, place: Place) -> None:
+    server = place.start(processes=2)
+    before = pid_of(server)
+    spawner = server._takers._processes._spawner._program.pid  # type: ignore[union-attr]
+    with Client(server) as client:
+        client.send(request(f"/app/wait?{place.directory}/go"))
+        place.wait_for("go.")
+        stopping = threading.Thread(target=server.stop, kwargs={"timeout_s": 30.0, "grace_s": 0.0})
+        stopping.start()
+        wait_until(lambda: server.is_draining)
+        (place.directory / "go").touch()
+        assert client.reply().body == b"at last"
+        stopping.join()
+    wait_until(lambda: not is_alive(before) and not is_alive(spawner))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_a_server_that_is_killed(tmp_path: Path, number: int) -> None:
+    path = str(Path(__file__).parents[1] / "support")
+    arguments = ("wsgi_programs:probe", "--processes", "2", "--threads", "2")
+    with launch.running(tmp_path, *arguments, PYTHONPATH=path) as server:
+        pid = int(get(server.port, "/pid").body)
+        server.signal(number)
+        assert server.wait() == (0 if number == signal.SIGTERM else -number)
+    wait_until(lambda: not is_alive(pid))
+
+
+def test_applications_given_by_a_program_run_in_its_threads(serve: Serve) -> None:
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        start("200 OK", [])
+        return [str(os.getpid()).encode()]
+
+    server = serve(
+        "ApplicationProcesses 1",
+        "Application /named wsgi_programs:probe",
+        applications={"/given": application},
+    )
+    assert int(get(server, "/given").body) == os.getpid()
+    assert int(get(server, "/named/pid").body) != os.getpid()

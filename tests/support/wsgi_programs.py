@@ -1,0 +1,170 @@
+"""WSGI applications that tests run by their names, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import wsgiref.validate
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+Environ = dict[str, Any]
+Start = Callable[..., Callable[[bytes], None]]
+PLAIN = [("Content-Type", "text/plain")]
+
+
+def probe(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Do what the first segment of the path says; the query is its argument."""
+    deed = environ["PATH_INFO"].split("/")[1] or "pid"
+    return DEEDS[deed](environ, start, environ["QUERY_STRING"])
+
+
+def tell(start: Start, text: str) -> list[bytes]:
+    start("200 OK", PLAIN)
+    return [text.encode()]
+
+
+def tell_environ(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    texts = {name: value for name, value in environ.items() if isinstance(value, str | bool)}
+    body = environ["wsgi.input"].read(-1).decode("latin-1")
+    return tell(start, json.dumps(texts | {"body": body, "pid": os.getpid()}))
+
+
+def tell_pid(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    return tell(start, str(os.getpid()))
+
+
+def count_body(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    return tell(start, str(len(environ["wsgi.input"].read(-1))))
+
+
+def kill(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    os.kill(os.getpid(), int(argument))
+    time.sleep(60)
+    return []
+
+
+def leave(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    os._exit(int(argument))
+
+
+def leave_by_exception(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    sys.exit(int(argument))
+
+
+def crash(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    import ctypes
+
+    ctypes.string_at(0)
+    return []
+
+
+def hang_in_this_function(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    while True:
+        time.sleep(60)
+
+
+def wait_for_file(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    """Say that it waits, by a file with a dot behind its name, and answer when the file itself is there."""
+    Path(f"{argument}.{os.getpid()}").touch()
+    deadline = time.monotonic() + 60
+    while not os.path.exists(argument) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return tell(start, "at last")
+
+
+def fail(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    environ["wsgi.errors"].write("about to fail\n")
+    raise ValueError("the reason")
+
+
+def stream(environ: Environ, start: Start, argument: str) -> Iterator[bytes]:
+    """Yield pieces, the second when the file ``argument`` is there."""
+    start("200 OK", [("Content-Type", "text/event-stream")])
+    yield b"data: 1\n\n"
+    while argument and not os.path.exists(argument):
+        time.sleep(0.01)
+    yield b"data: 2\n\n"
+
+
+def stream_for_ever(environ: Environ, start: Start, argument: str) -> Iterator[bytes]:
+    start("200 OK", PLAIN)
+    try:
+        while True:
+            yield b"x" * 65536
+    finally:
+        Path(argument).touch()
+
+
+def large(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    start("200 OK", PLAIN)
+    return [b"x" * int(argument)]
+
+
+def break_off(environ: Environ, start: Start, argument: str) -> Iterator[bytes]:
+    start("200 OK", PLAIN)
+    yield b"begun"
+    if argument:
+        os.kill(os.getpid(), int(argument))
+        time.sleep(60)
+    raise ValueError("in the middle")
+
+
+def send_file(environ: Environ, start: Start, argument: str) -> Iterable[bytes]:
+    file = open(argument, "rb")  # noqa: SIM115
+    file.read(1)
+    start("200 OK", PLAIN)
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+    return wrapped
+
+
+def fork_and_die(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    """Leave a child behind that holds all descriptors, and die."""
+    if os.fork() == 0:
+        Path(argument).write_text(str(os.getpid()))
+        time.sleep(60)
+        os._exit(0)
+    while not os.path.exists(argument):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
+
+
+def take_signals(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    """Get what a service manager sends to all."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+    return tell(start, "alive")
+
+
+def status(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    start(argument.replace("%20", " "), [])
+    return [b"a body"]
+
+
+DEEDS: dict[str, Callable[[Environ, Start, str], Iterable[bytes]]] = {
+    "environ": tell_environ,
+    "pid": tell_pid,
+    "count": count_body,
+    "kill": kill,
+    "leave": leave,
+    "exit": leave_by_exception,
+    "crash": crash,
+    "hang": hang_in_this_function,
+    "wait": wait_for_file,
+    "fail": fail,
+    "stream": stream,
+    "for-ever": stream_for_ever,
+    "large": large,
+    "break": break_off,
+    "file": send_file,
+    "fork": fork_and_die,
+    "signals": take_signals,
+    "status": status,
+}
+
+validated = wsgiref.validate.validator(probe)
