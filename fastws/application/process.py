@@ -29,6 +29,8 @@ def run(sock: socket.socket, report: int, settings: dict[str, Any]) -> int:
 
     What signals do is inherited of the spawner.
     """
+    if sys.platform == "win32":
+        raise NotImplementedError
     faulthandler.enable(report)
     faulthandler.register(getattr(signal, STACKS_SIGNAL), report, all_threads=True)
     _name_process(f"fastws: app {settings['number']}")

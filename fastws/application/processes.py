@@ -459,7 +459,8 @@ class Processes:
         """Say how a process ended, and have it no more; the lock is held."""
         if self._processes.pop(process.number, None) is None:
             return
-        report = os.pread(process.report.fileno(), REPORT_BYTES, 0).decode("utf-8", "replace")
+        process.report.seek(0)
+        report = process.report.read(REPORT_BYTES).decode("utf-8", "replace")
         process.report.close()
         if not process.is_expected_to_end:
             self._log.error("%s: %s", process.name, reason)

@@ -97,6 +97,8 @@ class _Forks:
     """The processes that were forked, from the inside."""
 
     def __init__(self, control: socket.socket) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
         self._control = control
         self._reader = wire.Reader(control)
         self._processes: dict[int, int] = {}  # the system's number of each
@@ -135,6 +137,8 @@ class _Forks:
 
     def _spawn(self, frame: wire.Frame) -> tuple[socket.socket, int, dict[str, Any]] | None:
         """Fork; return what the child is to do, None in the parent."""
+        if sys.platform == "win32":
+            raise NotImplementedError
         sock, report = self._reader.take_fd(), self._reader.take_fd()
         try:
             pid = os.fork()
@@ -155,6 +159,8 @@ class _Forks:
         return None
 
     def _reap(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
         for number, pid in list(self._processes.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
@@ -166,6 +172,8 @@ class _Forks:
             self._control.sendall(frame)
 
     def _end(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
         for pid in self._processes.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ import collections
 import json
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -85,6 +86,8 @@ class Reader:
 
     def receive(self) -> bool:
         """Read once; False at the end of the stream. Raises ``OSError``."""
+        if sys.platform == "win32":
+            raise NotImplementedError
         data, ancillary, _, _ = self._sock.recvmsg(
             RECEIVE_BYTES, socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
         )
@@ -120,6 +123,8 @@ class Reader:
 
 def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int] = ()) -> int:
     """Send what ``sock`` takes, with the descriptors if there are any; return how many bytes it took."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     if not fds:
         return sock.send(data)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
