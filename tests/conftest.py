@@ -103,15 +103,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "side" in metafunc.fixturenames:
-        more = []
+        sides = ["compiled", "pure"]
         if "serve" in metafunc.fixturenames:
-            is_played = metafunc.module.__name__.rpartition("test_")[2] in ON_WINDOWS
-            more = ["bare", "windows"] if is_played and not _is_posix(metafunc.definition) else ["bare"]
-            if metafunc.module.__name__.rpartition("test_")[2] in OVER_TLS and not _is_plain(
-                metafunc.definition
-            ):
-                more += ["compiled-tls", "pure-tls", "bare-tls"]
-        metafunc.parametrize("side", ["compiled", "pure", *more], indirect=True)
+            name = metafunc.module.__name__.rpartition("test_")[2]
+            is_played = name in ON_WINDOWS and not _is_posix(metafunc.definition)
+            sides += ["bare", "windows"] if is_played else ["bare"]
+            if name in OVER_TLS and not _is_plain(metafunc.definition):
+                sides += ["compiled-tls", "pure-tls", "bare-tls"]
+            elif name == "tls":
+                sides = ["compiled-tls", "pure-tls", "bare-tls"]
+        metafunc.parametrize("side", sides, indirect=True)
 
 
 def _is_posix(item: pytest.Item) -> bool:
@@ -210,7 +211,11 @@ def serve(
     with ExitStack() as stack:
 
         def start(
-            *lines: str, root: Path | None = None, applications: Any = None, **overrides: Any
+            *lines: str,
+            root: Path | None = None,
+            applications: Any = None,
+            settings: TLSSettings | None = None,
+            **overrides: Any,
         ) -> Server:
             root = root or tmp_path / "root"
             root.mkdir(exist_ok=True)
@@ -225,7 +230,7 @@ def serve(
             config = load(str(path)).with_overrides(**{"listen_ports": (0,)} | overrides)
             server = Server(config, backend=side, applications=applications)
             if is_secured:
-                secure(server, TLSSettings((request.getfixturevalue("pair"),)))
+                server._pool.secure(settings or TLSSettings((request.getfixturevalue("pair"),)))
             stack.enter_context(server)
             if is_secured:
                 tcp = [each for each in server.addresses if not each.startswith("unix:")]
@@ -239,12 +244,6 @@ def serve(
 
 def _by_tls(_: Config, address: listener.Address) -> int:
     return PLAIN if address[0].startswith("unix:") else TLS
-
-
-def secure(server: Server, settings: TLSSettings) -> None:
-    """Have ``server``, which is about to start, speak TLS wherever it listens."""
-    tls = server._backend.tls()
-    server._pool.secure([tls.Context(settings, bytes(80)) for _ in range(server.worker_count)])
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from ..config.settings import Config
 from ..record.tally import WorkerStatus
 from ..seam import Accepted, TLSContext
 from ..site.site import Site
+from ..tls.settings import TICKET_KEY_BYTES, TLSSettings
 from ..transport.listener import BACKLOG, Listener
 from .admission import ACCEPT_BATCH
 from .shared import Equipment
@@ -41,17 +43,36 @@ class Pool:
         self._equipment = equipment
         self._present: _Present
         self._contexts: Sequence[TLSContext] = ()
+        # One for all workers, so that each takes the tickets of the others, and those from before a reload.
+        self._ticket_key = os.urandom(TICKET_KEY_BYTES)
         self._is_ending = False
         # The replacement of a worker excludes start, change and end.
         self._lock = threading.Lock()
         self.workers: list[Worker] = []
 
-    def secure(self, contexts: Sequence[TLSContext]) -> None:
-        """Use these for TLS from the next ``start`` or ``adopt`` on, one for each worker; () for none."""
-        self._contexts = contexts
+    def secure(self, settings: TLSSettings | None) -> None:
+        """Speak TLS as in ``settings``, with what is in the files now, from the next ``start`` or ``adopt`` on.
+
+        None: there is no TLS. Connections keep what they were made with. Raises ``OSError`` if a file cannot be
+        read or is not what it should be, ``ImportError`` where Python has no TLS; then nothing has changed.
+        """
+        if settings is None:
+            self._contexts = ()
+            return
+        tls, key = self._equipment.backend.tls(), settings.ticket_key or self._ticket_key
+        first = tls.Context(settings, key)
+        # One for each worker, so that none waits for another's lock; on the pure side they share Python's anyway,
+        # and its contexts know no ticket but their own.
+        count = 0 if tls.side == "pure" else self.worker_count - 1
+        self._contexts = [first, *[tls.Context(settings, key) for _ in range(count)]]
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether TLS is spoken at any address."""
+        return bool(self._contexts)
 
     def _context_of(self, index: int) -> TLSContext | None:
-        return self._contexts[index] if self._contexts else None
+        return self._contexts[index % len(self._contexts)] if self._contexts else None
 
     # Start and replacement
 

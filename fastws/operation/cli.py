@@ -143,7 +143,8 @@ def _print_version() -> int:
     from ..version import __version__
 
     try:
-        text = f"fastws {__version__} ({backend.describe()})\n{describe_codings()}"
+        sides = f"{backend.describe()})\nTLS: {backend.load().describe_tls()}"
+        text = f"fastws {__version__} ({sides}\n{describe_codings()}"
         if not show(text + "\n"):
             return EXIT_FAILED
     except ImportError as error:

@@ -45,6 +45,8 @@ class Condition:
         count = self._pool.worker_count
         self._logger.info("fastws %s starts: %s", __version__, self._backend.describe())
         self._logger.info("listening on %s", ", ".join(addresses))
+        if self._pool.speaks_tls:
+            self._logger.info("TLS: %s", self._backend.describe_tls())
         self._logger.info(
             "serving %s with %s worker thread%s, KeepaliveTime %g s, RequestTimeout %g s",
             config.what_is_served,

@@ -19,7 +19,7 @@ from ..http.vocabulary import READ_METHODS
 from ..pages.status import STATUS_PAGE
 from ..record.process_samples import process_samples
 from ..record.tally import STATUS_CLASSES, WorkerStatus
-from ..seam import DURATION_BOUNDS_S
+from ..seam import DURATION_BOUNDS_S, TLS_FAILURES
 
 _FORWARDED = ("forwarded", "via", "x-real-ip")
 _FORWARDED_PREFIX = "x-forwarded-"
@@ -163,6 +163,27 @@ def _worker_families(workers: Sequence[WorkerStatus]) -> Iterator[str]:
     ]
     yield from _family("fastws_requests_total", "counter", "Requests by class of the status.", by_class)
     yield from _histogram(workers)
+    yield from _tls_families(workers)
+
+
+def _tls_families(workers: Sequence[WorkerStatus]) -> Iterator[str]:
+    handshakes, resumed, failures = (
+        list[tuple[str, float]](),
+        list[tuple[str, float]](),
+        list[tuple[str, float]](),
+    )
+    for i, worker in enumerate(workers):
+        tls = worker.tls
+        handshakes.append((f'{{worker="{i}",version="1.2"}}', tls.version_1_2))
+        handshakes.append((f'{{worker="{i}",version="1.3"}}', tls.version_1_3))
+        resumed.append((f'{{worker="{i}"}}', tls.resumed))
+        for reason, count in zip(TLS_FAILURES, tls.failures, strict=True):
+            failures.append((f'{{worker="{i}",reason="{reason}"}}', count))
+    yield from _family("fastws_tls_handshakes_total", "counter", "TLS handshakes, by version.", handshakes)
+    meaning = "TLS handshakes that resumed a session."
+    yield from _family("fastws_tls_resumptions_total", "counter", meaning, resumed)
+    meaning = "TLS connections that failed, nearly all in the handshake."
+    yield from _family("fastws_tls_failures_total", "counter", meaning, failures)
 
 
 def _process_families() -> Iterator[str]:
