@@ -97,15 +97,14 @@ class _Forks:
     """The processes that were forked, from the inside."""
 
     def __init__(self, control: socket.socket) -> None:
-        if sys.platform == "win32":
-            raise NotImplementedError
         self._control = control
         self._reader = wire.Reader(control)
         self._processes: dict[int, int] = {}  # the system's number of each
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         be_quiet()
-        signal.signal(signal.SIGCHLD, _nothing)
+        if sys.platform != "win32":
+            signal.signal(signal.SIGCHLD, _nothing)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
     def run(self) -> tuple[socket.socket, int, dict[str, Any]] | None:
