@@ -17,13 +17,11 @@ from ..seam import FileFailedError, PartialSend, Transport
 from ..transport.plain import PlainTransport
 from ..transport.transmission import FileShrankError, Transmission
 from . import states
+from .patience import Patience
 from .shared import Shared
 from .speaker import Speaker
-from .states import CLOSED, HEAD, IDLE, LENT, LINGERING, SENDING
+from .states import CLOSED, IDLE, LINGERING, SENDING
 from .timers import TICK_S
-
-SHAKING_HANDS = ("", "")
-"""What ``secured`` is before the end of a TLS handshake."""
 
 
 class Connection:
@@ -34,8 +32,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_grace_until", "_lingered", "_mark", "_since", "_transmission", "_transport", "_until", "fd", "peer",
-        "shared", "speaker", "state", "tick",
+        "_lingered", "_patience", "_transmission", "_transport", "fd", "peer", "shared", "speaker", "state",
+        "tick",
     )  # fmt: skip
 
     speaker: Speaker
@@ -51,11 +49,8 @@ class Connection:
         self.tick = 0
         self._transport = transport
         self._transmission: Transmission | None = None  # while sending
-        self._since = 0.0  # when the present state began; 0: never yet
-        self._until = 0.0  # how long its transfer may go on by what it has moved; 0: nobody has looked yet
-        self._mark: int | None = None  # the bytes moved until that look, None: not known
+        self._patience = Patience(shared, fd, transport)
         self._lingered = 0  # bytes that came meanwhile
-        self._grace_until = 0.0  # set while draining
 
     @property
     def transport(self) -> Transport:
@@ -80,7 +75,7 @@ class Connection:
         """The version of TLS and the suite, empty before the end of the handshake; None without TLS."""
         return None if self._transport is None else self._transport.secured()
 
-    # Handlers; EVENTS says which are called at the reactor's events
+    # Handlers; ``worker.EVENTS`` says which are called at the reactor's events
 
     def on_read(self, data: bytes) -> None:
         """Take bytes from the client; none: it will send no more."""
@@ -127,13 +122,12 @@ class Connection:
 
     def on_begin(self, _: None = None) -> None:
         """Wait for the first request."""
-        shared = self.shared
+        shared, patience = self.shared, self._patience
+        patience.begin()
         if shared.is_draining:
             self.drain(shared.grace_s)
         else:
-            if self._transport is not None:
-                self._since = time.monotonic()  # a handshake may begin
-            shared.timers.schedule(self, min(self._deadline(), time.monotonic() + shared.keepalive_time_s))
+            shared.timers.schedule(self, patience.next_look(patience.deadline(IDLE), patience.since))
         self.speaker.advance()
 
     def on_refuse(self, error: HTTPError) -> None:
@@ -144,23 +138,24 @@ class Connection:
 
     def enter(self, state: int) -> None:
         """Begin ``state``, and the time that it may last."""
-        self.state, self._since, self._until, self._mark = state, time.monotonic(), 0.0, 0
+        self.state = state
+        self._patience.begin()
 
     def wait(self, interest: int) -> None:
         """Wait for what ``interest`` says (``seam``), for as long as the present state may last."""
         shared = self.shared
         shared.reactor.set_interest(self.fd, interest)
-        shared.timers.schedule(self, self._deadline())
+        shared.timers.schedule(self, self._patience.deadline(self.state))
 
     def rest(self, interest: int = seam.IDLE) -> None:
         """Wait for the next request, of which nothing has come; ``INPUT`` where something before it has."""
         shared = self.shared
-        self.state, self._since = IDLE, time.monotonic()
+        self.enter(IDLE)
         shared.reactor.set_interest(self.fd, interest)
         if shared.is_draining:
             self.drain(shared.grace_s)
         else:
-            shared.timers.schedule(self, self._since + shared.keepalive_time_s)
+            shared.timers.schedule(self, self._patience.since + shared.keepalive_time_s)
 
     def give_way(self) -> None:
         """Let others have their turn; the speaker's ``advance`` is called when it is this one's again.
@@ -177,7 +172,8 @@ class Connection:
         broken and closed by now.
         """
         self._transmission = transmission
-        self.state, self._since, self._until, self._mark = SENDING, time.monotonic(), 0.0, None
+        self.state = SENDING
+        self._patience.begin(None)
         return self._send_on(transmission)
 
     def _send_on(self, transmission: Transmission) -> bool:
@@ -200,12 +196,11 @@ class Connection:
         return True
 
     def _wait_for_room(self, rest: FileSlice | None) -> None:
-        shared = self.shared
         if rest is None:
-            shared.reactor.set_interest(self.fd, seam.OUTPUT)
+            self.wait(seam.OUTPUT)
         else:
-            shared.reactor.transfer(self.fd, rest.file.fd, rest.offset, rest.length)
-        shared.timers.schedule(self, self._deadline())
+            self.shared.reactor.transfer(self.fd, rest.file.fd, rest.offset, rest.length)
+            self.shared.timers.schedule(self, self._patience.deadline(self.state))
 
     def body_sent(self, transmission: Transmission) -> int:
         """Return how many bytes of the body are sent, by the reactor too."""
@@ -213,38 +208,18 @@ class Connection:
 
     # Deadlines
 
-    def _deadline(self) -> float:
-        """Return when the present state has lasted too long."""
-        shared, state = self.shared, self.state
-        if state == IDLE:
-            if self._grace_until:
-                return self._grace_until
-            if self.secured == SHAKING_HANDS:
-                return self._since + shared.request_timeout_s
-            return max(self._since, shared.reactor.last_activity(self.fd)) + shared.keepalive_time_s
-        if state in states.LONGEST_S:
-            return self._since + states.LONGEST_S[state]
-        if state == HEAD:
-            return self._since + shared.request_timeout_s
-        if state == LENT:
-            return self._since + shared.application_timeout_s
-        return self._until or self._since + shared.stall_time_s / states.FIRST_LOOK
-
     def on_timeout(self, now: float) -> None:
         """Check the deadline, and re-arm the timer if it fired early or for an earlier state."""
-        deadline, transmission = self._deadline(), self._transmission
+        deadline, transmission = self._patience.deadline(self.state), self._transmission
         if now < deadline:
-            if self.secured == SHAKING_HANDS:  # it has KeepaliveTime from the end of that on
-                deadline = min(deadline, now + self.shared.keepalive_time_s)
-            self.shared.timers.schedule(self, deadline)
+            self.shared.timers.schedule(self, self._patience.next_look(deadline, now))
         elif self.shared.overslept_s:
-            self._excuse(deadline, self.shared.overslept_s)
+            self._patience.excuse(self.state, self.shared.overslept_s)
+            self.shared.timers.schedule(self, deadline + self.shared.overslept_s)
         elif self.state in states.READING and self._is_about_to_be_read():
             self.shared.timers.schedule(self, now + TICK_S)  # it came in time, and is about to be read
         elif self.state == IDLE:
-            is_shaking = self.secured == SHAKING_HANDS
-            reason = "RequestTimeout, in the TLS handshake" if is_shaking else "KeepaliveTime"
-            reason = "the server is stopping" if self._grace_until else reason
+            reason = self._patience.reason()
             self.shared.logger.info("%s: idle connection closed: %s", self.peer, reason)
             self.close()
         elif self.state == LINGERING:
@@ -267,34 +242,12 @@ class Connection:
                 pass  # there is nothing to be sent any more
         return portable.is_readable(self.fd)
 
-    def _excuse(self, deadline: float, overslept_s: float) -> None:
-        """Let the present state last so much longer: the server could not look before."""
-        if self.state == IDLE:
-            self._since = self.shared.reactor.last_activity(self.fd)
-        self._since += overslept_s
-        if self._until:
-            self._until += overslept_s
-        if self._grace_until:
-            self._grace_until += overslept_s
-        self.shared.timers.schedule(self, deadline + overslept_s)
-
     def keeps_up(self, moved: int, now: float) -> bool:
-        """Tell whether a transfer whose time is over may go on, having moved ``moved`` bytes since its begin.
-
-        Each byte since the last look gives the time that it takes at MinRate; no more than StallTime is ever in
-        store. Bytes move in steps: a receive window that was closed opens by a 16th of the receive buffer, and a
-        Unix-domain socket frees whole buffers. What of an answer had moved when it began is not known, for the
-        answers before it may still be on their way; so it gets all of StallTime at the first look.
-        """
-        rate, most_s = self.shared.min_rate_bytes_s, self.shared.stall_time_s
-        gained_s = most_s
-        if self._mark is not None and rate:
-            gained_s = max(0, moved - self._mark) / rate
-        self._mark = moved if self._mark is None else max(moved, self._mark)
-        self._until = min(self._deadline() + gained_s, now + most_s) if rate else now + most_s
-        if self._until <= now:
+        """Tell whether a transfer whose time is over may go on, having moved ``moved`` bytes since its begin."""
+        until = self._patience.extend(moved, self._patience.deadline(self.state), now)
+        if until <= now:
             return False
-        self.shared.timers.schedule(self, self._until)
+        self.shared.timers.schedule(self, until)
         return True
 
     # The end
@@ -302,8 +255,8 @@ class Connection:
     def drain(self, grace_s: float) -> None:
         """The server is ending: a connection without a request has ``grace_s`` seconds to send a last one."""
         if self.state == IDLE:
-            self._grace_until = time.monotonic() + grace_s
-            self.shared.timers.schedule(self, self._grace_until)
+            self._patience.grace_until = time.monotonic() + grace_s
+            self.shared.timers.schedule(self, self._patience.grace_until)
 
     def linger(self) -> None:
         """Tell the client that no more comes, and read on for a while.
@@ -344,14 +297,3 @@ class Connection:
                     portable.close_socket(self.fd)
                 else:
                     self._transport.close()
-
-
-EVENTS: dict[int, Callable[[Connection, Any], None]] = {
-    seam.READ: Connection.on_read,
-    seam.WRITE: Connection.on_write,
-    seam.RESET: Connection.close,
-    seam.DONE: Connection.on_done,
-    seam.PARTIAL: Connection.on_partial,
-    seam.CLEAR: Connection.on_clear,
-}
-"""What a connection does at each event of its reactor."""

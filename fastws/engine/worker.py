@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from .. import portable
+from .. import portable, seam
 from ..config.settings import Config
 from ..record.tally import WorkerStatus
 from ..seam import ACCEPT, ARRIVE, REASON, Accepted, TLSContext
@@ -16,7 +16,7 @@ from ..site.site import Site
 from ..transport.listener import Listener
 from .accepting import Accepting
 from .admission import ACCEPT_BATCH, Admission, Census
-from .connection import EVENTS, Connection
+from .connection import Connection
 from .shared import Equipment, Shared
 
 OVERSLEPT_S = 1.0
@@ -257,3 +257,14 @@ class Worker:
             except IndexError:
                 return
             portable.close_socket(accepted.fd)
+
+
+EVENTS: dict[int, Callable[[Connection, Any], None]] = {
+    seam.READ: Connection.on_read,
+    seam.WRITE: Connection.on_write,
+    seam.RESET: Connection.close,
+    seam.DONE: Connection.on_done,
+    seam.PARTIAL: Connection.on_partial,
+    seam.CLEAR: Connection.on_clear,
+}
+"""What a connection does at each event of its reactor."""

@@ -98,19 +98,19 @@ def test_time_that_the_server_slept_through_is_not_the_clients(
     shared.timers.deadlines.clear()
     now = time.monotonic() + 5000
     shared.overslept_s = 60.0
-    before = connection._deadline()
+    before = connection._patience.deadline(state)
     connection.on_timeout(now)
     assert shared.timers.deadlines == [before + 60]
-    assert connection._deadline() == before + 60
+    assert connection._patience.deadline(state) == before + 60
     assert not transport.is_closed
 
 
 def test_time_of_a_transfer_is_not_the_clients_either(connection: Connection, shared: Any) -> None:
     connection.enter(HEAD + 1)
-    connection._until = 7.0
+    connection._patience._until = 7.0
     shared.overslept_s = 60.0
     connection.on_timeout(time.monotonic())
-    assert connection._until == 67.0
+    assert connection._patience._until == 67.0
 
 
 def test_end_that_fails_is_logged_and_closes_the_descriptor(
