@@ -14,7 +14,6 @@ from ..application.mounts import Application
 from ..application.takers import Takers
 from ..config.settings import Config
 from ..engine.pool import ANSWER_S, Pool
-from ..engine.processors import processors
 from ..engine.shared import Equipment
 from ..http.errors import ConfigError, ListenError
 from ..record.tally import WorkerStatus
@@ -34,6 +33,7 @@ from ..transport.listener import (
     with_manners,
 )
 from ..work.fair_queue import FairQueues
+from ..work.processors import processors
 from .compiler import unused_compiler
 from .condition import Condition
 from .embedding import check_threads, note_end, note_start

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fastws.engine import processors as module
-from fastws.engine.processors import processors
+from fastws.work import processors as module
+from fastws.work.processors import processors
 
 
 @pytest.fixture
