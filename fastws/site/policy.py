@@ -64,9 +64,13 @@ class Policy:
         """
         if not self._headers:
             return _NOSNIFF
-        fields = tuple([field for field, pattern in self._headers if _matches(pattern, paths)])
+        fields = self.given_fields(*paths)
         is_set = any(name.lower() == "x-content-type-options" for name, _ in fields)
         return fields if is_set else (*_NOSNIFF, *fields)
+
+    def given_fields(self, *paths: str) -> Fields:
+        """Return the fields of the Header lines alone, for answers that are not the server's own."""
+        return tuple([field for field, pattern in self._headers if _matches(pattern, paths)])
 
 
 @functools.lru_cache(maxsize=64)

@@ -114,7 +114,7 @@ class Rules:
     def call(self, mount: Mount, request: Request, target: Target, user: str) -> Call:
         """Return what ``mount`` is called with for a request of ``user``, '' where anybody may ask."""
         assert self._mounts is not None
-        fields = (*self.common, *self.header_fields(target.path))
+        fields = (*self.common, *self._policy.given_fields(target.path))
         return self._mounts.call(mount, request, target, user, fields)
 
     def status_page(self, request: Request, path: str, peer: str) -> Response | None:

@@ -348,6 +348,13 @@ def test_status_line_and_fields_are_the_applications(serve: Serve) -> None:
     assert reply.all("Cache-Control") == []
 
 
+def test_nothing_is_said_for_the_application_that_it_does_not_say(serve: Serve) -> None:
+    reply = get(serve(applications={"/": says(b"x", fields=[("Content-Type", "text/x")])}))
+    assert sorted(name for name, _ in reply.fields) == [
+        "Connection", "Content-Length", "Content-Type", "Date", "Server",
+    ]  # fmt: skip
+
+
 def test_configured_fields_are_added_where_the_application_has_none(serve: Serve) -> None:
     fields = [("x-frame-options", "DENY"), ("Server", "mine"), ("Date", "Mon, 02 Jan 2006 15:04:05 GMT")]
     server = serve(
