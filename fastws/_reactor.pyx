@@ -107,7 +107,7 @@ cdef class Reactor:
         self._table.clear(settings.cache_bytes)
         self._log.configure(settings.log_format)
         self._predicate.configure(settings.methods, settings.versions, settings.default_codings)
-        self._turn.configure(settings.limits, settings.by_sendfile)
+        self._turn.configure(settings.limits, settings.by_sendfile, settings.secure_line)
 
     # Connections
 

@@ -231,6 +231,8 @@ PLAIN = 0
 """Manner: HTTP/1.x in plain bytes. A manner says how the connections of a listener are served."""
 TLS = 1
 """Manner: HTTP/1.x over TLS."""
+REDIRECT = 2
+"""Manner: HTTP/1.x in plain bytes, of which the reactor answers nothing: clients are sent to https."""
 
 
 class Accepted(NamedTuple):
@@ -248,7 +250,8 @@ class ReplaySettings(NamedTuple):
     """What the answers of a reactor depend on besides those that are published.
 
     ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the accepted-codings
-    set of a request without Accept-Encoding. Without ``by_sendfile`` files are read and sent.
+    set of a request without Accept-Encoding. Without ``by_sendfile`` files are read and sent. ``secure_line`` is a
+    field line, of less than 64 bytes with its CRLF, that answers over TLS have and no others.
     """
 
     limits: Limits
@@ -258,6 +261,7 @@ class ReplaySettings(NamedTuple):
     log_format: str
     default_codings: int
     by_sendfile: bool = True
+    secure_line: bytes = b""
 
 
 LINGER_S = 2.0

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from ..http import mediatypes
 from . import values as v
+from .endpoints import parse_listen
 from .redirects import parse_redirect
+from .secure import LONGEST_AGE_S, parse_certificate, parse_versions
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -55,11 +57,33 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             " activation or the environment variable PORT replaces it; without a file it is 8080. Lower ports"
             " need `User`, `--port`, PORT or socket activation.",
             most=ANY, repeatable=True, unset=(), flag="--port", aliases=("-p",)),
-        Directive("Listen", "listen_unix", "unix:PATH [MODE]", v.parse_listen, "",
-            "Unix-domain socket to listen on. MODE is its permissions in octal digits, such as `0660`; without it"
-            " they are `0666`.", most=2, repeatable=True, unset=()),
+        Directive("Listen", "listen", "[ADDRESS:]PORT [KIND]|unix:PATH [MODE]", parse_listen, "",
+            "Another address to listen on: a port on every `Host`, on one address (`[::1]:8443`), or a Unix-domain"
+            " socket. KIND is `plain` (the default), `tls`, or `redirect`: see below. MODE is the permissions of a"
+            " Unix-domain socket in octal digits, such as `0660`; without it they are `0666`.",
+            most=2, repeatable=True, unset=()),
         Directive("User", "user", "NAME", v.parse_user, "",
             "Account to change to once the sockets are bound, when started as root."),
+    ),
+    "TLS": (
+        Directive("TLSCertificate", "tls_certificates", "CERTIFICATE KEY", parse_certificate, "",
+            "PEM files of a certificate with its chain, and of its private key, which only its owner and group"
+            " may read. Of several lines a client gets the first that is for the name it asks for, an exact name"
+            " before a wildcard, or else the first; one name may have an ECDSA and an RSA certificate. Files that"
+            " change are taken over within a minute.",
+            least=2, most=2, repeatable=True, unset=()),
+        Directive("TLSVersions", "tls_versions", "VERSION...", parse_versions, "TLSv1.2 TLSv1.3",
+            "Versions of TLS to speak. The suites are those of Mozilla's intermediate configuration and cannot be"
+            " chosen.", most=ANY),
+        Directive("TLSClientCA", "tls_client_ca", "FILE", v.optional(v.parse_path), "off",
+            "PEM file of authorities. Every client must have a certificate of one of them."),
+        Directive("TLSTicketKey", "tls_ticket_key", "FILE", v.optional(v.parse_path), "off",
+            "File of 80 random bytes. Servers that have the same one resume each other's sessions. Otherwise every"
+            " start has its own key."),
+        Directive("StrictTransportSecurity", "strict_transport_security_s", "SECONDS|off",
+            v.optional(v.number(0, LONGEST_AGE_S)), "off",
+            "How long browsers are to use https alone for this host (RFC 6797): a field of every answer over TLS,"
+            " and of no other. 0 makes them forget it."),
     ),
     "What it serves": (
         Directive("DocumentRoot", "document_root", "PATH", v.parse_path, "",
@@ -268,6 +292,29 @@ never has a lifetime of a day or more, nor `immutable`. Where CacheControl says 
 """
 
 
+_LISTENING = """
+## Plain, TLS and redirect
+
+```
+Host            0.0.0.0,::
+Listen          443 tls
+Listen          80 redirect
+Listen          unix:/run/fastws.sock 0660
+TLSCertificate  /etc/letsencrypt/live/example.org/fullchain.pem /etc/letsencrypt/live/example.org/privkey.pem
+```
+
+`ListenPort 8080` and `Listen 8080` mean the same. A `redirect` address answers every request by 308 to the same
+host, path and query at the first port that speaks TLS. Only a host that one of the certificates is for is
+redirected: anybody can write any name into a request, and the answer must not lead to a stranger's. Every other
+one is answered by 421. Below `/.well-known/acme-challenge/` files are sent as they are elsewhere, so that an
+authority finds what proves that the host is yours.
+
+Wrong files are found by `--check` and at every start and reload: one that is missing or cannot be read, that is
+not PEM, an expired certificate or one of the future, a key of another certificate, one with a password, and one
+that every account of the machine may read.
+"""
+
+
 def reference() -> str:
     """The table as Markdown."""
     parts = [_INTRODUCTION]
@@ -280,7 +327,7 @@ def reference() -> str:
             flag = f" Overridden by `{row.flag}`." if row.flag else ""
             mark = " *" if row.repeatable else ""
             parts.append(f"| `{row.name} {syntax}`{mark} | {default} | {row.help}{flag} | `{row.field}` |\n")
-    return "".join([*parts, _PATHS])
+    return "".join([*parts, _LISTENING, _PATHS])
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ from typing import Any
 
 from ..http.errors import ConfigError, Problem
 from ..http.urlpath import encode_path
+from . import secure
 from .directives import BY_NAME, DIRECTIVES, Directive
+from .endpoints import TLS, Endpoint, parse_listen, tcp_endpoints, words_of
 from .frozen import FrozenDict
 from .redirects import Redirects
+from .secure import Https
 from .values import HIGHEST_PORT, LOWEST_PORT, port
 
 DEFAULT_BODY_SIZE = {"*": 1 << 20}
@@ -26,6 +29,9 @@ PROGRAM = "with_overrides"
 
 Given = str | Sequence[str]
 """What the command line gave for one directive: a text, or one for each time that the option was there."""
+
+_FLAGS = {"DocumentRoot": "DIR", "TLSCertificate": "--tls-cert"}
+"""How the command line spells directives that are no option of the table."""
 
 _WORD = r'\s*(?:(#.*)|"((?:[^"\\]|\\.)*)"(?=[\s,]|$)|([^\s"]\S*))'
 _CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
@@ -123,6 +129,24 @@ class Draft:
             self.problems.append(Problem(ENVIRONMENT, 0, f"PORT: {error}"))
         return True
 
+    def speak_https(self, https: Https, directory: str) -> None:
+        """Serve with the pair of the command line, on the ports of ListenPort unless a Listen line has tls.
+
+        A certificate made on the spot is kept in ``directory``.
+        """
+        hosts = self.values.get("hosts", ("127.0.0.1",))
+        is_exposed = not all(host == "::1" or host.startswith("127.") for host in hosts)
+        self.given["TLSCertificate"] = (COMMAND_LINE, 0)
+        try:
+            self.values["tls_certificates"] = (https.pair(directory, is_exposed=is_exposed),)
+        except ValueError as error:
+            self.problems.append(Problem(COMMAND_LINE, 0, f"--https: {error}"))
+        listen = self.values.get("listen", ())
+        if not any(endpoint.kind == TLS for endpoint in listen):
+            ports = self.values.pop("listen_ports", ())
+            self.values["listen"] = (*listen, *[Endpoint(str(number), TLS) for number in ports])
+            self.given.setdefault("Listen", self.given.get("ListenPort", (COMMAND_LINE, 0)))
+
     def replace(self, fields: Mapping[str, Any]) -> None:
         """Let a program replace ``fields`` of ``Config``; raises ``TypeError`` for one that no directive has."""
         rows = {row.field: row for row in DIRECTIVES}
@@ -183,6 +207,8 @@ class Draft:
             (("access_log", "error_log"), self._check_logs),
             (("redirects",), self._check_redirects),
             (("applications", "static"), self._check_prefixes),
+            (("hosts", "listen_ports", "listen"), self._check_listen),
+            (secure.FIELDS, self._check_tls),
         ):
             if changed is None or any(field in changed for field in fields):
                 look()
@@ -242,6 +268,23 @@ class Draft:
             name = max(files, key=lambda name: self.given.get(name, ("", 0))[1])
             self._report_of(name, f"{files[name]!r} is the file of the other log too; each needs its own")
 
+    def _check_listen(self) -> None:
+        """Report an address that is there twice."""
+        values = self.values
+        found = tcp_endpoints(values["hosts"], values["listen_ports"], values["listen"])
+        taken = [(host, number) for host, number, _ in found if number]
+        twice = [
+            f"{host}:{number}" for host, number in dict.fromkeys(taken) if taken.count((host, number)) > 1
+        ]
+        if twice:
+            self._report_of("Listen", f"{', '.join(twice)} is listed twice; each address may be listed once")
+
+    def _check_tls(self) -> None:
+        """Report files that cannot be served with, and addresses that lack what they need."""
+        has_certificate = bool(self.values["tls_certificates"]) or self.has("TLSCertificate")
+        for name, value, text in secure.problems(self.values, has_certificate=has_certificate):
+            self._report_of(name, text, self._lines.get((name, value)))
+
     def _check_redirects(self) -> None:
         """Report each redirect that never arrives anywhere."""
         redirects = Redirects(self.values["redirects"])
@@ -264,14 +307,9 @@ class Draft:
         if file == PROGRAM:
             label = BY_NAME[name.lower()].field
         else:
-            is_flag = file == COMMAND_LINE
-            label = (
-                "DIR"
-                if is_flag and name == "DocumentRoot"
-                else BY_NAME[name.lower()].flag
-                if is_flag
-                else name
-            )
+            label = name
+            if file == COMMAND_LINE:
+                label = _FLAGS.get(name) or BY_NAME[name.lower()].flag or name
         self.problems.append(Problem(file, first if line is None else line, f"{label}: {text}"))
 
 
@@ -309,6 +347,8 @@ def parse(row: Directive, words: list[str], base: str, *, is_from_file: bool = T
     # Port 0 lets the kernel choose; in a file nobody would know where the server listens.
     if not is_from_file and row.name == "ListenPort" and words == ["0"]:
         return (0,)
+    if not is_from_file and row.name == "Listen":
+        return parse_listen(words, base, lowest=0)
     return row.parse(words, base)
 
 
@@ -355,17 +395,16 @@ def log_problem(path: str) -> str:
 
 def _lines_of(row: Directive, value: Any) -> list[list[str]]:
     """The words of the lines that say ``value`` in a file; raises ``ValueError`` for what no file can say."""
-    lines: list[tuple[Any, ...]]
-    if isinstance(value, Mapping):
+    lines: Sequence[Sequence[Any]]
+    if row.name == "Listen":
+        lines = words_of(value)
+    elif isinstance(value, Mapping):
         lines = [(key, *_several(item)) for key, item in value.items()]
     elif row.repeatable and isinstance(value, tuple | list):
         lines = [_several(item) for item in value]
     else:
         lines = [_several(value)]
-    found = [[_word_of(row, word) for word in line] for line in lines]
-    if row.name == "Listen":
-        return [[word if word.startswith("unix:") else f"unix:{word}", *more] for word, *more in found]
-    return found
+    return [[_word_of(row, word) for word in line] for line in lines]
 
 
 def _unknown_field(field: str, rows: Collection[str]) -> str:
@@ -387,8 +426,6 @@ def _word_of(row: Directive, value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:.9f}".rstrip("0").rstrip(".")
-    if row.name == "Listen" and isinstance(value, int):
-        return f"{value:04o}"
     if not isinstance(value, str | int):
         raise ValueError(f"{value!r} is not a value; allowed is {row.name} {row.syntax}")
     if re.search(_CONTROL, text := str(value)):

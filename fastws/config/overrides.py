@@ -9,12 +9,15 @@ import os
 from collections.abc import Mapping
 from typing import TypeAlias, TypedDict, TypeVar
 
+from .endpoints import Endpoint
+
 T = TypeVar("T")
 Path: TypeAlias = str | os.PathLike[str]
 Several: TypeAlias = tuple[T, ...] | list[T]
 Number: TypeAlias = int | str
 Seconds: TypeAlias = float | str
 Switch: TypeAlias = bool | str
+Listen: TypeAlias = Endpoint | Path | int | tuple[Path | int, str | int]
 
 
 class Overrides(TypedDict, total=False):
@@ -22,8 +25,13 @@ class Overrides(TypedDict, total=False):
 
     hosts: str | Several[str]
     listen_ports: Number | Several[int]
-    listen_unix: Path | Several[Path | tuple[Path, int]]
+    listen: Listen | Several[Listen]
     user: str | None
+    tls_certificates: Several[tuple[Path, Path]]
+    tls_versions: str | Several[str]
+    tls_client_ca: Path | None
+    tls_ticket_key: Path | None
+    strict_transport_security_s: Number | None
     document_root: Path
     static: Mapping[str, Path]
     directory_index: str | Several[str]

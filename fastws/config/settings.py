@@ -15,7 +15,9 @@ from ..http.errors import ConfigError, Problem
 from ..http.mediatypes import MediaTypes
 from .directives import DIRECTIVES
 from .draft import COMMAND_LINE, PROGRAM, Draft, Given
-from .surroundings import state_directory, state_problem
+from .endpoints import TLS, Endpoint, activated_kinds, is_socket_activated
+from .secure import HTTPS_PORT, Https
+from .surroundings import certificate_directory, state_directory, state_problem
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 _NO_OVERRIDES: Mapping[str, Given] = MappingProxyType({})
 
-NO_ADDRESS = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
+NO_ADDRESS = "a port from 1024 to 65535 is needed, or Listen, or socket activation"
 
 
 class Config(NamedTuple):
@@ -32,8 +34,13 @@ class Config(NamedTuple):
 
     hosts: tuple[str, ...]
     listen_ports: tuple[int, ...]
-    listen_unix: tuple[tuple[str, int], ...]
+    listen: tuple[Endpoint, ...]
     user: str | None
+    tls_certificates: tuple[tuple[str, str], ...]
+    tls_versions: tuple[str, ...]
+    tls_client_ca: str | None
+    tls_ticket_key: str | None
+    strict_transport_security_s: int | None
     document_root: str
     static: Mapping[str, str]
     directory_index: tuple[str, ...]
@@ -96,8 +103,8 @@ class Config(NamedTuple):
         draft.replace(fields)
         if not draft.problems:
             draft.check(fields)
-            ports, unix = draft.values["listen_ports"], draft.values["listen_unix"]
-            if not ports and not unix and not is_socket_activated():
+            is_listening = draft.values["listen_ports"] or draft.values["listen"]
+            if not is_listening and not is_socket_activated():
                 draft.report(0, f"listen_ports: ListenPort is missing; {NO_ADDRESS}")
         return Config(config_path=self.config_path, state_problem=self.state_problem, **draft.finish())
 
@@ -118,9 +125,15 @@ class Config(NamedTuple):
         """The document root, or the name of the application that has all of it."""
         return self.document_root if self.files_first else self.applications.get("/", self.document_root)
 
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether TLS is spoken at one of the addresses."""
+        return any(endpoint.kind == TLS for endpoint in self.listen) or TLS in activated_kinds()
+
     def as_dict(self) -> dict[str, Any]:
-        """Directive name → value in force, in the order of the table; mappings are plain dictionaries."""
+        """Directive name → value in force, in the order of the table, in plain dictionaries and tuples."""
         values = {row.name: getattr(self, row.field) for row in DIRECTIVES}
+        values["Listen"] = tuple(map(tuple, self.listen))
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 
@@ -131,18 +144,20 @@ class Source(NamedTuple):
     """Where a configuration comes from, so that a reload is one call of ``read``.
 
     ``path`` is the file (None: built-in defaults), ``directory`` what is served instead of DocumentRoot,
-    ``overrides`` maps directive names to the text that the command line gave for them.
+    ``overrides`` maps directive names to the text that the command line gave for them, ``https`` is what it says
+    of TLS.
     """
 
     path: str | os.PathLike[str] | None = None
     directory: str | os.PathLike[str] | None = None
     overrides: Mapping[str, Given] = _NO_OVERRIDES
+    https: Https | None = None
 
     def read(self, *, needs_address: bool = True) -> Config:
         """Read the configuration anew; raises ``ConfigError``. ``needs_address`` is that of ``load``."""
         if self.path is None:
-            return defaults(self.directory or ".", self.overrides)
-        return load(self.path, self.directory, self.overrides, needs_address=needs_address)
+            return defaults(self.directory or ".", self.overrides, https=self.https)
+        return load(self.path, self.directory, self.overrides, needs_address=needs_address, https=self.https)
 
 
 def load(
@@ -151,8 +166,9 @@ def load(
     overrides: Mapping[str, Given] = _NO_OVERRIDES,
     *,
     needs_address: bool = True,
+    https: Https | None = None,
 ) -> Config:
-    """Read the file at ``path``; ``directory`` and ``overrides`` take precedence over it.
+    """Read the file at ``path``; ``directory``, ``overrides`` and ``https`` take precedence over it.
 
     Without ``needs_address``, a configuration that listens nowhere is not an error by itself.
     Raises ``ConfigError`` with a problem for each error in the file and on the command line.
@@ -172,6 +188,8 @@ def load(
     draft.override(directory, overrides)
     if not is_socket_activated():
         draft.take_port_of(os.environ)
+    if https is not None:
+        draft.speak_https(https, certificate_directory())
     if not draft.has("DocumentRoot"):
         if draft.is_application_alone:
             draft.values["document_root"] = os.path.dirname(config_path)  # nothing of it is served
@@ -186,9 +204,15 @@ def load(
 
 
 def defaults(
-    directory: str | os.PathLike[str] = ".", overrides: Mapping[str, Given] = _NO_OVERRIDES
+    directory: str | os.PathLike[str] = ".",
+    overrides: Mapping[str, Given] = _NO_OVERRIDES,
+    *,
+    https: Https | bool | None = None,
 ) -> Config:
     """The configuration without a file: ``directory`` on 127.0.0.1:8080, logs in the user's state directory.
+
+    With ``https`` it is port 8443, which speaks TLS. True stands for a certificate that the package trustme makes
+    on the spot, kept for all servers of this account.
 
     Each ``directory`` has its own state directory, which is not created here. If that is not writable, the error
     log is standard error and there is no access log. Raises ``ConfigError`` if ``directory`` or an override is
@@ -202,14 +226,9 @@ def defaults(
     if problem:
         draft.values = {"access_log": "off", "error_log": "-"} | draft.values
     if not draft.has("ListenPort") and not is_socket_activated() and not draft.take_port_of(os.environ):
-        draft.values["listen_ports"] = (8080,)
+        draft.values["listen_ports"] = (HTTPS_PORT if https else 8080,)
+    if https is not None and https is not False:
+        draft.speak_https(Https() if https is True else https, certificate_directory())
     draft.fill_in()
     draft.check()
     return Config(config_path=None, state_problem=problem, **draft.finish())
-
-
-def is_socket_activated() -> bool:
-    """Tell whether systemd (or the like) hands listening sockets to this process: sd_listen_fds(3)."""
-    own = str(os.getpid())
-    # A shell that tries --check sets no LISTEN_PID; one that belongs to another process means: not for us.
-    return os.environ.get("LISTEN_FDS", "0") not in ("", "0") and os.environ.get("LISTEN_PID", own) == own

@@ -20,6 +20,12 @@ def state_directory(root: str) -> str:
     return os.path.join(state, "fastws", state_name(root)) if os.path.isabs(state) else ""
 
 
+def certificate_directory() -> str:
+    """Return the directory for certificates made on the spot, one for each account; '' where it has no home."""
+    state = account_state(sys.platform, os.environ, os.path.expanduser("~"))
+    return os.path.join(state, "fastws", "tls") if os.path.isabs(state) else ""
+
+
 def account_state(platform: str, environment: Mapping[str, str], home: str) -> str:
     """Return the directory in which ``platform`` keeps the logs of an account's programs.
 

@@ -32,7 +32,6 @@ _MEDIA_TYPE = (
 _NUMBER = r"[0-9]{1,18}"
 _DECIMAL = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _SIZE = r"([0-9]{1,15})([KMGkmg]?)"
-_MODE = r"0?[0-7]{3}"
 _HOST_NAME = r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z_][A-Za-z0-9_-]{0,62}\.?"
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 APPLICATION = rf"{_DOTTED}:{_DOTTED}(?:\(\))?"
@@ -112,7 +111,7 @@ def chosen(*names: str) -> Parse:
     """A parser of a list of ``names`` separated by commas or spaces, each at most once; gives a tuple."""
 
     def parse(words: Sequence[str], base: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(each(lambda item: one_of(item.upper(), names), _items(words))))
+        return tuple(dict.fromkeys(each(lambda item: one_of(item.upper(), names), items_of(words))))
 
     return parse
 
@@ -135,7 +134,7 @@ def parse_switch(words: Sequence[str], base: str) -> bool:
 
 def parse_hosts(words: Sequence[str], base: str) -> tuple[str, ...]:
     """IPv4 and IPv6 addresses, IPv6 with or without brackets, and names, which stand for all their addresses."""
-    hosts = [host for hosts in each(_hosts, _items(words)) for host in hosts]
+    hosts = [host for hosts in each(hosts_of, items_of(words)) for host in hosts]
     if len(set(hosts)) < len(hosts):
         raise ValueError("an address is listed twice; each may be listed once")
     return tuple(hosts)
@@ -143,27 +142,10 @@ def parse_hosts(words: Sequence[str], base: str) -> tuple[str, ...]:
 
 def parse_ports(words: Sequence[str], base: str) -> tuple[int, ...]:
     """TCP ports; whether one that needs a privilege was meant is another question."""
-    ports = each(port, _items(words))
+    ports = each(port, items_of(words))
     if len(set(ports)) < len(ports):
         raise ValueError("a port is listed twice; each may be listed once")
     return ports
-
-
-def parse_listen(words: Sequence[str], base: str) -> tuple[tuple[str, int], ...]:
-    """``unix:/path [mode]``: the absolute path of a Unix-domain socket, and its permissions."""
-    scheme, _, path = words[0].partition(":")
-    if scheme != "unix" or not path:
-        raise ValueError(f"{words[0]!r} is not unix:/PATH; TCP ports are given by ListenPort")
-    if sys.platform == "win32":
-        raise ValueError(
-            "Python has no Unix-domain sockets on this platform; TCP ports are given by ListenPort"
-        )
-    mode = words[1] if len(words) > 1 else "0666"
-    matching(_MODE, mode, "not a mode: three octal digits, such as 0660, are allowed")
-    path = _absolute(path, base)
-    if len(os.fsencode(path)) > 107:  # unix(7): sun_path holds 108 bytes, one of them the final NUL
-        raise ValueError(f"{path!r} is too long for a Unix-domain socket; at most 107 bytes are allowed")
-    return ((path, int(mode, 8)),)
 
 
 def parse_user(words: Sequence[str], base: str) -> str:
@@ -182,17 +164,17 @@ def parse_user(words: Sequence[str], base: str) -> str:
 
 def parse_path(words: Sequence[str], base: str) -> str:
     """An absolute path; symbolic links are not resolved."""
-    return _absolute(words[0], base)
+    return absolute(words[0], base)
 
 
 def parse_log(words: Sequence[str], base: str) -> str:
     """``-`` (standard error), ``off``, or an absolute path."""
-    return words[0].lower() if words[0].lower() in ("-", "off") else _absolute(words[0], base)
+    return words[0].lower() if words[0].lower() in ("-", "off") else absolute(words[0], base)
 
 
 def parse_index(words: Sequence[str], base: str) -> tuple[str, ...]:
     """Plain file names."""
-    return each(_file_name, _items(words))
+    return each(_file_name, items_of(words))
 
 
 def parse_content_type(words: Sequence[str], base: str) -> dict[str, str]:
@@ -269,19 +251,19 @@ def parse_status_path(words: Sequence[str], base: str) -> str:
 
 def parse_networks(words: Sequence[str], base: str) -> tuple[str, ...]:
     """IP addresses and networks."""
-    return each(_network, _items(words))
+    return each(_network, items_of(words))
 
 
 def parse_basic_auth(words: Sequence[str], base: str) -> tuple[tuple[str, str], ...]:
     """``glob htpasswd-file``, the file readable now: a typing error must not leave a door open."""
-    glob, path = all_of(lambda: _glob(words[0]), lambda: _readable_file(_absolute(words[1], base)))
+    glob, path = all_of(lambda: _glob(words[0]), lambda: _readable_file(absolute(words[1], base)))
     return ((glob, path),)
 
 
 def parse_static(words: Sequence[str], base: str) -> dict[str, str]:
     """``/prefix/ dir``: a path with a slash at its end, that is not the whole site → an absolute path."""
     prefix, path = all_of(
-        lambda: parse_status_path(words[:1], base), lambda: _readable_directory(_absolute(words[1], base))
+        lambda: parse_status_path(words[:1], base), lambda: _readable_directory(absolute(words[1], base))
     )
     return {prefix: path}
 
@@ -334,7 +316,7 @@ def each(parse: Callable[[str], object], items: Iterable[str]) -> tuple[Any, ...
     return all_of(*[partial(parse, item) for item in items])
 
 
-def _items(words: Sequence[str]) -> list[str]:
+def items_of(words: Sequence[str]) -> list[str]:
     """List items separated by commas or spaces, whether quoted singly, together or not at all."""
     items = [item for item in re.split(r'[,\s"]+', " ".join(words)) if item]
     if not items:
@@ -362,7 +344,8 @@ def one_of(text: str, names: Sequence[str]) -> str:
     return text
 
 
-def _hosts(text: str) -> tuple[str, ...]:
+def hosts_of(text: str) -> tuple[str, ...]:
+    """The addresses that one address or name stands for; raises ``ValueError``."""
     if re.fullmatch(_HOST_NAME, text):
         from .names import addresses_of  # only configurations that hold a name pay for it
 
@@ -438,7 +421,8 @@ def _readable_directory(path: str) -> str:
     return path
 
 
-def _absolute(path: str, base: str) -> str:
+def absolute(path: str, base: str) -> str:
+    """The absolute form of a path that starts from ``base``; symbolic links are not resolved."""
     if not path:
         raise ValueError("the path is empty")
     return os.path.abspath(os.path.join(base, path))

@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 from .. import portable
 from ..config.settings import Config
 from ..http.errors import HTTPError
-from ..seam import PLAIN, TLS, Accepted, TLSContext, TLSCounters, Transport
+from ..seam import PLAIN, REDIRECT, TLS, Accepted, TLSContext, TLSCounters, Transport
+from ..transport.plain import PlainTransport
 from ..transport.tls import TLSTally, TLSTransport
 from .connection import Connection
-from .http1 import Http1
+from .http1 import Http1, RedirectingHttp1
 from .shared import Shared
 from .speaker import Speaker
 
@@ -35,7 +36,9 @@ class Manner(NamedTuple):
 
 HTTP1 = Manner(Http1, None, is_kept=True)
 
-MANNERS = {PLAIN: HTTP1}
+REDIRECTING = Manner(RedirectingHttp1, PlainTransport, is_kept=False)
+
+MANNERS = {PLAIN: HTTP1, REDIRECT: REDIRECTING}
 """How connections are served, by the manner of the listener that accepted them."""
 
 

@@ -13,9 +13,9 @@ from ..application.mounts import Call
 from ..h1 import framing
 from ..h1.grammar import beginning
 from ..http.errors import PASSWORD, HTTPError, UndecidedError
-from ..http.messages import Request, Response
+from ..http.messages import Fields, Request, Response
 from ..seam import DONE, INPUT, NOTHING, PARTIAL, READ, PartialSend
-from ..site.publication import publish
+from ..site.publication import Answering, publish
 from . import states
 from .answer import Answer, build_answer, continue_answer
 from .connection import Connection
@@ -50,6 +50,11 @@ class Http1:
         self._ends: Ends | None = None  # of the connection, once an application was to know them
         self._spool: Spool | None = None  # what the decoder adds to, of a body for an application
         self._relay: Relay | None = None  # while an application has the request
+
+    @property
+    def _site(self) -> Answering:
+        """What decides about the requests."""
+        return self._shared.site
 
     # What the connection reports
 
@@ -179,7 +184,7 @@ class Http1:
     def _begin_body(self, request: Request, length: int) -> bool:
         shared, connection = self._shared, self._connection
         self._decoder = framing.body_decoder(length, shared.max_body_bytes(request), shared.limits)
-        if shared.site.lends(request):
+        if self._site.lends(request):
             self._spool = Spool()
         if framing.expects_continue(request) and not self._buffer:
             return self._answer_expectation()
@@ -194,7 +199,7 @@ class Http1:
         request, connection = self._request, self._connection
         assert request is not None
         try:
-            response = self._shared.site.refuse(request, connection.peer)
+            response = self._site.refuse(request, connection.peer)
         except UndecidedError as undecided:
             return self._pause(undecided)
         if response is not None:
@@ -241,7 +246,7 @@ class Http1:
         assert request is not None
         body = b"" if self._decoder is None else bytes(self._decoder.body)
         try:
-            response, publication, call = shared.site.respond(request, body, self._connection.peer)
+            response, publication, call = self._site.respond(request, body, self._connection.peer)
         except UndecidedError as undecided:
             return self._pause(undecided)
         if call is not None:
@@ -286,13 +291,15 @@ class Http1:
     def _lend(self, call: Call) -> bool:
         """Let an application have the request, with all of its body."""
         connection, shared = self._connection, self._shared
+        scheme = "http" if connection.secured is None else "https"
         try:
-            scheme = "http" if connection.secured is None else "https"
             self._ends = ends = self._ends or ends_of(connection.fd, connection.peer, scheme)
         except OSError:
             connection.close()
             return False
         spool, self._spool = self._spool or Spool(), None
+        if shared.secure_fields:
+            call = call._replace(fields=(*call.fields, *self._secure_fields()))
         loan = Loan(call, ends, spool, self._ask_again)
         self._relay = Relay(loan)
         if not shared.applications.submit(loan):
@@ -363,12 +370,16 @@ class Http1:
 
     def _fail(self, error: HTTPError, *, is_last: bool = False) -> bool:
         """Answer with an error that the site knows nothing of."""
-        response = self._shared.site.error(error)
+        response = self._site.error(error)
         if self._request is None:
             response = response._replace(received=beginning(self._buffer))
         elif self._request.method == "HEAD":
             response = response._replace(body=())
         return self._start(response, is_last=is_last)
+
+    def _secure_fields(self) -> Fields:
+        """Return the fields that answers have over TLS alone, if that is what this connection speaks."""
+        return () if self._connection.secured is None else self._shared.secure_fields
 
     def _start(self, response: Response, *, is_last: bool = False) -> bool:
         shared = self._shared
@@ -376,7 +387,8 @@ class Http1:
         if self._spool is not None:
             self._drop_spool()
         try:
-            head = shared.parser.build_head(response.status, response.fields)
+            fields = (*response.fields, *self._secure_fields()) if shared.secure_fields else response.fields
+            head = shared.parser.build_head(response.status, fields)
         except ValueError:
             peer = self._connection.peer
             shared.logger.exception("a response to %s has an impossible field", peer)
@@ -415,6 +427,19 @@ class Http1:
         self._shared.ledger.record(connection, answer.request, answer.response, sent, duration_s)
         answer.close()
         self._answer = None
+
+
+class RedirectingHttp1(Http1):
+    """Sends clients to https: the reactor has nothing for them."""
+
+    __slots__ = ()
+
+    @property
+    def _site(self) -> Answering:
+        return self._shared.site.to_https
+
+    def _replay(self) -> bool:
+        return True
 
 
 _STEPS: dict[int, Callable[[Http1], bool]] = {

@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from ..application.takers import Takers
 from ..backend import Backend
 from ..config.settings import Config
-from ..http.messages import Limits, Request
+from ..http.messages import Fields, Limits, Request
 from ..http.negotiation import codings_number, preferred_codings
 from ..http.target import parse_target
 from ..http.urlpath import glob_pattern
@@ -101,6 +101,11 @@ class Shared(Generic[C]):
         log_format = "off" if config.access_log == "off" else config.access_log_format
         self.clock = Clock(config.access_log_format)
         self.ledger.configure(log_format, self.clock)
+        seconds = config.strict_transport_security_s
+        self.secure_fields: Fields = (
+            () if seconds is None else (("Strict-Transport-Security", f"max-age={seconds}"),)
+        )
+        """Fields of every answer over TLS, and of no other: RFC 6797 section 7.2."""
         settings = ReplaySettings(
             limits=self.limits,
             methods=config.request_methods,
@@ -109,6 +114,7 @@ class Shared(Generic[C]):
             log_format=log_format,
             default_codings=codings_number(preferred_codings(None)),
             by_sendfile=config.sendfile,
+            secure_line=b"".join([f"{name}: {value}\r\n".encode() for name, value in self.secure_fields]),
         )
         self.reactor.configure(settings, functools.partial(site.fill, self.parser))
         self.keepalive_time_s = config.keepalive_time_s

@@ -86,7 +86,7 @@ cdef class Turn:
     cdef size_t _head_limit
     cdef bint _by_sendfile
 
-    cdef void configure(self, limits, bint by_sendfile)
+    cdef void configure(self, limits, bint by_sendfile, bytes secure_line)
     cdef void tick(self) noexcept nogil
     cdef void run(self, double deadline, int room) noexcept nogil
     cdef void answer(self, Input *input, bint may_lack, Entry *prepared) noexcept nogil

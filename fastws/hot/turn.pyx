@@ -11,12 +11,12 @@ from libc.errno cimport EAGAIN, EINTR, EPROTO, EPROTONOSUPPORT, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport strlen
+from libc.string cimport memcpy, strlen
 from posix.unistd cimport close, read
 
 from ..native.accept cimport FASTWS_PEER_BYTES, fastws_accept
 from ..native.access_line cimport fastws_access_line
-from ..native.moment cimport fastws_look_at_clock, fastws_tick
+from ..native.moment cimport FASTWS_SECURE_LINE, fastws_look_at_clock, fastws_secure_tail, fastws_tick
 from ..native.scan cimport FASTWS_MAX_FIELDS, fastws_scan_head
 from ..native.send_file cimport fastws_file, fastws_send_file
 from ..native.tls_session cimport (
@@ -68,8 +68,13 @@ cdef class Turn:
     def __dealloc__(self):
         free(self._arena)
 
-    cdef void configure(self, limits, bint by_sendfile):
-        """Take a ``Limits``, and how files are sent; spell the time anew."""
+    cdef void configure(self, limits, bint by_sendfile, bytes secure_line):
+        """Take a ``Limits``, how files are sent, and a field line for TLS alone; spell the time anew."""
+        cdef Py_ssize_t size = len(secure_line)
+        if size >= FASTWS_SECURE_LINE:
+            raise ValueError("the field line for TLS is too long")
+        memcpy(self.moment.secure_line, <const char *>secure_line, size + 1)
+        self.moment.secure_len = <unsigned>size
         self._by_sendfile = by_sendfile
         self._line_limit, self._head_limit = limits.request_line_bytes, limits.head_bytes
         self._field_limit = min(limits.field_count, FASTWS_MAX_FIELDS)
@@ -399,6 +404,9 @@ cdef class Turn:
             prepared = NULL
             if outcome != HIT:
                 break
+            if self.moment.secure_len and self._epoll.records[rest.fd].session != NULL:
+                answer.tail = fastws_secure_tail(&self.moment, answer.tail)
+                answer.tail_len += self.moment.secure_len
             answer.request, answer.request_len = rest.data, <uint32_t>length
             done = self._put(rest.fd, answer, end)
             if done < 0:

@@ -12,7 +12,7 @@
 #define FASTWS_REALTIME CLOCK_REALTIME
 #endif
 
-enum { FASTWS_TAIL_PERSISTENT, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_CLOSE, FASTWS_TAILS };
+enum { FASTWS_TAIL_PERSISTENT, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_CLOSE, FASTWS_TAILS, FASTWS_SECURE_LINE = 64 };
 
 typedef struct {
     double now;              /* monotonic seconds */
@@ -20,6 +20,9 @@ typedef struct {
     unsigned tail_len[FASTWS_TAILS];
     unsigned log_time_len;
     char tail[FASTWS_TAILS][128];
+    unsigned secure_len;                   /* of a field line that only answers over TLS have; 0: there is none */
+    char secure_line[FASTWS_SECURE_LINE];
+    char secure_tail[FASTWS_TAILS][192];   /* with it, if there is one */
     char log_time[64];
 } fastws_moment;
 
@@ -33,10 +36,13 @@ static inline void fastws_spell_moment(fastws_moment *moment, int json) {
     char sign;
     long zone;
     gmtime_r(&moment->second, &t);
-    for (int i = 0; i < FASTWS_TAILS; i++)
+    for (int i = 0; i < FASTWS_TAILS; i++) {
         moment->tail_len[i] = (unsigned)snprintf(
             moment->tail[i], sizeof moment->tail[i], "Date: %s, %02d %s %04d %02d:%02d:%02d GMT\r\n%s",
             days[t.tm_wday], t.tm_mday, months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec, endings[i]);
+        if (moment->secure_len)
+            snprintf(moment->secure_tail[i], sizeof moment->secure_tail[i], "%s%s", moment->secure_line, moment->tail[i]);
+    }
     localtime_r(&moment->second, &t);
     sign = t.tm_gmtoff < 0 ? '-' : '+';
     zone = t.tm_gmtoff < 0 ? -t.tm_gmtoff : t.tm_gmtoff;
@@ -47,6 +53,11 @@ static inline void fastws_spell_moment(fastws_moment *moment, int json) {
         : snprintf(moment->log_time, sizeof moment->log_time, "%02d/%s/%04d:%02d:%02d:%02d %c%02ld%02ld",
                    t.tm_mday, months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec, sign, zone / 3600,
                    zone % 3600 / 60));
+}
+
+/* The tail for TLS in place of one of the others; it is longer by secure_len. */
+static inline const char *fastws_secure_tail(fastws_moment *moment, const char *tail) {
+    return moment->secure_tail[(size_t)(tail - moment->tail[0]) / sizeof moment->tail[0]];
 }
 
 static inline void fastws_look_at_clock(fastws_moment *moment) {

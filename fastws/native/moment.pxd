@@ -5,6 +5,7 @@ cdef extern from "moment.h" nogil:
         FASTWS_TAIL_PERSISTENT     # nothing said of Connection: HTTP/1.1, kept
         FASTWS_TAIL_KEEP_ALIVE
         FASTWS_TAIL_CLOSE
+        FASTWS_SECURE_LINE         # bytes
 
     ctypedef struct fastws_moment:
         double now                 # monotonic seconds
@@ -13,6 +14,9 @@ cdef extern from "moment.h" nogil:
         unsigned log_time_len
         char tail[3][128]          # Date, Connection, and the empty line
         char log_time[64]
+        unsigned secure_len        # of a field line for TLS alone; 0: there is none
+        char secure_line[64]
 
+    const char *fastws_secure_tail(fastws_moment *moment, const char *tail)  # longer by secure_len
     void fastws_look_at_clock(fastws_moment *moment)  # the monotonic one alone
     void fastws_tick(fastws_moment *moment, int json)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..config.directives import DIRECTIVES
+from ..config.secure import Https
 from ..config.settings import Config, Source
 from ..config.values import APPLICATION
 from ..http.errors import ConfigError, ListenError
@@ -47,6 +49,8 @@ def _do(words: Sequence[str]) -> int:
     if arguments.directory is not None and arguments.option is not None:
         parser.error("DIR is given twice: by itself and by --directory")
     arguments.directory = arguments.directory if arguments.option is None else arguments.option
+    if arguments.tls_key is not None and arguments.tls_cert is None:
+        parser.error("--tls-key needs --tls-cert: the certificate that the key belongs to")
     arguments.Application = None
     if arguments.option is None and is_application(arguments.directory):
         arguments.Application, arguments.directory = [f"/={arguments.directory}"], None
@@ -106,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
             else:
                 metavar = row.syntax if "|" in row.syntax else row.flag.removeprefix("--").upper()
                 parser.add_argument(*names, dest=row.name, metavar=metavar, help=text)
+    _add_tls(parser)
     parser.add_argument(
         "-q",
         "--quiet",
@@ -126,6 +131,36 @@ def is_application(text: str | None) -> bool:
     return text is not None and re.fullmatch(APPLICATION, text) is not None and not os.path.exists(text)
 
 
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--https",
+        action="store_true",
+        help="speak TLS on the port, without a file 8443; without --tls-cert with a certificate for this machine,"
+        " made on the spot (needs the extra tls) and kept, so that a browser asks once",
+    )
+    parser.add_argument(
+        "--tls-cert",
+        metavar="FILE",
+        help="speak TLS with this certificate and its chain, such as mkcert's localhost.pem (in place of"
+        " TLSCertificate in the file)",
+    )
+    parser.add_argument(
+        "--tls-key", metavar="FILE", help="its private key, if it is in another file: localhost-key.pem"
+    )
+
+
+def _https_of(given: Mapping[str, Any]) -> Https | None:
+    """Return what the command line says of TLS, None for nothing."""
+    if given.get("tls_cert") is not None:
+        return Https(given["tls_cert"], given["tls_key"] or "")
+    if not given.get("https"):
+        return None
+    from ..transport.interfaces import local_addresses
+
+    families = (socket.AF_INET, socket.AF_INET6)
+    return Https(addresses=tuple([each for family in families for each in local_addresses(family)]))
+
+
 def find_source(arguments: argparse.Namespace | None = None) -> Source:
     """Where the configuration is: ``--config``, or ./ws.conf unless a directory is named, or defaults."""
     given = {} if arguments is None else vars(arguments)
@@ -134,7 +169,7 @@ def find_source(arguments: argparse.Namespace | None = None) -> Source:
         path = CONFIG_FILE
     flags = [row.name for row in DIRECTIVES if row.flag or row.joint]
     overrides = {name: given[name] for name in flags if given.get(name) is not None}
-    return Source(path, directory, overrides)
+    return Source(path, directory, overrides, _https_of(given))
 
 
 def _print_version() -> int:

@@ -9,6 +9,7 @@ from ..config.settings import Config
 from ..engine.pool import Pool
 from ..http.errors import Problem
 from ..record.tally import WorkerStatus
+from ..tls.keeper import Keeper
 from ..version import __version__
 from .doubts import doubts_of
 from .logs import Logs
@@ -17,10 +18,11 @@ from .logs import Logs
 class Condition:
     """How a server does; a ``StatusSource``. The server sets ``start_time_s`` and ``is_draining``."""
 
-    def __init__(self, backend: Backend, logs: Logs, pool: Pool) -> None:
+    def __init__(self, backend: Backend, logs: Logs, pool: Pool, keeper: Keeper) -> None:
         self._backend = backend
         self._logs = logs
         self._pool = pool
+        self._keeper = keeper
         self._logger = logs.error.logger
         self.start_time_s = 0.0
         """When the server began, in seconds since the epoch; 0 before the start."""
@@ -39,6 +41,10 @@ class Condition:
     def lost_lines(self) -> dict[str, int]:
         """Return how many lines each log has lost since the start."""
         return self._logs.lost_lines()
+
+    def certificate_ends(self) -> dict[str, float]:
+        """Return when each certificate that is served expires, in seconds since the epoch, by its path."""
+        return {expiry.path: expiry.not_after for expiry in self._keeper.expiries}
 
     def log_start(self, config: Config, addresses: Sequence[str]) -> None:
         """Say in the log what starts, where, and how it is configured."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 
 from ..backend import Opener
-from ..config.settings import NO_ADDRESS, Config, is_socket_activated
+from ..config.endpoints import is_socket_activated
+from ..config.settings import NO_ADDRESS, Config
 from ..files.folder import Folder
 from ..files.root import Nothing, not_found
 from ..files.variants import SIDECARS
@@ -21,7 +23,7 @@ def doubts_of(config: Config, opener: Opener) -> list[Problem]:
     """Return the probable mistakes in ``config``; files missing now may be created later."""
     file = config.config_path or "configuration"
     found = []
-    if not config.listen_ports and not config.listen_unix and not is_socket_activated():
+    if not config.listen_ports and not config.listen and not is_socket_activated():
         found.append(Problem(file, 0, f"ListenPort is missing; to start, {NO_ADDRESS}"))
     folder = Folder(
         config.document_root,
@@ -44,7 +46,32 @@ def doubts_of(config: Config, opener: Opener) -> list[Problem]:
             text = f"Fallback: {_path(config, config.fallback)!r} cannot be sent: {error.detail}"
             found.append(Problem(file, 0, text))
         found.extend(_lifetimes(config, file))
+    if config.tls_certificates or config.strict_transport_security_s is not None:
+        found.extend(_tls_doubts(config))
     return found
+
+
+def _tls_doubts(config: Config) -> Iterator[Problem]:
+    """Yield what is doubtful about the certificates, each where the first of them was given."""
+    from ..tls.pairs import addresses_of, expiry_of, expiry_warning, read_pair
+
+    file, line = config.given.get("TLSCertificate", (config.config_path or "configuration", 0))
+    if not config.speaks_tls:
+        name = "TLSCertificate" if config.tls_certificates else "StrictTransportSecurity"
+        text = f"{name}: TLS is spoken nowhere; a line such as 'Listen 8443 tls' is missing"
+        yield Problem(*config.given.get(name, (file, line)), text)
+        return
+    for paths in config.tls_certificates:
+        try:
+            pair = read_pair(*paths)
+            text = expiry_warning(expiry_of(pair), time.time())
+        except ValueError:
+            continue  # it has changed since it was read
+        if text:
+            yield Problem(file, line, f"TLSCertificate: {text}")
+        if not pair.names and not addresses_of(pair):
+            text = f"{pair.certificate!r} names no host in subjectAltName; browsers take it for none"
+            yield Problem(file, line, f"TLSCertificate: {text}")
 
 
 def _lifetimes(config: Config, file: str) -> Iterator[Problem]:

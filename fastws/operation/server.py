@@ -12,13 +12,19 @@ from .. import backend as backends
 from .. import portable
 from ..application.mounts import Application
 from ..application.takers import Takers
+from ..config.endpoints import PLAIN, REDIRECT, TLS
+from ..config.secure import tls_settings
 from ..config.settings import Config
 from ..engine.pool import ANSWER_S, Pool
 from ..engine.shared import Equipment
-from ..http.errors import ConfigError, ListenError
+from ..http.errors import ConfigError, ListenError, Problem
 from ..record.tally import WorkerStatus
 from ..site.hidden import OwnFiles
 from ..site.site import Site
+from ..site.tohttps import Hosts
+from ..tls.keeper import Keeper
+from ..tls.pairs import addresses_of, problem_of
+from ..tls.settings import TLSSettings
 from ..transport.listener import (
     ACTIVATED,
     Address,
@@ -26,7 +32,9 @@ from ..transport.listener import (
     address_of,
     addresses_in,
     is_local,
+    kind_of,
     manner_of,
+    modes_in,
     open_listeners,
     reachable,
     turn_away,
@@ -49,6 +57,8 @@ PROCESSES_END_S = 2.0
 
 CLOSING_S = 0.2
 """How long the connections that were idle may take to be closed after it: a deadline is met 0.1 s late."""
+
+_RANKS = {TLS: 0, PLAIN: 1, REDIRECT: 2}
 
 _FIXED_AT_START = {"WorkerThreads": "worker_threads", "User": "user"}
 """The directives that a reload leaves as they were, and their fields."""
@@ -100,7 +110,8 @@ class Server:
                 self.worker_count,
             )
         )
-        self._condition = Condition(self._backend, self._logs, self._pool)
+        self._keeper = Keeper(self.logger, self._renew)
+        self._condition = Condition(self._backend, self._logs, self._pool, self._keeper)
         try:
             self._site = self._make_site(config)
         except BaseException:
@@ -134,18 +145,59 @@ class Server:
             with self._lock:
                 handed_over = {(ACTIVATED, n): sock for n, sock in enumerate(activated_listeners())}
                 self._listeners = open_listeners(
-                    addresses_in(self.config), handed_over, dict(self.config.listen_unix)
+                    addresses_in(self.config), handed_over, modes_in(self.config)
                 )
                 if self.config.user is not None:
                     drop_to(self.config.user)
+                    _check_pairs(self.config, self.config.user)
                 self._takers.start(self.config)
+                settings = _tls_of(self.config)
+                self._secure(settings)
+                self._allow(settings)
                 self._pool.start(self.config, self._site, with_manners(self.config, self._listeners))
             self._takers.await_start(self.config)
         except BaseException:
             self._undo_start()
             raise
-        self._condition.log_start(self.config, self.addresses)
+        self._condition.log_start(self.config, self._described())
         self.doubts = self._condition.log_doubts(self.config)
+
+    def _secure(self, settings: TLSSettings | None) -> None:
+        """Have the workers make handshakes as in ``settings``, from their next start or change on.
+
+        Raises ``ConfigError`` if a file cannot be read any more; then nothing has changed.
+        """
+        if settings is None and self._keeper.settings is None:
+            return
+        try:
+            self._pool.secure(settings)
+        except (OSError, ImportError) as error:
+            raise _wrong_certificate(self.config, error) from None
+        self._keeper.adopt(settings)
+
+    def _allow(self, settings: TLSSettings | None) -> None:
+        """Have requests for the hosts of these certificates, and no others, sent on to https."""
+        if settings is not None:
+            names = frozenset([name for pair in settings.pairs for name in pair.names])
+            addresses = frozenset([each for pair in settings.pairs for each in addresses_of(pair)])
+            self._site.to_https.hosts = Hosts(names, addresses, self.port)
+
+    def _renew(self) -> None:
+        """Have new connections served with the certificates that are there now."""
+        with self._lock:
+            if not self._is_stopping:
+                settings = _tls_of(self.config)
+                self._secure(settings)
+                self._allow(settings)
+                self._pool.adopt(self.config, self._site, with_manners(self.config, self._listeners))
+
+    def _described(self) -> list[str]:
+        """Return the addresses, those of TLS and of redirects with what is spoken there."""
+        kinds = [kind_of(self.config, address) for address in self._listeners]
+        return [
+            address if kind == PLAIN else f"{address} ({kind})"
+            for address, kind in zip(self.addresses, kinds, strict=True)
+        ]
 
     def _undo_start(self) -> None:
         with self._lock:
@@ -163,20 +215,51 @@ class Server:
         return [address_of(listener) for listener in self._listeners.values()]
 
     @property
+    def schemes(self) -> dict[str, str]:
+        """The TCP addresses, as in ``addresses``, each with the scheme of its URL: ``http`` or ``https``."""
+        return {
+            address_of(listener): "https" if kind_of(self.config, address) == TLS else "http"
+            for address, listener in self._listeners.items()
+            if listener.family != portable.AF_UNIX
+        }
+
+    @property
     def port(self) -> int:
-        """The first TCP port, the one assigned if 0 was requested; ``RuntimeError`` if there is none."""
-        for listener in self._listeners.values():
+        """The first TCP port, the one assigned if 0 was requested; ``RuntimeError`` if there is none.
+
+        One that speaks TLS goes before others, one that only redirects to it behind.
+        """
+        for listener in self._in_order():
             if listener.family != portable.AF_UNIX:
                 return int(listener.getsockname()[1])
         raise RuntimeError("the server has a port only while it runs, and listens on TCP")
 
     @property
     def url(self) -> str:
-        """The URL of the first address; ``RuntimeError`` if the server does not run."""
-        if not self._listeners:
-            raise RuntimeError("the server has a URL only while it runs: inside its block, or after start()")
-        address = self.addresses[0]
-        return address if address.startswith("unix:") else f"http://{reachable(address)}/"
+        """The URL of the first address, of TLS if it is spoken; ``RuntimeError`` if the server does not run."""
+        for listener in self._in_order():
+            address = address_of(listener)
+            scheme = self.schemes.get(address)
+            return address if scheme is None else f"{scheme}://{reachable(address)}/"
+        raise RuntimeError("the server has a URL only while it runs: inside its block, or after start()")
+
+    @property
+    def ca(self) -> str | None:
+        """The path of what a client must trust for ``url``, None without TLS: the file of the first certificate.
+
+        ``ssl.create_default_context(cafile=server.ca)`` takes it, if its chain ends in the authority's own
+        certificate, or is one that signed itself.
+        """
+        return self.config.tls_certificates[0][0] if self.config.speaks_tls else None
+
+    def is_first(self, address: str) -> bool:
+        """Tell whether ``address``, one of ``addresses``, is that of ``url``."""
+        return next(map(address_of, self._in_order()), None) == address
+
+    def _in_order(self) -> list[socket.socket]:
+        """Return the listeners: those that speak TLS, then plain ones, then those that redirect."""
+        ranks = {address: _RANKS[kind_of(self.config, address)] for address in self._listeners}
+        return [self._listeners[address] for address in sorted(self._listeners, key=ranks.__getitem__)]
 
     @property
     def is_exposed(self) -> bool:
@@ -223,9 +306,10 @@ class Server:
             self._logs.reopen(self.config)
             try:
                 config = read()
+                settings = _tls_of(config)
                 site = self._make_site(config)
-                listeners = open_listeners(addresses_in(config), self._listeners, dict(config.listen_unix))
-                self._change_takers(config, listeners)
+                listeners = open_listeners(addresses_in(config), self._listeners, modes_in(config))
+                self._change_takers(config, listeners, settings)
             except (ConfigError, ListenError) as error:
                 self.logger.error("the configuration was not reloaded; what is wrong with it:")
                 for line in str(error).splitlines():
@@ -235,10 +319,13 @@ class Server:
             else:
                 self._adopt(config, site, listeners)
 
-    def _change_takers(self, config: Config, listeners: Mapping[Address, socket.socket]) -> None:
-        """Have the applications of ``config`` ready; if they cannot be had, close what was opened for it."""
+    def _change_takers(
+        self, config: Config, listeners: Mapping[Address, socket.socket], settings: TLSSettings | None
+    ) -> None:
+        """Have applications and certificates of ``config`` ready; if they cannot be had, close what was opened."""
         try:
             self._takers.change(config)
+            self._secure(settings)
         except BaseException:
             for address, listener in listeners.items():
                 if address not in self._listeners:
@@ -250,6 +337,7 @@ class Server:
         previous_config, self.config = self.config, config
         previous_site, self._site = self._site, site
         self._listeners = listeners
+        self._allow(self._keeper.settings)
         self._logs.adopt(config, previous_config)
         are_let_go = self._pool.adopt(config, site, with_manners(config, listeners))
         self._leave(previous_config, dropped)
@@ -263,7 +351,7 @@ class Server:
             self.logger.warning(
                 "ApplicationProcesses was changed from or to 0; that takes effect at the next start"
             )
-        self.logger.info("configuration reloaded; listening on %s", ", ".join(self.addresses))
+        self.logger.info("configuration reloaded; listening on %s", ", ".join(self._described()))
         self.doubts = self._condition.log_doubts(config)
 
     def reopen_logs(self) -> None:
@@ -340,6 +428,7 @@ class Server:
             listener.close()
 
     def _close(self) -> None:
+        self._keeper.close()
         self._close_left()
         self._site.close()
         self._queues.close()
@@ -353,3 +442,28 @@ class Server:
     def __exit__(self, *_: object) -> None:
         # What was asked inside the block is answered; nobody is expected to ask after it.
         self.stop(grace_s=0.0)
+
+
+def _tls_of(config: Config) -> TLSSettings | None:
+    """Return what ``config`` says of TLS, with the certificates' names as they are now; raises ``ConfigError``."""
+    if not config.speaks_tls:
+        return None
+    try:
+        return tls_settings(
+            config.tls_certificates, config.tls_versions, config.tls_client_ca, config.tls_ticket_key
+        )
+    except ValueError as error:
+        raise _wrong_certificate(config, error) from None
+
+
+def _wrong_certificate(config: Config, error: Exception) -> ConfigError:
+    place = config.given.get("TLSCertificate", (config.config_path or "configuration", 0))
+    return ConfigError((Problem(*place, f"TLSCertificate: {error}"),))
+
+
+def _check_pairs(config: Config, user: str) -> None:
+    """Raise ``ConfigError`` where ``user``, which this process has become, cannot read what root could."""
+    for pair in config.tls_certificates:
+        if wrong := problem_of(*pair):
+            text = f"TLSCertificate: {wrong}; {user} (User) reads it, now and at every renewal"
+            raise ConfigError((Problem(*config.given["TLSCertificate"], text),))

@@ -9,7 +9,7 @@ import os
 import socket
 
 from .. import portable
-from ..config.settings import is_socket_activated
+from ..config.endpoints import is_socket_activated
 from ..http.errors import ListenError
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START

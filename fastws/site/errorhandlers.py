@@ -57,6 +57,7 @@ error414: Handler = _respond_last  # the request line is too long to be read
 error415: Handler = _respond  # the body is of a type that no form has
 error416: Handler = _respond  # the error's fields hold Content-Range
 error417: Handler = _respond_last  # nobody knows whether a body follows
+error421: Handler = _respond  # no certificate is for the host that is to be sent to https
 error431: Handler = _respond_last  # the head is too large to be read
 error501: Handler = _respond  # the method, the file's type or the transfer coding is not implemented
 error502: Handler = _respond  # the application's process ended
@@ -64,8 +65,8 @@ error504: Handler = _respond  # the application took too long
 
 HANDLERS: dict[int, Handler] = {
     400: error400, 401: error401, 403: error403, 404: error404, 405: error405, 406: error406, 408: error408,
-    412: error412, 413: error413, 414: error414, 415: error415, 416: error416, 417: error417, 431: error431,
-    500: error500, 501: error501, 502: error502, 503: error503, 504: error504, 507: error507,
+    412: error412, 413: error413, 414: error414, 415: error415, 416: error416, 417: error417, 421: error421,
+    431: error431, 500: error500, 501: error501, 502: error502, 503: error503, 504: error504, 507: error507,
 }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from ..application.mounts import Call
 from ..backend import Parser, Reactor
@@ -12,7 +13,7 @@ from ..files.locate import Located
 from ..files.representation import not_modified_fields
 from ..files.variants import Choice
 from ..http.httpdate import format_http_date
-from ..http.messages import Fields, Publication, Response
+from ..http.messages import Fields, Publication, Request, Response
 from ..http.target import Target
 from ..http.urlpath import encode_path
 from ..seam import Published
@@ -32,6 +33,22 @@ class Decision(NamedTuple):
     response: Response
     publication: Publication | None = None
     call: Call | None = None
+
+
+class Answering(Protocol):
+    """What decides about requests: a ``Site``, or what stands in its place."""
+
+    error: Callable[..., Response]
+    """Return the response for an ``HTTPError``, and for the decoded paths as far as they are known."""
+
+    def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Decision:
+        """Return the response to ``request``; raises only ``UndecidedError``."""
+
+    def lends(self, request: Request) -> bool:
+        """Tell whether an application answers ``request``. Raises ``HTTPError`` 400."""
+
+    def refuse(self, request: Request, peer: str = "") -> Response | None:
+        """Return what answers ``request`` whatever its body is, None if the body matters."""
 
 
 def build(

@@ -35,6 +35,7 @@ from .policy import is_long_lived
 from .publication import Decision
 from .rules import APPLICATION, EITHER, FILE, GUARDED, HIDDEN, MOVED, STATUS, Answerer, Rules
 from .status import StatusSource
+from .tohttps import ToHttps
 
 KNOWN_FORMS = 4096
 """Forms of files that are remembered; about 4 MB."""
@@ -112,6 +113,7 @@ class Site:
         self._listings = listing.Listings()
         self.fill = Filling(self._rules, self._places, logger)
         self.error = self._rules.error
+        self.to_https = ToHttps(self, self._rules.common)
 
     def close(self) -> None:
         """End the background work; the site still answers."""

@@ -45,6 +45,9 @@ class StatusSource(Protocol):
     def lost_lines(self) -> Mapping[str, int]:
         """Return how many lines each log has lost since the start, by its name."""
 
+    def certificate_ends(self) -> Mapping[str, float]:
+        """Return when each certificate that is served expires, in seconds since the epoch, by its path."""
+
 
 class Status:
     """Answers requests below StatusPath."""
@@ -120,6 +123,7 @@ class Status:
                 *_family("fastws_compression_pending", "gauge", "Files that wait to be compressed.",
                     [("", compressor.pending)]),
                 *self._log_family(),
+                *self._certificate_family(),
                 *_worker_families(workers),
                 *_process_families(),
             ]
@@ -141,6 +145,18 @@ class Status:
             samples = [(f'{{log="{name}"}}', count) for name, count in self._source.lost_lines().items()]
             meaning = "Lines that could not be written: a full disk, a pipe or terminal that is not read."
             yield from _family("fastws_log_lines_lost_total", "counter", meaning, samples)
+
+    def _certificate_family(self) -> Iterator[str]:
+        ends = {} if self._source is None else self._source.certificate_ends()
+        if ends:
+            samples = [(f'{{certificate="{_escaped(path)}"}}', end) for path, end in ends.items()]
+            meaning = "When each certificate that is served expires, in seconds since the epoch."
+            yield from _family("fastws_tls_certificate_expiry_timestamp_seconds", "gauge", meaning, samples)
+
+
+def _escaped(text: str) -> str:
+    """A label's value, as the format has it."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 _SIMPLE = (

@@ -18,7 +18,7 @@ ALPN = ("http/1.1",)
 """The protocols that a client may ask for by name, RFC 7301."""
 
 # Mozilla's "intermediate" configuration, whose every suite has forward secrecy and authenticated encryption. Like
-# its present edition it has no DHE: one such handshake costs a server ten of the others, which is an attack.
+# its present edition it has no DHE: that key exchange costs a server seven times as much, which is an attack.
 CIPHERS = ":".join(
     (
         "ECDHE-ECDSA-AES128-GCM-SHA256",

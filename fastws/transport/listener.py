@@ -13,9 +13,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from .. import portable
+from ..config import endpoints
+from ..config.endpoints import ANYBODY, tcp_endpoints
 from ..config.settings import Config
 from ..http.errors import ListenError
-from ..seam import PLAIN
+from ..seam import PLAIN, REDIRECT, TLS
 
 BACKLOG = 4096  # what Linux cuts to net.core.somaxconn, whose default is this
 
@@ -38,10 +40,6 @@ _REASONS = {
     errno.EACCES: "binding to it is not permitted",
     errno.EAFNOSUPPORT: "this machine does not speak that kind of address",
 }
-
-
-ANYBODY = 0o666
-"""The mode of a socket to which anybody may connect who may enter its directory, as with nginx."""
 
 
 class UnixListener(socket.socket):
@@ -113,7 +111,7 @@ def open_listeners(
 def _listen(address: Address, modes: Mapping[str, int]) -> socket.socket:
     host, port = address
     if not host.startswith("unix:"):
-        return listen_tcp(host, port)
+        return listen_tcp(host, max(port, 0))
     path = host.removeprefix("unix:")
     return listen_unix(path, modes.get(path, ANYBODY))
 
@@ -239,14 +237,37 @@ def is_local(listener: socket.socket) -> bool:
 
 def addresses_in(config: Config) -> list[Address]:
     """Return where ``config`` says that the server listens."""
-    return [(host, port) for host in config.hosts for port in config.listen_ports] + [
-        (f"unix:{path}", 0) for path, _ in config.listen_unix
-    ]
+    return list(kinds_in(config))
+
+
+def kinds_in(config: Config) -> dict[Address, str]:
+    """Return what ``config`` says is spoken at each address. Those that take a free port have one key each."""
+    kinds: dict[Address, str] = {}
+    for host, port, kind in tcp_endpoints(config.hosts, config.listen_ports, config.listen):
+        while port <= 0 and (host, port) in kinds:
+            port -= 1
+        kinds[host, port] = kind
+    return kinds | {(each.address, 0): each.kind for each in config.listen if each.is_unix}
+
+
+def modes_in(config: Config) -> dict[str, int]:
+    """Return the permissions of Unix-domain sockets by their paths."""
+    return {each.address.removeprefix("unix:"): each.mode for each in config.listen if each.is_unix}
+
+
+_MANNERS = {endpoints.PLAIN: PLAIN, endpoints.TLS: TLS, endpoints.REDIRECT: REDIRECT}
 
 
 def manner_of(config: Config, address: Address) -> int:
     """Return the manner in which ``config`` has the connections to ``address`` served."""
-    return PLAIN
+    return _MANNERS[kind_of(config, address)]
+
+
+def kind_of(config: Config, address: Address) -> str:
+    """Return what ``config`` says is spoken at ``address``."""
+    if address[0] == ACTIVATED:
+        return dict(enumerate(endpoints.activated_kinds())).get(address[1], endpoints.PLAIN)
+    return kinds_in(config).get(address, endpoints.PLAIN)
 
 
 def with_manners(config: Config, listeners: Mapping[Address, socket.socket]) -> list[Listener]:

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import CA
 
 from fastws.config import values
 from fastws.config.directives import DIRECTIVES, reference
+from fastws.config.endpoints import Endpoint
 from fastws.config.overrides import Overrides
+from fastws.config.secure import tls_settings
 from fastws.config.settings import Config, Source, defaults, load
 from fastws.http.errors import ConfigError
 from fastws.http.mediatypes import BUILT_IN
+from fastws.transport.listener import kinds_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Write = Callable[..., str]
@@ -64,9 +68,21 @@ GOOD: list[tuple[str, str, Any]] = [
     ("Host", "127.0.0.1, [::1] ::2", ("127.0.0.1", "::1", "::2")),
     ("ListenPort", "8081", (8081,)),
     ("ListenPort", "1024, 65535", (1024, 65535)),
-    ("Listen", "unix:run.sock", (("{}/run.sock", 0o666),)),
-    ("Listen", "unix:/run/fastws.sock 0660", (("/run/fastws.sock", 0o660),)),
-    ("Listen", "unix:/run/fastws.sock 600", (("/run/fastws.sock", 0o600),)),
+    ("Listen", "unix:run.sock", (("unix:{}/run.sock", "plain", 0o666),)),
+    ("Listen", "unix:/run/fastws.sock 0660", (("unix:/run/fastws.sock", "plain", 0o660),)),
+    ("Listen", "unix:/run/fastws.sock 600", (("unix:/run/fastws.sock", "plain", 0o600),)),
+    ("Listen", "80", (("80", "plain", 0o666),)),
+    ("Listen", "192.0.2.1:8081 PLAIN", (("192.0.2.1:8081", "plain", 0o666),)),
+    ("Listen", "[::1]:8443", (("[::1]:8443", "plain", 0o666),)),
+    ("Listen", "localhost:8443", (("127.0.0.1:8443", "plain", 0o666), ("[::1]:8443", "plain", 0o666))),
+    ("TLSCertificate", "cert.pem key.pem", (("{}/cert.pem", "{}/key.pem"),)),
+    ("TLSVersions", "TLSv1.3", ("TLSv1.3",)),
+    ("TLSVersions", "1.3, tlsv1.2", ("TLSv1.2", "TLSv1.3")),
+    ("TLSClientCA", "ca.pem", "{}/ca.pem"),
+    ("TLSClientCA", "off", None),
+    ("TLSTicketKey", "ticket.key", "{}/ticket.key"),
+    ("StrictTransportSecurity", "31536000", 31536000),
+    ("StrictTransportSecurity", "0", 0),
     ("User", "root", "root"),
     ("DocumentRoot", "www", "{}/www"),
     ("DocumentRoot", '"www"', "{}/www"),
@@ -146,7 +162,25 @@ BAD: list[tuple[str, str, str]] = [
     ("ListenPort", "0", "port 0 is below 1024; --port 0 on the command line takes a free port"),
     ("ListenPort", "65536", "above 65535"),
     ("ListenPort", "9000,9000", "listed twice"),
-    ("Listen", "8080", "not unix:/PATH; TCP ports are given by ListenPort"),
+    ("Listen", "www", "'www' is none of PORT, ADDRESS:PORT, [IPV6-ADDRESS]:PORT and unix:/PATH"),
+    ("Listen", "127.0.0.1", "is none of PORT, ADDRESS:PORT"),
+    ("Listen", ":8443", "is none of PORT, ADDRESS:PORT"),
+    ("Listen", "::1:8443", "'::1:8443' has no brackets; [::1]:8443 is allowed"),
+    ("Listen", "nowhere.invalid:8443", "nor a name that has one"),
+    ("Listen", "8443 https", "'https' is none of plain, tls, redirect"),
+    ("Listen", "0 tls", "port 0 is below 1024"),
+    ("Listen", "65536 tls", "above 65535"),
+    ("Listen", "8443 tls", "tls needs a certificate and its key; TLSCertificate names the files"),
+    ("Listen", "8081 redirect", "a line such as 'Listen 8443 tls' is needed"),
+    ("Listen", "127.0.0.1:8080", "127.0.0.1:8080 is listed twice"),
+    ("Listen", "unix:", "not unix:/PATH"),
+    ("Listen", "unix:a tls", "always plain and 'tls' no mode"),
+    ("TLSCertificate", "cert.pem", "too few values; allowed is TLSCertificate CERTIFICATE KEY"),
+    ("TLSCertificate", "cert.pem nowhere.pem", "cannot be read: No such file or directory"),
+    ("TLSVersions", "TLSv1.1", "'TLSv1.1' is none of TLSv1.2, TLSv1.3; older versions are broken"),
+    ("TLSClientCA", "key.pem", "holds no certificate in PEM"),
+    ("TLSTicketKey", "cert.pem", "bytes; 80 are needed: openssl rand"),
+    ("StrictTransportSecurity", "1y", "not a whole number from 0 to"),
     ("Listen", "unix:/" + "a" * 107, "at most 107 bytes"),
     ("Listen", "unix:a 0888", "'0888' is not a mode: three octal digits"),
     ("User", "no-such-account", "not the name of an account"),
@@ -239,6 +273,11 @@ DEFAULTS: dict[str, Any] = {
     "ListenPort": (8080,),
     "Listen": (),
     "User": None,
+    "TLSCertificate": (),
+    "TLSVersions": ("TLSv1.2", "TLSv1.3"),
+    "TLSClientCA": None,
+    "TLSTicketKey": None,
+    "StrictTransportSecurity": None,
     "DocumentRoot": "{}/www",
     "Static": {},
     "DirectoryIndex": ("index.html",),
@@ -299,6 +338,17 @@ def placed(value: Any, directory: Path) -> Any:
     return value
 
 
+@pytest.fixture
+def tls_files(tmp_path: Path) -> None:
+    """Files with which TLS could be served, beside the configuration."""
+    pair = CA(tmp_path).pair("a.example")
+    os.rename(pair.certificate, tmp_path / "cert.pem")
+    os.rename(pair.key, tmp_path / "key.pem")
+    (tmp_path / "ticket.key").touch(0o600)
+    (tmp_path / "ticket.key").write_bytes(bytes(80))
+
+
+@pytest.mark.usefixtures("tls_files")
 @pytest.mark.parametrize(("name", "words", "expected"), GOOD)
 def test_directive_is_parsed(write: Write, tmp_path: Path, name: str, words: str, expected: Any) -> None:
     needed = [line for line in ("ListenPort 8080", "DocumentRoot www") if not line.startswith(f"{name} ")]
@@ -306,6 +356,7 @@ def test_directive_is_parsed(write: Write, tmp_path: Path, name: str, words: str
     assert config.as_dict()[name] == placed(expected, tmp_path)
 
 
+@pytest.mark.usefixtures("tls_files")
 @pytest.mark.parametrize(("name", "words", "said"), BAD)
 def test_bad_value_is_reported_with_its_line(write: Write, name: str, words: str, said: str) -> None:
     needed = [line for line in ("ListenPort 8080", "DocumentRoot www") if not line.startswith(f"{name} ")]
@@ -323,6 +374,42 @@ def test_directive_without_value_is_reported(write: Write, row: Any) -> None:
 
 def test_defaults_of_a_file(write: Write, tmp_path: Path) -> None:
     assert load(write()).as_dict() == {name: placed(value, tmp_path) for name, value in DEFAULTS.items()}
+
+
+@pytest.mark.usefixtures("tls_files")
+def test_plain_tls_and_redirect_stand_side_by_side(write: Write) -> None:
+    config = load(write("Listen 443 tls", "Listen 80 redirect", "TLSCertificate cert.pem key.pem"))
+    assert kinds_in(config) == {
+        ("127.0.0.1", 8080): "plain",
+        ("127.0.0.1", 443): "tls",
+        ("127.0.0.1", 80): "redirect",
+    }
+    assert config.speaks_tls
+    settings = tls_settings(config.tls_certificates, config.tls_versions, None, None)
+    assert [pair.names for pair in settings.pairs] == [("a.example",)]
+    assert (settings.minimum, settings.maximum) == (0x303, 0x304)
+    assert not load(write("TLSCertificate cert.pem key.pem")).speaks_tls
+
+
+@pytest.mark.usefixtures("tls_files")
+def test_everything_that_is_wrong_with_a_pair_is_said_in_the_line_that_names_it(
+    write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "key.pem").chmod(0o644)
+    said = problems(
+        write("Listen 443 tls", "TLSCertificate cert.pem key.pem", "TLSCertificate gone.pem key.pem")
+    )
+    assert [text.partition(": ")[0] for text in said] == ["4", "5"]
+    assert "can be read by every account of this machine; chmod o=" in said[0]
+    assert "gone.pem' cannot be read" in said[1]
+
+
+@pytest.mark.usefixtures("tls_files")
+def test_free_ports_of_several_kinds_are_told_apart(write: Write) -> None:
+    config = load(write("TLSCertificate cert.pem key.pem")).with_overrides(
+        listen_ports=(0,), listen=("0 tls", "0 redirect", "127.0.0.1:8443 tls")
+    )
+    assert list(kinds_in(config).values()) == ["plain", "tls", "redirect", "tls"]
 
 
 def test_every_directive_has_its_tests_and_field() -> None:
@@ -490,7 +577,7 @@ def test_repeatable_directives_add_up(write: Write) -> None:
 def test_port_missing_in_a_file_is_an_error(write: Write) -> None:
     (problem,) = problems(write("DocumentRoot www", needed=False))
     assert problem == (
-        "1: ListenPort is missing; a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation"
+        "1: ListenPort is missing; a port from 1024 to 65535 is needed, or Listen, or socket activation"
     )
 
 
@@ -500,7 +587,7 @@ def test_wrong_port_is_not_also_called_missing(write: Write) -> None:
 
 def test_unix_socket_stands_in_for_the_port(write: Write) -> None:
     config = load(write("DocumentRoot www", "Listen unix:/tmp/a", needed=False))
-    assert (config.listen_ports, config.listen_unix) == ((), (("/tmp/a", 0o666),))
+    assert (config.listen_ports, config.listen) == ((), (("unix:/tmp/a", "plain", 0o666),))
 
 
 def test_socket_activation_stands_in_for_the_port(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -728,9 +815,20 @@ REPLACED: list[tuple[str, Any, Any]] = [
     ("listen_ports", (0, 8081), (0, 8081)),
     ("listen_ports", 8081, (8081,)),
     ("listen_ports", 80, (80,)),
-    ("listen_unix", ("/tmp/a",), (("/tmp/a", 0o666),)),
-    ("listen_unix", "unix:b", (("{}/b", 0o666),)),
-    ("listen_unix", [(Path("/tmp/a"), 0o640), "b"], (("/tmp/a", 0o640), ("{}/b", 0o666))),
+    ("listen", ("unix:/tmp/a",), (("unix:/tmp/a", "plain", 0o666),)),
+    ("listen", "unix:b", (("unix:{}/b", "plain", 0o666),)),
+    (
+        "listen",
+        [(Path("/tmp/a"), 0o640), Path("b")],
+        (("unix:/tmp/a", "plain", 0o640), ("unix:{}/b", "plain", 0o666)),
+    ),
+    ("listen", "127.0.0.1:0 plain", (("127.0.0.1:0", "plain", 0o666),)),
+    ("listen", [0, ("81", "plain")], (("0", "plain", 0o666), ("81", "plain", 0o666))),
+    ("listen", Endpoint("unix:/tmp/a", mode=0o600), (("unix:/tmp/a", "plain", 0o600),)),
+    ("listen", (Endpoint("[::1]:0"),), (("[::1]:0", "plain", 0o666),)),
+    ("tls_versions", "TLSv1.2", ("TLSv1.2",)),
+    ("tls_client_ca", None, None),
+    ("strict_transport_security_s", 60, 60),
     ("user", None, None),
     ("document_root", "www", "{}/www"),
     ("document_root", Path("www"), "{}/www"),
@@ -972,9 +1070,9 @@ def test_a_host_is_what_ipaddress_takes_for_one(text: str) -> None:
         known = str(ipaddress.ip_address(text))
     except ValueError:
         with pytest.raises(ValueError, match="is not an IP address"):
-            values._hosts(text)
+            values.hosts_of(text)
     else:
-        assert values._hosts(text) == (known,)
+        assert values.hosts_of(text) == (known,)
 
 
 def test_a_quoted_parameter_holds_any_printable_ascii_but_quote_and_backslash() -> None:

@@ -52,6 +52,7 @@ OPTIONAL = {
     "brotli": "files/compression.py",
     "compression": "files/compression.py",  # of the standard library from Python 3.14 on
     "rich": "client/report.py",
+    "trustme": "tls/localhost.py",
 }
 
 ROOM_MODULES = 13

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -163,6 +164,20 @@ def has_metrics(site: Site) -> bool:
     return answer.status == 200 and b"# TYPE " in body
 
 
+def speaks_https(site: Site) -> bool:
+    own = site.root.parent / "own"
+    context = ssl.create_default_context(cafile=str(own / "ca.pem"))
+    port = others.secure_port(own)
+    connection = http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT_S, context=context)
+    try:
+        connection.request("GET", "/page.html")
+        return connection.getresponse().read() == PAGE
+    except ConnectionRefusedError:
+        return False
+    finally:
+        connection.close()
+
+
 ROWS: dict[str, Callable[[Site], bool]] = {
     "Connections stay open": keeps_connections,
     "One byte range of a file": sends_one_range,
@@ -187,6 +202,7 @@ CONFIGURED_ROWS: dict[str, Callable[[Site], bool]] = {
     "A directory is listed": lists_on_request,
     "A directory is listed as JSON": lists_as_json,
     "Metrics for Prometheus": has_metrics,
+    "HTTPS": speaks_https,
 }
 
 TABLES = {"As they come": ROWS, "With a few lines of configuration": CONFIGURED_ROWS}

@@ -129,6 +129,7 @@ def test_version_names_both_sides(tmp_path: Path) -> None:
     done = run(tmp_path, "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"fastws {fastws.__version__} ({backend.describe()})\n")
+    assert done.stdout.splitlines()[1] == f"TLS: {backend.load().describe_tls()}"
 
 
 def test_help_says_what_each_flag_means(site: Path) -> None:
@@ -273,7 +274,7 @@ def test_log_that_cannot_be_opened_exits_1_and_says_what_helps(
 
 def test_check_without_a_port_warns_and_the_start_fails(site: Path) -> None:
     (site / "ws.conf").write_text("DocumentRoot www\n")
-    sentence = "a port from 1024 to 65535 is needed, or Listen unix:PATH, or socket activation\n"
+    sentence = "a port from 1024 to 65535 is needed, or Listen, or socket activation\n"
     done = run(site, "--check")
     assert (done.returncode, ast.literal_eval(done.stdout)["ListenPort"]) == (0, ())
     assert done.stderr == f"fastws: warning: {site}/ws.conf: ListenPort is missing; to start, {sentence}"

@@ -310,10 +310,10 @@ def test_package_is_typed_and_exports_what_it_says() -> None:
 
 
 def test_public_face_of_a_server_is_what_users_need(config: Config) -> None:
-    asked = {"addresses", "config", "connection_count", "is_exposed", "port", "url"}
+    asked = {"addresses", "ca", "config", "connection_count", "is_exposed", "port", "url"}
     told = {"abort", "reload", "reopen_logs", "start", "stop"}
     of_a_process = {
-        *("is_draining", "is_responsive", "logger", "observe_requests"),
+        *("is_draining", "is_first", "is_responsive", "logger", "observe_requests", "schemes"),
         *("unused_compiler", "worker_count", "worker_status"),
     }
     public = {name for name in dir(Server(config)) if not name.startswith("_")}

@@ -21,7 +21,7 @@ Serve = Callable[..., Server]
 STARTED = """
 import os, sys, urllib.request, fastws
 config = fastws.defaults("www").with_overrides(
-    listen_ports=(0,), listen_unix=("socket",), access_log="access.txt", error_log="errors.txt"
+    listen_ports=(0,), listen=("unix:socket",), access_log="access.txt", error_log="errors.txt"
 )
 server = fastws.Server(config)
 server.start()

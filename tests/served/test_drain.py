@@ -224,7 +224,7 @@ def test_start_closes_what_it_opened_if_a_port_is_taken(
 ) -> None:
     server = serve()
     free, path = free_ports(1)[0], root.parent / "socket"
-    config = server.config.with_overrides(listen_ports=(free, server.port), listen_unix=(str(path),))
+    config = server.config.with_overrides(listen_ports=(free, server.port), listen=(f"unix:{path}",))
     with pytest.raises(ListenError, match=f"127.0.0.1:{server.port}: the port is in use"):
         Server(config).start()
     assert is_refused(free)

@@ -9,11 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from certificates import port_of
 from hammer import hammering
 from prometheus_client.parser import text_string_to_metric_families
 from rawhttp import Client, ProtocolError, get, put, request, wait_until
 
 from fastws import Server
+from fastws.tls.settings import CertificatePair
 
 Serve = Callable[..., Server]
 
@@ -135,10 +137,11 @@ def test_latency_is_that_of_the_answer_not_of_the_wait_for_the_request(serve: Se
     assert total(text, "fastws_request_duration_seconds_sum") < 0.8
 
 
-def test_operations_page_lists_every_metric(serve: Serve, root: Path) -> None:
+def test_operations_page_lists_every_metric(serve: Serve, root: Path, pair: CertificatePair) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
     listed = dict(re.findall(r"^\| `((?:fastws|process)_\w+)` \| ([^|]*?) ?\|", page, re.MULTILINE))
-    text = get(serve("StatusPath /-/"), "/-/metrics").body.decode()
+    server = serve("StatusPath /-/", listen="0 tls", tls_certificates=[(pair.certificate, pair.key)])
+    text = get(port_of(server, "plain"), "/-/metrics").body.decode()
     served = {}
     for family in text_string_to_metric_families(text):
         (kind,) = re.findall(f"^# TYPE ({family.name}(?:_total)?) ", text, re.MULTILINE)

@@ -40,6 +40,9 @@ class Source:
     def lost_lines(self) -> dict[str, int]:
         return {"access": 7, "error": 0}
 
+    def certificate_ends(self) -> dict[str, float]:
+        return {'/a "b".pem': 1_800_000_000.0}
+
     def worker_status(self) -> Sequence[WorkerStatus]:
         self.turns += 1
         durations = [0] * (len(DURATION_BOUNDS_S) + 1)

@@ -10,7 +10,9 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fastws import Server
 from fastws.tls.settings import CertificatePair
+from fastws.transport.listener import kind_of
 
 KINDS = {"ecdsa": trustme.KeyType.ECDSA, "rsa": trustme.KeyType.RSA}
 
@@ -85,3 +87,11 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None
         if not waiting:
             return ours
     raise AssertionError("the handshake does not end")
+
+
+def port_of(server: Server, kind: str) -> int:
+    """Return the first port of ``server`` at which that is spoken: ``plain``, ``tls`` or ``redirect``."""
+    for address, listener in server._listeners.items():
+        if kind_of(server.config, address) == kind:
+            return int(listener.getsockname()[1])
+    raise AssertionError(f"{kind} is spoken nowhere")

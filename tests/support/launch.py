@@ -37,7 +37,7 @@ class Process:
     def __init__(self, popen: subprocess.Popen[str], banner: str) -> None:
         self.popen = popen
         self.banner = banner
-        found = re.search(r"http://[^ ]*?:([0-9]+)/", banner)
+        found = re.search(r"https?://[^ ]*?:([0-9]+)/", banner)
         self.port = int(found[1]) if found else 0
 
     def signal(self, number: int) -> None:

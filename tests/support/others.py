@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from certificates import CA, port_of
 from rawhttp import wait_until
 
 from fastws import Config, Server, defaults, load
@@ -33,6 +34,8 @@ CleanUrls        on
 Fallback         /app.html
 BasicAuth        /private/* users
 StatusPath       /-/
+Listen           {secure} tls
+TLSCertificate   cert.pem key.pem
 """
 
 NGINX = """
@@ -40,6 +43,7 @@ gzip on; gzip_types text/css; gzip_static on;
 location / {{ autoindex on; try_files $uri $uri/ $uri.html /app.html; }}
 location /data/ {{ autoindex on; autoindex_format json; }}
 location /private/ {{ auth_basic private; auth_basic_user_file {own}/users; }}
+listen 127.0.0.1:{secure} ssl; ssl_certificate {own}/cert.pem; ssl_certificate_key {own}/key.pem;
 """
 
 CADDY = """
@@ -62,6 +66,11 @@ http://127.0.0.1:{port} {{
         }}
     }}
 }}
+https://localhost:{secure} {{
+    tls {own}/cert.pem {own}/key.pem
+    root * {root}
+    file_server
+}}
 """
 
 
@@ -79,7 +88,7 @@ def _whitenoise(root: Path, port: int, _: Path, __: bool) -> list[str]:
 
 
 def _nginx(root: Path, port: int, own: Path, is_configured: bool) -> list[str]:
-    more = NGINX.format(own=own) if is_configured else ""
+    more = NGINX.format(own=own, secure=secure_port(own)) if is_configured else ""
     user = "user root;" if os.geteuid() == 0 else ""  # its workers must be able to read a test's directory
     text = (
         f"daemon off; {user} pid {own}/pid; error_log {own}/error.log; events {{}}"
@@ -93,7 +102,8 @@ def _nginx(root: Path, port: int, own: Path, is_configured: bool) -> list[str]:
 
 def _caddy(root: Path, port: int, own: Path, is_configured: bool) -> list[str]:
     if is_configured:
-        text = CADDY.format(port=port, root=root, user=USER.replace(":", " "))
+        user = USER.replace(":", " ")
+        text = CADDY.format(port=port, root=root, user=user, own=own, secure=secure_port(own))
         (own / "Caddyfile").write_text(text)
         return ["caddy", "run", "--config", f"{own}/Caddyfile", "--adapter", "caddyfile"]
     return ["caddy", "file-server", "--root", str(root), "--listen", f"127.0.0.1:{port}"]
@@ -140,21 +150,37 @@ def free_port() -> Iterator[int]:
 def _fastws(root: Path, own: Path, is_configured: bool) -> Config:
     if not is_configured:
         return defaults(str(root))
-    (own / "ws.conf").write_text(FASTWS.format(root=root))
+    (own / "ws.conf").write_text(FASTWS.format(root=root, secure=secure_port(own)))
     return load(str(own / "ws.conf"))
 
 
 @contextmanager
 def serving(name: str, root: Path, own: Path, *, is_configured: bool = False) -> Iterator[int]:
     """The port on which the server called ``name`` serves ``root``; ``own`` is a directory for its files."""
-    start = SERVERS[name]
     (own / "users").write_text(USER + "\n")
+    pair = CA(own).pair("localhost")
+    os.rename(pair.certificate, own / "cert.pem")
+    os.rename(pair.key, own / "key.pem")
+    with free_port() as secure:
+        (own / "secure.txt").write_text(str(secure))
+        with _serving(name, root, own, is_configured) as port:
+            yield port
+
+
+def secure_port(own: Path) -> int:
+    """The port on which a configured server with its files in ``own`` speaks TLS, if it does at all."""
+    return int((own / "secure.txt").read_text())
+
+
+@contextmanager
+def _serving(name: str, root: Path, own: Path, is_configured: bool) -> Iterator[int]:
+    start = SERVERS[name]
     if start is None:
         config = _fastws(root, own, is_configured).with_overrides(
             listen_ports=(0,), access_log=str(own / "access.txt"), error_log=str(own / "error.txt")
         )
         with Server(config) as server:
-            yield server.port
+            yield port_of(server, "plain")
         return
     with free_port() as port, _running(name, start(root, port, own, is_configured), port, own):
         yield port

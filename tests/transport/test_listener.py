@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_unix_socket_is_served_and_removed_at_the_end(serve: Serve, root: Path, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    server = serve(listen_ports=(), listen_unix=(str(path),))
+    server = serve(listen_ports=(), listen=(f"unix:{path}",))
     assert server.addresses == [f"unix:{path}"]
     assert server.url == f"unix:{path}"
     for _ in range(3):
@@ -55,7 +55,7 @@ def test_unix_socket_is_served_and_removed_at_the_end(serve: Serve, root: Path, 
 
 
 def test_unix_socket_beside_tcp(serve: Serve, root: Path, tmp_path: Path) -> None:
-    server = serve(listen_unix=(str(tmp_path / "socket"),))
+    server = serve(listen=(tmp_path / "socket",))
     assert b"200 OK" in ask(tmp_path / "socket")
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(request("/page.txt", "Connection: close"))
@@ -146,7 +146,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
 
 def test_socket_of_a_successor_is_left_alone(serve: Serve, root: Path, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    server = serve(listen_unix=(str(path),))
+    server = serve(listen=(f"unix:{path}",))
     path.unlink()
     with listen_unix(str(path)):
         server.stop()
@@ -154,7 +154,7 @@ def test_socket_of_a_successor_is_left_alone(serve: Serve, root: Path, tmp_path:
 
 
 def test_socket_file_that_has_gone_does_not_hold_up_the_end(serve: Serve, root: Path, tmp_path: Path) -> None:
-    server = serve(listen_unix=(str(tmp_path / "socket"),))
+    server = serve(listen=(tmp_path / "socket",))
     (tmp_path / "socket").unlink()
     server.stop()
     assert "fastws stopped" in Path(server.config.error_log).read_text()
@@ -277,5 +277,5 @@ def test_mode_of_a_socket_file_is_what_the_configuration_says(serve: Serve, tmp_
     server = serve(f"Listen unix:{path} 0640")
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     number = path.stat().st_ino
-    server.reload(lambda: server.config.with_overrides(listen_unix=[(path, 0o600)]))
+    server.reload(lambda: server.config.with_overrides(listen=[(path, 0o600)]))
     assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_ino) == (0o600, number)
