@@ -61,6 +61,11 @@ def _tls_doubts(config: Config) -> Iterator[Problem]:
         text = f"{name}: TLS is spoken nowhere; a line such as 'Listen 8443 tls' is missing"
         yield Problem(*config.given.get(name, (file, line)), text)
         return
+    if config.strict_transport_security_s is not None and "strict-transport-security" in [
+        name.lower() for name, _, _ in config.headers
+    ]:
+        text = "StrictTransportSecurity: a Header line sends the field too; browsers heed the first alone"
+        yield Problem(*config.given.get("StrictTransportSecurity", (file, 0)), text)
     for paths in config.tls_certificates:
         try:
             pair = read_pair(*paths)

@@ -148,6 +148,8 @@ class Server:
                     addresses_in(self.config), handed_over, modes_in(self.config)
                 )
                 if self.config.user is not None:
+                    if self.config.speaks_tls:
+                        self._backend.tls()  # imports what the account may not be able to read
                     drop_to(self.config.user)
                     _check_pairs(self.config, self.config.user)
                 self._takers.start(self.config)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from .pairs import DAY_S, Expiry, State, expiry_of, expiry_warning, problem_of, state_of
+from .pairs import DAY_S, Expiry, State, authority_problem, expiry_of, expiry_warning, problem_of, state_of
 from .settings import TLSSettings
 
 LOOK_S = 60.0
@@ -106,7 +106,10 @@ def _paths_of(settings: TLSSettings) -> tuple[str, ...]:
 
 
 def _problems(settings: TLSSettings) -> list[str]:
-    return [problem for pair in settings.pairs if (problem := problem_of(pair.certificate, pair.key))]
+    found = [problem_of(pair.certificate, pair.key) for pair in settings.pairs]
+    if settings.client_ca is not None:
+        found.append(authority_problem(settings.client_ca))
+    return [problem for problem in found if problem]
 
 
 def _expiries(settings: TLSSettings) -> Iterable[Expiry]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import launch
 import others
 import pytest
+from certificates import CA
 from conftest import PURE_ONLY
 from rawhttp import get, put, wait_until
 
@@ -35,6 +36,7 @@ from fastws.pages.message import error_page, redirect_page
 from fastws.pages.status import STATUS_PAGE
 from fastws.record import logfile
 from fastws.seam import LINGER_BYTES, LINGER_S
+from fastws.transport.listener import kinds_in
 from fastws.transport.transmission import TURN_BYTES
 from fastws.work import fair_queue as checks
 
@@ -169,6 +171,17 @@ def test_deployment_example_is_a_right_configuration(tmp_path: Path) -> None:
         example = example.replace(directory, f"{tmp_path}{directory}")
     (tmp_path / "ws.conf").write_text(example)
     assert load(str(tmp_path / "ws.conf")).listen_ports == (8080,)
+
+
+@pytest.mark.parametrize("part", ["Listen          443 tls", "Listen          80\n"])
+def test_deployment_examples_of_tls_are_right(part: str, tmp_path: Path) -> None:
+    example = deployment_example("Listen", part)
+    pair = CA(tmp_path).pair("www.example.org")
+    example = example.replace("/etc/fastws/tls/fullchain.pem", pair.certificate)
+    example = example.replace("/etc/fastws/tls/privkey.pem", pair.key).replace("/srv/www", str(tmp_path))
+    (tmp_path / "ws.conf").write_text(example)
+    config = load(str(tmp_path / "ws.conf"))
+    assert {port for _, port in kinds_in(config)} == ({443, 80} if config.speaks_tls else {80})
 
 
 def test_container_is_healthy_while_it_serves(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import signal
 import ssl
 import stat
@@ -185,6 +186,33 @@ def test_check_warns_of_a_certificate_that_expires_and_of_tls_that_nobody_speaks
     )
     (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\nStrictTransportSecurity 60\n")
     assert "ws.conf:3: StrictTransportSecurity: TLS is spoken nowhere" in run(site, "--check").stderr
+
+
+def test_check_warns_of_a_field_that_is_sent_twice_and_of_a_certificate_without_names(site: Path) -> None:
+    pair = CA(site).pair("localhost")
+    (site / "ws.conf").write_text(
+        "Listen 8443 tls\nDocumentRoot www\nStrictTransportSecurity 60\n"
+        'Header strict-transport-security "max-age=1"\n'
+        f"TLSCertificate {pair.certificate} {pair.key}\n"
+    )
+    assert (
+        "ws.conf:3: StrictTransportSecurity: a Header line sends the field too" in run(site, "--check").stderr
+    )
+    if shutil.which("openssl") is None:
+        return
+    made = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN=localhost"
+        " -keyout nameless.key -out nameless.pem"
+    )
+    subprocess.run(made.split(), cwd=site, check=True, capture_output=True, timeout=60)
+    (site / "nameless.key").chmod(0o600)
+    (site / "ws.conf").write_text(
+        "Listen 8443 tls\nDocumentRoot www\nTLSCertificate nameless.pem nameless.key\n"
+    )
+    assert (
+        "nameless.pem' names no host in subjectAltName; browsers take it for none"
+        in run(site, "--check").stderr
+    )
 
 
 def test_sockets_that_are_handed_over_by_name_speak_what_it_says(site: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from certificates import CA
 from launch import Process, command, environment, running
 from rawhttp import Client, get, put, request, settle, thrice, wait_until
 
@@ -66,6 +67,43 @@ def identities(process: Process) -> set[tuple[str, ...]]:
 
 
 # User
+
+
+@as_root
+def test_the_account_must_be_able_to_read_the_key_and_takes_over_its_renewal(
+    site: Path, process_side: str, free_ports: Callable[..., tuple[int, ...]]
+) -> None:
+    ca, account, port = CA(site), pwd.getpwnam(ACCOUNT), free_ports(1)[0]
+    pair = ca.pair("localhost")
+    configure(site, f"User {ACCOUNT}", f"Listen {port} tls", f"TLSCertificate {pair.certificate} {pair.key}")
+    done = subprocess.run(
+        command("--port", "0"),
+        cwd=site,
+        env=environment(process_side, site / "state"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = f"ws.conf:6: TLSCertificate: {pair.key!r} cannot be read: Permission denied; {ACCOUNT} (User) reads it"
+    assert done.returncode == 2
+    assert said in done.stderr
+
+    def served() -> bytes | None:
+        with (
+            socket.create_connection(("127.0.0.1", port), 60) as sock,
+            ca.client().wrap_socket(sock, server_hostname="localhost") as tls,
+        ):
+            return tls.getpeercert(True)
+
+    os.chown(pair.key, account.pw_uid, -1)
+    with running(site, side=process_side) as process:
+        first = served()
+        other = ca.pair("localhost")
+        os.chown(other.key, account.pw_uid, -1)
+        os.replace(other.key, pair.key)
+        os.replace(other.certificate, pair.certificate)
+        process.signal(signal.SIGHUP)
+        wait_until(lambda: served() != first, "the new certificate")
 
 
 @as_root

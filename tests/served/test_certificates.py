@@ -19,6 +19,7 @@ from certificates import CA, port_of
 from rawhttp import get, put, wait_until
 
 from fastws import ConfigError, Server
+from fastws.client.__main__ import main as load_client
 from fastws.tls.settings import CIPHERS, CIPHERSUITES, CertificatePair
 
 Serve = Callable[..., Server]
@@ -459,3 +460,25 @@ def test_an_application_is_told_that_it_is_asked_by_https(secure: Secure, ca: CA
     reply = get(plain, "/app")
     assert reply.body == f"http None {plain}".encode()
     assert reply.all("Strict-Transport-Security") == []
+
+
+def test_the_load_client_fetches_and_compares_by_https(
+    secure: Secure, ca: CA, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    server = secure(ca.pair("127.0.0.1"))
+    put(root, {f"files/file{number}.html": b"%d" % number * 5000 for number in range(1, 21)})
+    options = [
+        "--port",
+        str(server.port),
+        "--count",
+        "20",
+        "--root",
+        str(root),
+        "--log",
+        str(tmp_path / "log"),
+    ]
+    assert load_client([*options, "--ca", ca.path]) == 0
+    assert load_client([*options, "--https"]) == 1
+    assert "unable to get local issuer certificate" in capsys.readouterr().err
+    assert load_client([*options, "--insecure"]) == 0

@@ -129,6 +129,20 @@ def test_a_bad_pair_is_said_once_and_the_old_one_stays(
     assert kept.look() == 1
 
 
+def test_a_bad_file_of_authorities_keeps_the_one_before_it(
+    kept: Kept, ca: CA, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authorities = tmp_path / "authorities.pem"
+    shutil.copy(ca.path, authorities)
+    kept.keeper.adopt(TLSSettings((read_pair(*kept.paths),), client_ca=str(authorities)))
+    assert kept.look() == 0
+    authorities.write_text("nothing")
+    assert kept.look() == 0
+    assert "holds no certificate in PEM" in caplog.text
+    shutil.copy(ca.path, authorities)
+    assert kept.look() == 1
+
+
 def test_its_thread_looks_by_itself(
     kept: Kept, ca: CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
