@@ -215,6 +215,9 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("StallTime", "stall_time_s", "SECONDS", v.seconds(0.001), "300",
             "Time for which a client that has kept MinRate so far may stand still: a player that has read ahead, a"
             " laptop asleep. One that has sent nothing of its body has a quarter of it."),
+        Directive("DrainDelay", "drain_delay_s", "SECONDS", v.seconds(0), "0",
+            "Time after the signal to stop for which new connections are accepted and answered all the same, while"
+            " `readyz` is 503: load balancers learn of the end before clients do. DrainTimeout begins after it."),
         Directive("DrainTimeout", "drain_timeout_s", "SECONDS", v.seconds(0), "10",
             "Time for responses in flight to finish after the signal to stop."),
     ),

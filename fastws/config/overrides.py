@@ -70,6 +70,7 @@ class Overrides(TypedDict, total=False):
     request_timeout_s: Seconds
     min_rate_bytes_s: Number
     stall_time_s: Seconds
+    drain_delay_s: Seconds
     drain_timeout_s: Seconds
     access_log: Path
     access_log_format: str

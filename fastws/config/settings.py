@@ -79,6 +79,7 @@ class Config(NamedTuple):
     request_timeout_s: float
     min_rate_bytes_s: int
     stall_time_s: float
+    drain_delay_s: float
     drain_timeout_s: float
     access_log: str
     access_log_format: str

@@ -93,6 +93,7 @@ class Server:
         self._listeners: dict[Address, socket.socket] = {}
         self._left: list[socket.socket] = []  # nobody is let in there any more
         self._is_started = self._is_stopping = False
+        self._is_urgent = threading.Event()  # nothing is waited for any more
         # Start and reload exclude each other; after the start of the end there is neither of them.
         self._lock = threading.Lock()
         self._logs = Logs(config)
@@ -372,6 +373,7 @@ class Server:
     ) -> None:
         """Drain: stop accepting, finish the requests in flight, and end within ``timeout_s`` (None: DrainTimeout).
 
+        All goes on as before for DrainDelay first, but for ``readyz``.
         An idle connection has ``grace_s`` for a last request (None: ``GRACE_S``). If connections are still busy
         then, ``on_wait`` is called with their number.
         """
@@ -380,6 +382,7 @@ class Server:
                 return
             self._is_stopping = self._condition.is_draining = True
         note_end(self)
+        self._is_urgent.wait(self.config.drain_delay_s)
         timeout_s = self.config.drain_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
@@ -410,6 +413,7 @@ class Server:
 
     def abort(self) -> None:
         """Make a ``stop`` in progress end now, cutting off connections. For any thread and signal handler."""
+        self._is_urgent.set()
         self._pool.stop()
 
     def _leave(self, config: Config, listeners: Mapping[Address, socket.socket]) -> None:

@@ -55,6 +55,31 @@ def error_log(server: Server) -> str:
     return Path(server.config.error_log).read_text()
 
 
+# Before it
+
+STATUS = "StatusPath /-/"
+
+
+def test_new_clients_are_served_while_the_balancer_learns_of_the_end(serve: Serve, root: Path) -> None:
+    server = serve("DrainDelay 300", STATUS)
+    with stopping(server):
+        for _ in range(3):
+            with Client(server) as client:
+                assert client.get("/-/readyz").status == 503
+                reply = client.get("/page.txt")
+                assert (reply.status, reply.all("Connection")) == (200, [])
+        server.abort()  # as a second signal does
+
+
+def test_drain_begins_after_its_delay(serve: Serve, root: Path) -> None:
+    server = serve("DrainDelay 0.3", STATUS)
+    port = server.port
+    with Client(server) as client, stopping(server):
+        assert client.get("/page.txt").status == 200
+        last_answer(client)
+    assert not launch.answers(port)
+
+
 # Under load
 
 
