@@ -59,6 +59,7 @@ cdef class EpollSet:
     cdef object contexts       # Python's, of those that go on and of those to come
     cdef Watched *records      # by descriptor; they move when one is added
     cdef int _room
+    cdef int _pid              # a process that was forked from it has the same descriptors, and nothing to say
     cdef ByAge fresh           # of the connections that are kept, those that wait for a request
     cdef ByAge parting         # those that were answered for the last time, and are not watched
     cdef ByAge lingering       # those that were answered for the last time, and are

@@ -11,10 +11,12 @@ from libc.errno cimport EBADF, ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
-from posix.unistd cimport close
+from posix.unistd cimport close, getpid
 
 from ..native.accept cimport FASTWS_PEER_BYTES
-from ..native.tls_session cimport fastws_tls_end, fastws_tls_shut, fastws_tls_start, fastws_tls_waits
+from ..native.tls_session cimport (
+    fastws_tls_end, fastws_tls_free, fastws_tls_shut, fastws_tls_start, fastws_tls_waits,
+)
 
 cdef extern from "sys/epoll.h" nogil:
     enum:
@@ -37,6 +39,7 @@ cdef class EpollSet:
     def __cinit__(self):
         self.fresh.oldest = self.fresh.newest = self.parting.oldest = self.parting.newest = -1
         self.lingering.oldest = self.lingering.newest = -1
+        self._pid = getpid()
         self.fd = epoll_create1(EPOLL_CLOEXEC)
         if self.fd < 0:
             raise OSError(errno, "epoll_create1 failed")
@@ -47,10 +50,14 @@ cdef class EpollSet:
         free(self.tls)
 
     cdef void close(self) noexcept:
-        """Close the set, and the connections that nobody else owns."""
+        """Close the set, and the connections that nobody else owns; in a forked process, say nothing to anyone."""
         cdef int fd
+        cdef bint is_forked = getpid() != self._pid
         for fd in range(self._room):
-            if self.keeps(fd):
+            if is_forked and self.records[fd].session != NULL:
+                fastws_tls_free(self.records[fd].session)
+                self.records[fd].session = NULL
+            if self.keeps(fd) and not is_forked:
                 self.drop(fd)
             self.end_session(fd)
         if self.fd >= 0:

@@ -16,6 +16,7 @@ typedef struct ssl_st SSL;
 typedef struct ssl_ctx_st SSL_CTX;
 typedef struct ssl_method_st SSL_METHOD;
 typedef struct ssl_cipher_st SSL_CIPHER;
+typedef struct x509_store_ctx_st X509_STORE_CTX;
 typedef struct bio_st BIO;
 typedef struct bio_method_st BIO_METHOD;
 typedef struct stack_st FASTWS_NAMES;
@@ -52,12 +53,10 @@ enum {
     FWS_TLS1_2_VERSION = 0x303,
     FWS_TLS1_3_VERSION = 0x304,
     /* Reasons of errors, some of those for which a handshake fails. */
-    FWS_SSL_R_BAD_CHANGE_CIPHER_SPEC = 103,
     FWS_SSL_R_CERTIFICATE_VERIFY_FAILED = 134,
     FWS_SSL_R_NO_SHARED_CIPHER = 193,
     FWS_SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE = 199,
     FWS_SSL_R_UNSUPPORTED_PROTOCOL = 258,
-    FWS_SSL_R_WRONG_VERSION_NUMBER = 267,
     FWS_SSL_AD_REASON_OFFSET = 1000, /* and the alert that the client has sent */
     FWS_SSL_AD_LAST = 255
 };
@@ -80,7 +79,7 @@ enum {
     X(int, SSL_CTX_check_private_key, (const SSL_CTX *))                                                    \
     X(void, SSL_CTX_set_default_passwd_cb, (SSL_CTX *, int (*)(char *, int, int, void *)))                  \
     X(int, SSL_CTX_load_verify_locations, (SSL_CTX *, const char *, const char *))                          \
-    X(void, SSL_CTX_set_verify, (SSL_CTX *, int, int (*)(int, void *)))                                     \
+    X(void, SSL_CTX_set_verify, (SSL_CTX *, int, int (*)(int, X509_STORE_CTX *)))                           \
     X(FASTWS_NAMES *, SSL_load_client_CA_file, (const char *))                                              \
     X(void, SSL_CTX_set_client_CA_list, (SSL_CTX *, FASTWS_NAMES *))                                        \
     X(int, SSL_CTX_set_session_id_context, (SSL_CTX *, const unsigned char *, unsigned int))                \

@@ -456,33 +456,37 @@ static inline ssize_t fastws_tls_receive(fastws_session *s, int fd, char *data) 
 
 /* The end */
 
-/* Says that no more comes, as far as the socket takes that; what still comes is thrown away. Returns 0, or -1 with
- * errno. */
-static inline int fastws_tls_shut(fastws_session *s, int fd) {
+/* Says that no more comes, as far as the socket takes that. */
+static inline void fastws_tls_say_goodbye(fastws_session *s, int fd) {
     const fastws_libssl *api = fastws_tls_api(s);
-    if (s->is_open && !s->is_over && !s->pending_len) {
-        s->worker->out_len = 0;
-        if (api->SSL_shutdown(s->ssl) < 0) api->ERR_clear_error();
-        (void)fastws_tls_push(s, fd, 0);
-    }
+    if (!s->is_open || s->is_over || s->has_failed || s->pending_len) return;
+    s->worker->out_len = 0;
+    if (api->SSL_shutdown(s->ssl) < 0) api->ERR_clear_error();
+    (void)fastws_tls_push(s, fd, 0);
+}
+
+/* Ends the sending direction; what still comes is thrown away. Returns 0, or -1 with errno. */
+static inline int fastws_tls_shut(fastws_session *s, int fd) {
+    fastws_tls_say_goodbye(s, fd);
     s->is_over = 1;
     return shutdown(fd, SHUT_WR);
 }
 
-/* Ends a session, whose descriptor is about to be closed. */
-static inline void fastws_tls_end(fastws_session *s, int fd) {
+/* Frees a session without a word, as in a forked process: the connection is another's. */
+static inline void fastws_tls_free(fastws_session *s) {
     const fastws_libssl *api = fastws_tls_api(s);
-    if (!s->is_open && !s->is_clear) fastws_tls_count_failure(s, FASTWS_TLS_TIMEOUT);
-    if (s->is_open && !s->is_over && !s->pending_len) {
-        s->worker->out_len = 0;
-        if (api->SSL_shutdown(s->ssl) < 0) api->ERR_clear_error();
-        (void)fastws_tls_push(s, fd, 0);
-    }
     api->SSL_free(s->ssl);
     api->ERR_clear_error();
     s->context->session_count--;
     free(s->pending);
     free(s);
+}
+
+/* Ends a session, whose descriptor is about to be closed. */
+static inline void fastws_tls_end(fastws_session *s, int fd) {
+    if (!s->is_open && !s->is_clear) fastws_tls_count_failure(s, FASTWS_TLS_TIMEOUT);
+    fastws_tls_say_goodbye(s, fd);
+    fastws_tls_free(s);
 }
 
 #endif

@@ -50,6 +50,7 @@ cdef extern from "tls_session.h" nogil:
     int fastws_tls_send_file(fastws_session *session, int fd, fastws_file *file, size_t budget)
     size_t fastws_tls_unacknowledged(const fastws_session *session, int fd)
     int fastws_tls_shut(fastws_session *session, int fd)
+    void fastws_tls_free(fastws_session *session)
     void fastws_tls_end(fastws_session *session, int fd)
     const char *fastws_tls_version(const fastws_session *session)
     const char *fastws_tls_cipher(const fastws_session *session)
