@@ -154,6 +154,7 @@ cdef class Reactor:
         if transport is not None and not is_secured:
             self._transported.add(fd, transport)
             self._epoll.records[fd].has_transport = True
+            self._epoll.records[fd].is_plain = False
 
     def secure(self, context):
         """See ``backend.Reactor.secure``."""

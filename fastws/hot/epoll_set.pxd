@@ -42,6 +42,7 @@ cdef struct Watched:
     uint32_t events            # what epoll reports of it
     uint32_t peer_len
     fastws_session *session    # TLS, by which its bytes come and go; NULL: they are plain, or a transport's
+    bint is_plain              # its bytes come and go as they are: by neither of the next two
     bint has_transport         # it is read with the GIL, and never written to from here
     bint waits                 # for room, to send what that transport keeps
     fastws_file file           # being sent without Python's help; nothing is left of it otherwise

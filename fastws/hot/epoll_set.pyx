@@ -82,7 +82,9 @@ cdef class EpollSet:
         watched.file.left = watched.file_sent = 0
         watched.has_transport = watched.waits = watched.lingers = watched.is_watched = False
         watched.session = NULL
+        watched.is_plain = True
         if role == ROLE_CONNECTION and manner == TLS:
+            watched.is_plain = False
             watched.session = fastws_tls_start(self.tls)
             if watched.session == NULL:
                 watched.role = ROLE_NONE

@@ -47,4 +47,5 @@ cdef class Outgoing:
 
     cdef void clear(self) noexcept nogil
     cdef void add(self) noexcept nogil
-    cdef ssize_t send(self, int fd, fastws_session *session, int flags) noexcept nogil
+    cdef ssize_t send(self, int fd, int flags) noexcept nogil
+    cdef ssize_t send_by(self, fastws_session *session, int fd, int flags) noexcept nogil

@@ -92,14 +92,15 @@ cdef class Outgoing:
         self._piece_count += count
         self.count += 1
 
-    cdef ssize_t send(self, int fd, fastws_session *session, int flags) noexcept nogil:
-        """Send all pieces in one call: small ones as one copy, which is cheaper than a vector. ``session`` is that of
-        TLS, NULL if they leave as they are."""
+    cdef ssize_t send_by(self, fastws_session *session, int fd, int flags) noexcept nogil:
+        """As ``send``, by TLS."""
+        return fastws_tls_send(session, fd, self._pieces, self._piece_count, flags)
+
+    cdef ssize_t send(self, int fd, int flags) noexcept nogil:
+        """Send all pieces in one call: small ones as one copy, which is cheaper than a vector."""
         cdef msghdr message
         cdef char *out = self._joined
         cdef int i
-        if session != NULL:
-            return fastws_tls_send(session, fd, self._pieces, self._piece_count, flags)
         if self._bytes <= JOIN_BYTES:
             for i in range(self._piece_count):
                 memcpy(out, self._pieces[i].iov_base, self._pieces[i].iov_len)

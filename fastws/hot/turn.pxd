@@ -101,10 +101,9 @@ cdef class Turn:
     cdef void _drop_old(self) noexcept nogil
     cdef bint _drop(self, int fd) noexcept nogil
     cdef bint _receive(self, int fd, Watched *watched, Input *taken) noexcept nogil
-    cdef bint _take_in(self, int fd, ssize_t size, Input *taken) noexcept nogil
-    cdef bint _receive_secured(self, int fd, Input *taken) noexcept nogil
+    cdef ssize_t _receive_otherwise(self, int fd, Watched *watched) noexcept nogil
     cdef void _note_handshake(self, int fd) noexcept nogil
-    cdef bint _goes_on(self, int fd) noexcept nogil
+    cdef bint _goes_on(self, int fd, Watched *watched) noexcept nogil
     cdef void _send_on(self, int fd, Watched *watched) noexcept nogil
     cdef int _put(self, int fd, Queued *answer, const char *end) noexcept nogil
     cdef void _leave(self, Input *rest, bint closes, Queued *lacking) noexcept nogil

@@ -129,12 +129,10 @@ cdef class Turn:
             watched = &self._epoll.records[fd]
             if watched.generation != <uint32_t>(self._ready[i].data.u64 >> 32):
                 continue
-            if watched.session != NULL and not self._goes_on(fd):
+            if not watched.is_plain and not self._goes_on(fd, watched):
                 continue
             if watched.role == ROLE_CONNECTION and watched.interest == OUTPUT:
                 self._send_on(fd, watched)
-            elif watched.waits:
-                self.report(fd, READ, NULL, 0)
             elif watched.role == ROLE_CONNECTION and watched.interest == NOTHING:
                 self.report(fd, RESET, NULL, 0)
             elif watched.role == ROLE_CONNECTION:
@@ -263,24 +261,16 @@ cdef class Turn:
         cdef char *data = self._arena + self._arena_used
         cdef size_t room = RECEIVE_BYTES if watched.interest == IDLE else BODY_BYTES
         cdef ssize_t size
-        if watched.has_transport:
-            self.report(fd, READ, NULL, 0)
-            return False
-        if watched.session != NULL:
-            return self._receive_secured(fd, taken)
-        if ARENA_BYTES - self._arena_used < room:
-            return False  # it is still ready at the next turn
-        size = recv(fd, data, room, MSG_DONTWAIT)
-        if size < 0:
-            if errno != EAGAIN and errno != EINTR and not self._drop(fd):
+        if watched.is_plain:
+            if ARENA_BYTES - self._arena_used < room:
+                return False  # it is still ready at the next turn
+            size = recv(fd, data, room, MSG_DONTWAIT)
+            if size < 0 and errno != EAGAIN and errno != EINTR and not self._drop(fd):
                 self.report(fd, RESET, NULL, 0)
+        else:
+            size = self._receive_otherwise(fd, watched)
+        if size < 0:
             return False
-        return self._take_in(fd, size, taken)
-
-    cdef bint _take_in(self, int fd, ssize_t size, Input *taken) noexcept nogil:
-        """Go on with ``size`` bytes that were read to the end of what is used of the arena; see ``_receive``."""
-        cdef Watched *watched = &self._epoll.records[fd]
-        cdef char *data = self._arena + self._arena_used
         if size == 0 and self._drop(fd):
             return False
         if watched.lingers:
@@ -298,19 +288,23 @@ cdef class Turn:
 
     # TLS
 
-    cdef bint _receive_secured(self, int fd, Input *taken) noexcept nogil:
-        """See ``_receive``."""
-        cdef fastws_session *session = self._epoll.records[fd].session
-        cdef bint was_open = session.is_open
+    cdef ssize_t _receive_otherwise(self, int fd, Watched *watched) noexcept nogil:
+        """Read plain bytes to the end of what is used of the arena, -1 if there are none; see ``_receive``."""
+        cdef fastws_session *session = watched.session
+        cdef bint was_open
         cdef ssize_t size
+        if session == NULL:
+            self.report(fd, READ, NULL, 0)  # by its transport, with the GIL
+            return -1
+        was_open = session.is_open
         if ARENA_BYTES - self._arena_used < FASTWS_TLS_ROOM or (not was_open and self._has_shaken):
-            return False  # it is still ready at the next turn
+            return -1  # it is still ready at the next turn
         size = fastws_tls_receive(session, fd, self._arena + self._arena_used)
         self._epoll.update(fd)
         if not was_open:
             self._note_handshake(fd)
         if size >= 0:
-            return self._take_in(fd, size, taken)
+            return size
         if errno == EPROTONOSUPPORT:
             self.report(fd, CLEAR, NULL, 0)
         elif errno == EPROTO:
@@ -319,7 +313,7 @@ cdef class Turn:
                 self.report(fd, DONE, NULL, 0)
         elif errno != EAGAIN and errno != EINTR and not self._drop(fd):
             self.report(fd, RESET, NULL, 0)
-        return False
+        return -1
 
     cdef void _note_handshake(self, int fd) noexcept nogil:
         """Note a step of a handshake: one costs a thousand times what a request costs, and a turn has time for few."""
@@ -329,10 +323,14 @@ cdef class Turn:
         if watched.session.is_open:
             watched.active = self.moment.now
 
-    cdef bint _goes_on(self, int fd) noexcept nogil:
-        """Send what a session keeps; tell whether the event is for what the connection is interested in."""
-        cdef Watched *watched = &self._epoll.records[fd]
+    cdef bint _goes_on(self, int fd, Watched *watched) noexcept nogil:
+        """Send what is kept of a connection's bytes; tell whether the event is for what it is interested in."""
         cdef int state
+        if watched.session == NULL:
+            if watched.waits and watched.interest != OUTPUT:
+                self.report(fd, READ, NULL, 0)  # which its transport takes for a look at what it keeps
+                return False
+            return True
         if not fastws_tls_waits(watched.session):
             return True
         state = fastws_tls_flush(watched.session, fd)
@@ -353,9 +351,11 @@ cdef class Turn:
     cdef ssize_t _send(self, int fd, int flags) noexcept nogil:
         """Send what is gathered; return how many bytes were taken, -1 with errno."""
         cdef fastws_session *session = self._epoll.records[fd].session
-        cdef ssize_t sent = self._outgoing.send(fd, session, flags)
-        if session != NULL:
-            self._epoll.update(fd)  # which leaves errno alone
+        cdef ssize_t sent
+        if session == NULL:
+            return self._outgoing.send(fd, flags)
+        sent = self._outgoing.send_by(session, fd, flags)
+        self._epoll.update(fd)  # which leaves errno alone
         return sent
 
     cdef bint _send_file(self, int fd, fastws_file *file, size_t budget) noexcept nogil:
@@ -460,7 +460,7 @@ cdef class Turn:
     cdef bint _settle(self, int fd, ssize_t sent, const char *end) noexcept nogil:
         """Record the gathered answers of which ``sent`` bytes were sent; see ``_flush``."""
         cdef size_t total
-        cdef int i
+        cdef int i, last = -1
         cdef Queued *answer
         cdef Report *made
         if sent < 0 and errno != EAGAIN and errno != EINTR:
@@ -470,11 +470,13 @@ cdef class Turn:
                 self.report(fd, RESET, NULL, 0)
             return False
         sent = max(sent, 0)
+        # An answer of which a session keeps something is not over: Python sees to it that it is sent.
+        if not self._epoll.records[fd].is_plain and self._waits(fd):
+            last = self._outgoing.count - 1
         for i in range(self._outgoing.count):
             answer = &self._outgoing.queue[i]
             total = answer.head_len + answer.tail_len + answer.body_len
-            # An answer of which a session keeps something is not over: Python sees to it that it is sent.
-            if <size_t>sent < total or (i == self._outgoing.count - 1 and self._waits(fd)):
+            if <size_t>sent < total or i == last:
                 if sent == 0:
                     self.report(fd, READ, answer.request, end - answer.request)
                 else:
