@@ -54,13 +54,13 @@ def read_certificate(pem: bytes) -> Certificate:
 
 def _read_der(der: bytes) -> Certificate:
     """Walk through Certificate and TBSCertificate: version, serial, algorithm, issuer, validity, …, extensions."""
-    fields = list(_values(_first(_first(der, _SEQUENCE), _SEQUENCE)))
-    if fields[0][0] == _VERSION:
-        del fields[0]
-    not_before, not_after = (_seconds(*time) for time in _values(fields[3][1]))
+    members = list(_values(_first(_first(der, _SEQUENCE), _SEQUENCE)))
+    if members[0][0] == _VERSION:
+        del members[0]
+    not_before, not_after = (_seconds(*time) for time in _values(members[3][1]))
     names: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
-    for tag, extensions in fields[4:]:
+    for tag, extensions in members[4:]:
         if tag == _EXTENSIONS:
             names, addresses = _alternative_names(extensions)
     return Certificate(names, addresses, not_before, not_after)
