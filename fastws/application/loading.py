@@ -1,10 +1,13 @@
-"""Finding applications by their names: ``module:callable``, or ``module:factory()``."""
+"""Applications by their names, ``module:callable`` or ``module:factory()``; their files, and when these change."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..config.settings import Config
@@ -57,3 +60,57 @@ def load_all(config: Config, logger: logging.Logger) -> dict[str, Application]:
     if problems:
         raise ConfigError(tuple(problems))
     return found
+
+
+# For development
+
+LOOK_S = 0.3
+"""How often is looked."""
+
+
+def watch(tell: Callable[[], None], others: Iterable[str] = ()) -> None:
+    """Call ``tell`` once, in a thread, when an imported module's file, or one of the ``others``, has changed."""
+
+    def look() -> None:
+        before = _states(others)
+        while True:
+            threading.Event().wait(LOOK_S)
+            for path, state in _states(others).items():
+                if before.setdefault(path, state) != state:
+                    tell()
+                    return
+
+    threading.Thread(target=look, name="changes", daemon=True).start()
+
+
+def _states(others: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Return size and time of modification by path; a file that is gone for the moment is left out."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())} | set(others)
+    found = {}
+    for path in files:
+        if path:
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue
+            found[path] = status.st_size, status.st_mtime_ns
+    return found
+
+
+def files_of(error: BaseException) -> set[str]:
+    """Return the files in which ``error`` came about."""
+    found = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    if isinstance(error, SyntaxError) and error.filename:
+        found.add(error.filename)
+    return found
+
+
+def explain(error: BaseException) -> Callable[..., list[bytes]]:
+    """Return an application that answers every request with the traceback of ``error``."""
+    text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"The application cannot be imported. It is tried again when a file changes.\n\n", text]
+
+    return application

@@ -58,8 +58,23 @@ class Loan:
     """
 
     __slots__ = (
-        "_bytes", "_changed", "_error", "_head", "_is_over", "_is_told", "_pieces", "_resume", "body", "call",
-        "ends", "is_abandoned", "is_begun", "lent_at", "on_abandon", "on_take",
+        "_bytes",
+        "_changed",
+        "_error",
+        "_head",
+        "_is_over",
+        "_is_told",
+        "_pieces",
+        "_resume",
+        "begun_at",
+        "body",
+        "call",
+        "ends",
+        "is_abandoned",
+        "is_begun",
+        "lent_at",
+        "on_abandon",
+        "on_take",
     )  # fmt: skip
 
     def __init__(self, call: Call, ends: Ends, body: Spool, resume: Callable[[], None]) -> None:
@@ -68,6 +83,8 @@ class Loan:
         self.body = body
         self.lent_at = time.monotonic()
         """When it was lent, in ``time.monotonic()`` seconds."""
+        self.begun_at = 0.0
+        """When an application got it; set by what counts that."""
         self.is_begun = False
         """Whether an application has it, or had it."""
         self.is_abandoned = False

@@ -15,7 +15,7 @@ from ..http.messages import FileSlice, Request
 from . import wire
 from .body import Spool
 from .environ import Ends, Manner
-from .loading import LoadError, load
+from .loading import LoadError, explain, files_of, load, watch
 from .loan import AHEAD_BYTES, Loan, Piece
 from .mounts import Application, Call, Mount
 from .threads import Threads
@@ -82,11 +82,26 @@ class _Process:
             for name in self._settings["names"]:
                 self._applications[name] = load(name, self._settings["directory"])
         except LoadError as error:
+            if self._settings["reload"]:
+                self._explain(error)
+                return True
             if error.__cause__ is not None:
                 self._log.error("an application cannot be loaded", exc_info=error.__cause__)
             self.send(wire.pack(0, wire.FAILED, str(error).encode("utf-8", "replace")))
             return False
+        if self._settings["reload"]:
+            watch(self._tell_change)
         return True
+
+    def _explain(self, error: LoadError) -> None:
+        """Answer every request with what is wrong, until a file changes."""
+        cause = error.__cause__ or error
+        self._log.error("%s; it is tried again when a file changes", error)
+        self._applications = dict.fromkeys(self._settings["names"], explain(cause))
+        watch(self._tell_change, files_of(cause))
+
+    def _tell_change(self) -> None:
+        self.send(wire.pack(0, wire.CHANGED))
 
     def _take(self, frame: wire.Frame) -> None:
         if frame.kind == wire.REQUEST:

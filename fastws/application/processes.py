@@ -6,13 +6,14 @@ import collections
 import json
 import logging
 import os
+import random
 import selectors
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from ..http.messages import FileSlice
 from . import wire
 from .loan import AbandonedError, Head, Loan
 from .spawner import Spawner
+from .tally import ApplicationStatus, Tally
 from .wsgi import OwnedFile
 
 AGAIN_S = 1.0
@@ -55,7 +57,9 @@ Where = tuple[str, int] | None
 class Settings(NamedTuple):
     """What the processes are to be: so many of them, with so many threads each, for the applications ``names``.
 
-    ``waiting`` requests may wait for one; modules are looked for in ``directory`` first.
+    ``waiting`` requests may wait for one; modules are looked for in ``directory`` first. ``recycle`` tells when
+    one is replaced that does well: after ``requests`` and up to ``jitter`` more, at ``age`` seconds, beyond
+    ``memory`` bytes. ``reload``: when a file that was imported changes.
     """
 
     processes: int
@@ -63,6 +67,8 @@ class Settings(NamedTuple):
     waiting: int
     names: tuple[str, ...]
     directory: str
+    recycle: Mapping[str, int]
+    reload: bool
 
 
 class _Process:
@@ -85,10 +91,21 @@ class _Process:
         )  # with a descriptor or -1
         self.failure = ""  # why it does not serve
         self.is_expected_to_end = False
+        self.is_due = False  # to be replaced
+        self.end = "crashed"  # as it is counted
+        requests = settings.recycle.get("requests", 0)
+        self.left = requests + random.randint(0, settings.recycle.get("jitter", 0)) if requests else 0
 
     @property
     def name(self) -> str:
         return f"application process {self.number} ({self.pid})"
+
+    def is_worn(self, now: float) -> bool:
+        """Tell whether it has grown too old or too large."""
+        age, memory = self.settings.recycle.get("age"), self.settings.recycle.get("memory")
+        return (age is not None and now >= self.begun_at + age) or (
+            memory is not None and self.pid > 0 and _memory_of(self.pid) > memory
+        )
 
     def takes(self, loan: Loan) -> bool:
         """Tell whether it may have ``loan`` now."""
@@ -120,6 +137,7 @@ class Processes:
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
         self._is_closed = False
+        self._tally = Tally()
         self._courier = threading.Thread(target=self._run, name="courier", daemon=True)
 
     # Start, change and end
@@ -208,6 +226,7 @@ class Processes:
             "threads": settings.threads,
             "names": settings.names,
             "directory": settings.directory,
+            "reload": settings.reload,
             "path": sys.path,
         }
         try:
@@ -249,6 +268,7 @@ class Processes:
         number = self._streams
         process.streams[number] = loan
         process.busy.add(number)
+        self._tally.begin(loan)
         loan.on_take = lambda count: self._send(process, wire.pack(number, wire.CREDIT, b"%d" % count))
         loan.on_abandon = lambda is_late: self._on_abandon(process, number, is_late=is_late)
         call, body = loan.call, loan.body
@@ -282,8 +302,10 @@ class Processes:
 
     def _on_abandon(self, process: _Process, number: int, *, is_late: bool) -> None:
         with self._lock:
-            if process.streams.pop(number, None) is None or process.state == ENDED:
+            loan = process.streams.pop(number, None)
+            if loan is None or process.state == ENDED:
                 return
+            self._tally.end(loan)
             process.busy.discard(number)
             if is_late:
                 self._log.error("%s takes too long; it is replaced, and its stacks are below", process.name)
@@ -297,6 +319,7 @@ class Processes:
         """Have a process that hangs write its stacks, and kill it a little later; the lock is held."""
         if not process.kill_at and self._spawner is not None:
             process.state, process.kill_at = RETIRING, time.monotonic() + STACKS_S
+            process.end = "hung"
             self._spawner.kill(process.number, STACKS)
             self._wake()
 
@@ -381,8 +404,11 @@ class Processes:
             for each in self._processes.values()
             if each.state in (STARTING, SERVING) and each is not self._first
         ]
-        fresh = [each for each in present if each.settings is self._settings]
-        outdated = [each for each in present if each.settings is not self._settings]
+        for each in present:
+            if each.state == SERVING and each.settings.recycle and each.is_worn(now):
+                each.is_due = True
+        fresh = [each for each in present if each.settings is self._settings and not each.is_due]
+        outdated = [each for each in present if each not in fresh]
         if (
             len(present) > self._settings.processes
             and outdated
@@ -466,14 +492,25 @@ class Processes:
             self._log.error("%s: %s", process.name, reason)
         for line in report.splitlines():
             self._log.error("%s: %s", process.name, line)
+        if not self._is_closed:
+            self._tally.ends[process.end] += 1
         self._changed.notify_all()
         self._wake()
+
+    def status(self) -> ApplicationStatus:
+        """Return the counts."""
+        with self._lock:
+            processes = list(self._processes.values())
+            busy = sum([len(process.busy) for process in processes])
+            serving = sum([process.state == SERVING for process in processes])
+            return self._tally.status(busy, len(self._waiting), serving)
 
     def _retire(self, process: _Process) -> None:
         """Give a process no more requests; it ends after those that it has. The lock is held."""
         if process.state in (STARTING, SERVING):
             process.state = RETIRING
             process.is_expected_to_end = True
+            process.end = "recycled" if process.is_due else "reloaded"
             self._send(process, wire.pack(0, wire.QUIT))
 
     # What processes say
@@ -491,9 +528,16 @@ class Processes:
         with self._lock:
             process.failure = frame.payload.decode("utf-8", "replace")
             self._log.error("%s: %s", process.name, process.failure)
-            process.is_expected_to_end = True
+            process.is_expected_to_end, process.end = True, "unimported"
             self._start_again_at = time.monotonic() + AGAIN_S
             self._changed.notify_all()
+
+    def _take_changed(self, process: _Process, frame: wire.Frame) -> None:
+        with self._lock:
+            self._log.info("%s: a file has changed", process.name)
+            for each in self._processes.values():
+                each.is_due = True
+            self._start_again_at = 0.0
 
     def _take_head(self, process: _Process, frame: wire.Frame) -> None:
         status, reason, fields, length = json.loads(frame.payload)
@@ -544,9 +588,25 @@ class Processes:
 
     def _free_stream(self, process: _Process, number: int) -> None:
         with self._lock:
-            process.streams.pop(number, None)
+            loan = process.streams.pop(number, None)
+            if loan is not None:
+                self._tally.end(loan)
             process.busy.discard(number)
+            process.left -= 1
+            if process.left == 0:
+                process.is_due = True
             self._serve_waiting()
+
+
+def _memory_of(pid: int) -> int:
+    """Return the resident memory of a process in bytes, 0 where the platform does not tell."""
+    if sys.platform == "win32":
+        return 0
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
 
 
 def _failure(text: str, where: Where) -> ConfigError:
@@ -557,6 +617,7 @@ def _failure(text: str, where: Where) -> ConfigError:
 _TAKERS: dict[int, Callable[[Processes, _Process, wire.Frame], None]] = {
     wire.READY: Processes._take_ready,
     wire.FAILED: Processes._take_failed,
+    wire.CHANGED: Processes._take_changed,
     wire.HEAD: Processes._take_head,
     wire.DATA: Processes._take_data,
     wire.FILE: Processes._take_file,

@@ -11,10 +11,16 @@ from ..config.settings import Config
 from .loading import load_all
 from .loan import Loan
 from .mounts import Application, Mounts
+from .tally import ApplicationStatus
 from .threads import Threads
 
 if TYPE_CHECKING:
     from .processes import Processes, Settings
+
+
+def needs_processes(config: Config) -> bool:
+    """Tell whether applications that have a name run in processes."""
+    return bool(config.applications) and (config.application_processes > 0 or config.application_reload)
 
 
 class Takers:
@@ -24,7 +30,7 @@ class Takers:
         self._log = logger
         self._threads = Threads(logger)
         self._threads.configure(config)
-        self.has_processes = config.application_processes > 0 and bool(config.applications)
+        self.has_processes = needs_processes(config)
         self._processes: Processes | None = None
         if self.has_processes:
             from .processes import Processes  # and with it what threads have no use for
@@ -64,6 +70,11 @@ class Takers:
             return self._processes.submit(loan)
         return self._threads.submit(loan)
 
+    def status(self) -> ApplicationStatus:
+        """Return what is counted of applications. Any thread may ask."""
+        status = self._threads.status()
+        return status if self._processes is None else status.plus(self._processes.status())
+
     def close(self, timeout_s: float) -> None:
         """End all of them; processes that are busy for longer than ``timeout_s`` by force."""
         self._threads.close()
@@ -81,4 +92,6 @@ def _settings(config: Config) -> Settings:
         waiting=config.application_queue,
         names=tuple(dict.fromkeys(config.applications.values())),
         directory=directory,
+        recycle=config.application_recycle,
+        reload=config.application_reload,
     )

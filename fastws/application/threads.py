@@ -9,6 +9,7 @@ import threading
 from ..config.settings import Config
 from .environ import Manner
 from .loan import Loan
+from .tally import ApplicationStatus, Tally
 from .wsgi import answer
 
 MANNER = Manner(multithread=True, multiprocess=False)
@@ -31,6 +32,7 @@ class Threads:
         self._busy = 0  # of them: those that run an application
         self._names = 0  # given so far
         self._is_closed = False
+        self._tally = Tally()
 
     def configure(self, config: Config) -> None:
         """Use the limits of this configuration from now on."""
@@ -75,6 +77,7 @@ class Threads:
             answer(loan, self._manner, self._log)
             with self._changed:
                 self._busy -= 1
+                self._tally.end(loan)
 
     def _next(self) -> Loan | None:
         """Return the next loan that somebody waits for; None: this thread is to end."""
@@ -84,9 +87,15 @@ class Threads:
                     self._changed.wait()
                 elif (loan := self._waiting.popleft()).begin():
                     self._busy += 1
+                    self._tally.begin(loan)
                     return loan
             self._count -= 1
             return None
+
+    def status(self) -> ApplicationStatus:
+        """Return the counts."""
+        with self._changed:
+            return self._tally.status(self._busy, len(self._waiting))
 
     def close(self) -> None:
         """Drop what waits; the threads end after the requests in progress, for which nobody waits."""

@@ -42,6 +42,8 @@ LOG = 12
 """From a process: a line for the error log."""
 FREE = 17
 """From a process: the application's thread is free, and the rest of the answer waits for credit."""
+CHANGED = 18
+"""From a process: a file that it has imported has changed."""
 SPAWN = 13
 """To the spawner: a process is to be started, by the socket and the file that come with it."""
 KILL = 14

@@ -157,6 +157,14 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("ApplicationTimeout", "application_timeout_s", "SECONDS", v.seconds(0.001), "30",
             "Time until an answer begins, and between two parts of it. One that has not begun is 504, or 503 if no"
             " thread was free; one that has begun is cut off."),
+        Directive("ApplicationRecycle", "application_recycle", "NAME=VALUE...", v.parse_recycle, "",
+            "When a process that does well is replaced: after so many `requests` and up to `jitter` more, beyond"
+            " so much `memory` (Linux), at an `age` in seconds. Its requests are finished, and none waits.",
+            most=4, repeatable=True, unset={}),
+        Directive("ApplicationReload", "application_reload", "on|off", v.parse_reload, "off",
+            "For development: replace the processes when a file that they have imported changes, and show what"
+            " cannot be imported in the browser. There is one process at least.",
+            flag="--reload", flag_value="on"),
     ),
     "How it speaks": (
         Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST", "OPTIONS"),

@@ -209,6 +209,7 @@ class Draft:
             (("applications", "static"), self._check_prefixes),
             (("hosts", "listen_ports", "listen"), self._check_listen),
             (secure.FIELDS, self._check_tls),
+            (("application_recycle",), self._check_recycle),
         ):
             if changed is None or any(field in changed for field in fields):
                 look()
@@ -293,6 +294,11 @@ class Draft:
                 shown = " > ".join(map(encode_path, chain[:4])) + (" > ..." if len(chain) > 4 else "")
                 line = self._lines.get(("Redirect", source))
                 self._report_of("Redirect", f"{source} leads round in a circle or on for ever: {shown}", line)
+
+    def _check_recycle(self) -> None:
+        recycle = self.values["application_recycle"]
+        if "jitter" in recycle and "requests" not in recycle:
+            self._report_of("ApplicationRecycle", "jitter is added to requests, which are missing")
 
     def _check_prefixes(self) -> None:
         """Report a path that is given to an application and to a directory."""

@@ -51,6 +51,8 @@ class Overrides(TypedDict, total=False):
     application_threads: Number
     application_queue: Number
     application_timeout_s: Seconds
+    application_recycle: Mapping[str, Number]
+    application_reload: Switch
     request_methods: str | Several[str]
     http_types: str | Several[str]
     keepalive_time_s: Seconds

@@ -60,6 +60,8 @@ class Config(NamedTuple):
     application_threads: int
     application_queue: int
     application_timeout_s: float
+    application_recycle: Mapping[str, int]
+    application_reload: bool
     request_methods: tuple[str, ...]
     http_types: tuple[str, ...]
     keepalive_time_s: float

@@ -84,7 +84,7 @@ def seconds(low: float) -> Parse:
     return parse
 
 
-def size(high: int) -> Parse:
+def size(high: int) -> Callable[[Sequence[str], str], int]:
     """A parser of a number of bytes up to ``high``, whole GiB; K, M and G multiply by powers of 1024."""
 
     def parse(words: Sequence[str], base: str) -> int:
@@ -284,6 +284,34 @@ def parse_processes(words: Sequence[str], base: str) -> int:
     if count and sys.platform == "win32":
         raise ValueError("this platform has no fork; 0 is allowed, threads of the server")
     return count
+
+
+def parse_recycle(words: Sequence[str], base: str) -> dict[str, int]:
+    """``requests=…``, ``jitter=…``, ``memory=…``, ``age=…``: name → number, bytes or seconds."""
+    if len(words) == 2 and "=" not in words[0]:  # of a mapping
+        words = ["=".join(words)]
+    found: dict[str, int] = {}
+    for name, value in each(_pair, words):
+        if name in found:
+            raise ValueError(f"{name} is given twice")
+        found[name] = value
+    return found
+
+
+def _pair(word: str) -> tuple[str, int]:
+    name, _, text = word.partition("=")
+    name = one_of(name.lower(), ("requests", "jitter", "memory", "age"))
+    if name == "memory":
+        return name, int(size(1 << 40)([text], ""))
+    return name, _whole_number(text, 1, 10**9)
+
+
+def parse_reload(words: Sequence[str], base: str) -> bool:
+    """``on`` or ``off``, where there are processes that can be replaced."""
+    is_on = parse_switch(words, base)
+    if is_on and sys.platform == "win32":
+        raise ValueError("this platform has no fork; off is allowed")
+    return is_on
 
 
 def parse_application(words: Sequence[str], base: str) -> dict[str, str]:

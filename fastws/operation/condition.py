@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..application.takers import Takers
+from ..application.tally import ApplicationStatus
 from ..backend import Backend
 from ..config.settings import Config
 from ..engine.pool import Pool
@@ -18,11 +20,12 @@ from .logs import Logs
 class Condition:
     """How a server does; a ``StatusSource``. The server sets ``start_time_s`` and ``is_draining``."""
 
-    def __init__(self, backend: Backend, logs: Logs, pool: Pool, keeper: Keeper) -> None:
+    def __init__(self, backend: Backend, logs: Logs, pool: Pool, keeper: Keeper, takers: Takers) -> None:
         self._backend = backend
         self._logs = logs
         self._pool = pool
         self._keeper = keeper
+        self._takers = takers
         self._logger = logs.error.logger
         self.start_time_s = 0.0
         """When the server began, in seconds since the epoch; 0 before the start."""
@@ -37,6 +40,10 @@ class Condition:
     def worker_status(self) -> list[WorkerStatus]:
         """Return the counts of each worker."""
         return self._pool.status()
+
+    def application_status(self) -> ApplicationStatus:
+        """Return the counts of applications."""
+        return self._takers.status()
 
     def lost_lines(self) -> dict[str, int]:
         """Return how many lines each log has lost since the start."""

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from ..application.takers import needs_processes
 from ..backend import Opener
 from ..config.endpoints import is_socket_activated
 from ..config.settings import NO_ADDRESS, Config
@@ -48,6 +49,9 @@ def doubts_of(config: Config, opener: Opener) -> list[Problem]:
         found.extend(_lifetimes(config, file))
     if config.tls_certificates or config.strict_transport_security_s is not None:
         found.extend(_tls_doubts(config))
+    if config.application_recycle and not needs_processes(config):
+        text = "ApplicationRecycle: there are no processes to be replaced; ApplicationProcesses says how many"
+        found.append(Problem(file, 0, text))
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from .. import backend as backends
 from .. import portable
 from ..application.mounts import Application
-from ..application.takers import Takers
+from ..application.takers import Takers, needs_processes
 from ..config.endpoints import PLAIN, REDIRECT, TLS
 from ..config.secure import tls_settings
 from ..config.settings import Config
@@ -112,7 +112,7 @@ class Server:
             )
         )
         self._keeper = Keeper(self.logger, self._renew)
-        self._condition = Condition(self._backend, self._logs, self._pool, self._keeper)
+        self._condition = Condition(self._backend, self._logs, self._pool, self._keeper, self._takers)
         try:
             self._site = self._make_site(config)
         except BaseException:
@@ -350,7 +350,7 @@ class Server:
         for name, field in _FIXED_AT_START.items():
             if getattr(config, field) != getattr(self._config_at_start, field):
                 self.logger.warning("%s was changed; that takes effect at the next start", name)
-        if config.applications and (config.application_processes > 0) != self._takers.has_processes:
+        if config.applications and needs_processes(config) != self._takers.has_processes:
             self.logger.warning(
                 "ApplicationProcesses was changed from or to 0; that takes effect at the next start"
             )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Protocol
 
+from ..application.tally import ENDS, ApplicationStatus
 from ..config.settings import Config
 from ..files.variants import Variants
 from ..http.errors import HTTPError
@@ -41,6 +42,9 @@ class StatusSource(Protocol):
 
     def worker_status(self) -> Sequence[WorkerStatus]:
         """Return the present counts of every worker thread, in their order. Called by any of them."""
+
+    def application_status(self) -> ApplicationStatus:
+        """Return the counts of applications."""
 
     def lost_lines(self) -> Mapping[str, int]:
         """Return how many lines each log has lost since the start, by its name."""
@@ -125,6 +129,7 @@ class Status:
                 *self._log_family(),
                 *self._certificate_family(),
                 *_worker_families(workers),
+                *self._application_families(),
                 *_process_families(),
             ]
         )  # fmt: skip
@@ -139,6 +144,15 @@ class Status:
             yield from _family(
                 "fastws_start_time_seconds", "gauge", meaning, [("", round(self._source.start_time_s, 3))]
             )
+
+    def _application_families(self) -> Iterator[str]:
+        if self._source is not None:
+            status = self._source.application_status()
+            for name, kind, meaning, field in _APPLICATION:
+                yield from _family(name, kind, meaning, [("", getattr(status, field))])
+            samples = [(f'{{reason="{reason}"}}', status.ends.get(reason, 0)) for reason in ENDS]
+            meaning = "Application processes that have ended, by reason."
+            yield from _family("fastws_application_process_ends_total", "counter", meaning, samples)
 
     def _log_family(self) -> Iterator[str]:
         if self._source is not None:
@@ -165,6 +179,16 @@ _SIMPLE = (
     ("fastws_cache_hits_total", "counter", "Requests answered by replaying an answer.", "cache_hits"),
     ("fastws_cache_misses_total", "counter", "Requests answered anew.", "cache_misses"),
     ("fastws_cache_bytes", "gauge", "Memory taken by the answers that are replayed.", "cache_bytes"),
+)
+
+
+_APPLICATION = (
+    ("fastws_application_busy", "gauge", "Requests that an application has.", "busy"),
+    ("fastws_application_waiting", "gauge", "Requests that wait for an application.", "waiting"),
+    ("fastws_application_requests_total", "counter", "Requests that an application got.", "requests"),
+    ("fastws_application_waiting_seconds_total", "counter", "Time for which they waited.", "waiting_s"),
+    ("fastws_application_seconds_total", "counter", "Time that applications took for them.", "running_s"),
+    ("fastws_application_processes", "gauge", "Application processes that serve.", "processes"),
 )
 
 

@@ -441,3 +441,90 @@ def test_applications_given_by_a_program_run_in_its_threads(serve: Serve) -> Non
     )
     assert int(get(server, "/given").body) == os.getpid()
     assert int(get(server, "/named/pid").body) != os.getpid()
+
+
+# Recycling, and development
+
+
+def test_process_is_replaced_after_its_requests_and_none_is_lost(place: Place) -> None:
+    server = place.start("ApplicationRecycle requests=20 jitter=5")
+    pids = []
+    with Client(server) as client:
+        while len(set(pids)) < 4:
+            reply = client.get("/app/pid")
+            assert reply.status == 200
+            pids.append(int(reply.body))
+            assert len(pids) < 20_000
+    assert pids[:20] == [pids[0]] * 20
+    wait_until(lambda: not is_alive(pids[0]))
+
+
+@pytest.mark.parametrize("limit", ["age=1", "memory=60M"])
+def test_process_is_replaced_when_it_is_old_or_large(place: Place, limit: str) -> None:
+    if limit.startswith("memory") and sys.platform != "linux":
+        pytest.skip("the platform does not tell")
+    server = place.start(f"ApplicationRecycle {limit}")
+    first = pid_of(server)
+    if limit.startswith("memory"):
+        assert get(server, f"/app/grow?{60 << 20}").status == 200
+    wait_until(lambda: pid_of(server) != first)
+    wait_until(lambda: not is_alive(first))
+    assert "ended it" not in place.log.read_text()
+
+
+def test_changed_file_is_imported_anew_and_an_error_shown(place: Place) -> None:
+    module = place.directory / "developed.py"
+    write(module, PROGRAM % "old")
+    server = place.start("ApplicationReload on", name="developed:application", processes=0)
+    assert get(server, "/app").body == b"old"
+    write(module, PROGRAM % "renewed")
+    wait_until(lambda: get(server, "/app").body == b"renewed")
+    write(module, "def spoiled(\n")
+    wait_until(lambda: get(server, "/app").status == 500)
+    assert b"SyntaxError" in get(server, "/app").body
+    assert b"developed.py" in get(server, "/app").body
+    write(module, PROGRAM % "mended again")
+    wait_until(lambda: get(server, "/app").body == b"mended again")
+
+
+def test_error_of_the_first_import_is_shown_too(place: Place) -> None:
+    module = place.directory / "begun_badly.py"
+    write(module, "1 / 0\n")
+    server = place.start("ApplicationReload on", name="begun_badly:application")
+    reply = get(server, "/app")
+    assert (reply.status, b"ZeroDivisionError" in reply.body) == (500, True)
+    write(module, PROGRAM % "mended")
+    wait_until(lambda: get(server, "/app").body == b"mended")
+
+
+# What is counted
+
+
+def metrics_of(server: Server) -> dict[str, float]:
+    lines = get(server, "/-/metrics").body.decode().splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
+    }
+
+
+def test_metrics_tell_what_waits_runs_and_ends(place: Place) -> None:
+    server = place.start("StatusPath /-/", "ApplicationThreads 1")
+    wait_until(lambda: metrics_of(server)["fastws_application_processes"] == 1)
+    with Client(server) as first, Client(server) as second:
+        for client in (first, second):
+            client.send(request(f"/app/wait?{place.directory}/go"))
+        wait_until(lambda: metrics_of(server)["fastws_application_waiting"] == 1)
+        assert metrics_of(server)["fastws_application_busy"] == 1
+        (place.directory / "go").touch()
+        for client in (first, second):
+            assert client.reply().status == 200
+    found = metrics_of(server)
+    assert found["fastws_application_requests_total"] == 2
+    assert found["fastws_application_busy"] == found["fastws_application_waiting"] == 0
+    assert found["fastws_application_waiting_seconds_total"] > 0
+    assert found["fastws_application_seconds_total"] > 0
+    assert get(server, f"/app/kill?{signal.SIGKILL:d}").status == 502
+    assert pid_of(server)  # of another
+    reload(server)
+    ends = 'fastws_application_process_ends_total{reason="%s"}'
+    wait_until(lambda: metrics_of(server)[ends % "crashed"] == metrics_of(server)[ends % "reloaded"] == 1)

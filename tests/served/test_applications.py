@@ -1027,3 +1027,25 @@ def test_application_of_the_file_is_imported_from_its_directory(
     server = serve(f"Application / {name}:application", f"Application /made {name}:create()")
     assert get(server, "/").body == b"plain"
     assert get(server, "/made/x").body == b"made"
+
+
+def test_metrics_count_threads_and_the_queue(serve: Serve, gate: Gate) -> None:
+    server = serve("StatusPath /-/", "ApplicationThreads 1", applications={"/app": gate})
+
+    def metric(name: str) -> float:
+        page = get(server, "/-/metrics").body.decode()
+        (line,) = [line for line in page.splitlines() if line.startswith(f"fastws_application_{name} ")]
+        return float(line.rpartition(" ")[2])
+
+    assert (metric("busy"), metric("waiting"), metric("processes")) == (0, 0, 0)
+    with Client(server) as first, Client(server) as second:
+        for client in (first, second):
+            client.send(request("/app"))
+        wait_until(lambda: metric("busy") == metric("waiting") == 1)
+        gate.opened.set()
+        for client in (first, second):
+            assert client.reply().status == 200
+    wait_until(lambda: metric("busy") == 0)
+    assert metric("requests_total") == 2
+    assert metric("waiting_seconds_total") > 0
+    assert metric("seconds_total") > 0

@@ -18,6 +18,7 @@ from rawhttp import Client, get, put, wait_until
 from selenium import webdriver
 
 from fastws import Config, Server, backend, load
+from fastws.application.tally import ApplicationStatus
 from fastws.files.root import Nothing
 from fastws.http.messages import Request, Response
 from fastws.record.tally import WorkerStatus
@@ -36,6 +37,9 @@ class Source:
 
     def build_info(self) -> dict[str, str]:
         return {"version": "1.2", "parser": "compiled", "reactor": "pure"}
+
+    def application_status(self) -> ApplicationStatus:
+        return ApplicationStatus(1, 2, 3, 0.5, 1.5, 4, {"hung": 5})
 
     def lost_lines(self) -> dict[str, int]:
         return {"access": 7, "error": 0}

@@ -141,6 +141,14 @@ def take_signals(environ: Environ, start: Start, argument: str) -> list[bytes]:
     return tell(start, "alive")
 
 
+KEPT: list[bytes] = []
+
+
+def grow(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    KEPT.append(os.urandom(int(argument)))
+    return tell_pid(environ, start, argument)
+
+
 def status(environ: Environ, start: Start, argument: str) -> list[bytes]:
     start(argument.replace("%20", " "), [])
     return [b"a body"]
@@ -164,6 +172,7 @@ DEEDS: dict[str, Callable[[Environ, Start, str], Iterable[bytes]]] = {
     "file": send_file,
     "fork": fork_and_die,
     "signals": take_signals,
+    "grow": grow,
     "status": status,
 }
 
