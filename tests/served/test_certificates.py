@@ -18,7 +18,7 @@ import pytest
 from certificates import CA, port_of
 from rawhttp import get, put, wait_until
 
-from fastws import ConfigError, Server
+from fastws import ConfigError, Server, defaults
 from fastws.client.__main__ import main as load_client
 from fastws.tls.settings import CIPHERS, CIPHERSUITES, CertificatePair
 
@@ -482,3 +482,45 @@ def test_the_load_client_fetches_and_compares_by_https(
     assert load_client([*options, "--https"]) == 1
     assert "unable to get local issuer certificate" in capsys.readouterr().err
     assert load_client([*options, "--insecure"]) == 0
+
+
+def resumes(
+    session: ssl.SSLSession | None, server: Server, context: ssl.SSLContext
+) -> tuple[bool, ssl.SSLSession]:
+    """Whether ``server`` resumes a session, and one of its own: of TLS 1.2, whose handshake brings a ticket."""
+    with (
+        socket.create_connection(("127.0.0.1", port_of(server, "tls")), 60) as sock,
+        context.wrap_socket(sock, server_hostname="localhost", session=session) as tls,
+    ):
+        found = tls.session
+        assert found is not None
+        return bool(tls.session_reused), found
+
+
+def test_servers_with_one_ticket_key_resume_each_others_sessions_on_the_compiled_side(
+    side: Any, ca: CA, tmp_path: Path
+) -> None:
+    pair, root = ca.pair("localhost"), put(tmp_path / "root", {"index.html": b"page"})
+    key = tmp_path / "ticket.key"
+    key.touch(0o600)
+    key.write_bytes(bytes(range(80)))
+    off = {"AccessLog": "off", "ErrorLog": "off"}
+    config = defaults(str(root), off).with_overrides(
+        listen_ports=(),
+        listen="0 tls",
+        tls_certificates=[(pair.certificate, pair.key)],
+        tls_ticket_key=key,
+    )
+    alone = config.with_overrides(tls_ticket_key=None)
+    context = ca.client(maximum=0x303)
+    with (
+        Server(config, backend=side) as one,
+        Server(config, backend=side) as two,
+        Server(alone, backend=side) as third,
+    ):
+        _, session = resumes(None, one, context)
+        assert resumes(session, one, context)[0]
+        assert resumes(session, two, context)[0] is (side.tls().side == "compiled")
+        assert not resumes(session, third, context)[0]
+        two.reload(lambda: two.config)
+        assert resumes(session, two, context)[0] is (side.tls().side == "compiled")
