@@ -23,7 +23,6 @@ from ..site.hidden import OwnFiles
 from ..site.site import Site
 from ..site.tohttps import Hosts
 from ..tls.keeper import Keeper
-from ..tls.pairs import addresses_of, problem_of
 from ..tls.settings import TLSSettings
 from ..transport.listener import (
     ACTIVATED,
@@ -181,6 +180,8 @@ class Server:
     def _allow(self, settings: TLSSettings | None) -> None:
         """Have requests for the hosts of these certificates, and no others, sent on to https."""
         if settings is not None:
+            from ..tls.pairs import addresses_of  # where there is no TLS nothing of it is needed
+
             names = frozenset([name for pair in settings.pairs for name in pair.names])
             addresses = frozenset([each for pair in settings.pairs for each in addresses_of(pair)])
             self._site.to_https.hosts = Hosts(names, addresses, self.port)
@@ -469,6 +470,10 @@ def _wrong_certificate(config: Config, error: Exception) -> ConfigError:
 
 def _check_pairs(config: Config, user: str) -> None:
     """Raise ``ConfigError`` where ``user``, which this process has become, cannot read what root could."""
+    if not config.tls_certificates:
+        return
+    from ..tls.pairs import problem_of
+
     for pair in config.tls_certificates:
         if wrong := problem_of(*pair):
             text = f"TLSCertificate: {wrong}; {user} (User) reads it, now and at every renewal"

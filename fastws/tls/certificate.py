@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _LABEL = rb"(?:X509 |TRUSTED )?CERTIFICATE-----"
-_PEM = re.compile(rb"-----BEGIN " + _LABEL + rb"([A-Za-z0-9+/=\s]+)-----END " + _LABEL)
+_PEM = rb"-----BEGIN " + _LABEL + rb"([A-Za-z0-9+/=\s]+)-----END " + _LABEL
 
 _OID, _SEQUENCE = 0x06, 0x30
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
@@ -38,7 +38,7 @@ class Certificate(NamedTuple):
 
 def certificates_in(pem: bytes) -> list[bytes]:
     """Return the certificates (DER) of a PEM file in their order; raises ``ValueError`` where text is broken."""
-    return [binascii.a2b_base64(body) for body in _PEM.findall(pem)]
+    return [binascii.a2b_base64(body) for body in re.findall(_PEM, pem)]
 
 
 def read_certificate(pem: bytes) -> Certificate:

@@ -6,9 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from .pairs import DAY_S, Expiry, State, authority_problem, expiry_of, expiry_warning, problem_of, state_of
 from .settings import TLSSettings
+
+if TYPE_CHECKING:
+    from .pairs import Expiry, State
+
+# ``pairs`` is imported by the functions that read files: a server without TLS has none.
+
+DAY_S = 86400.0
 
 LOOK_S = 60.0
 """How often the files are looked at: some ``stat`` calls."""
@@ -47,7 +54,7 @@ class Keeper:
         with self._lock:
             self.settings = settings
             self._paths = () if settings is None else _paths_of(settings)
-            self._state = state_of(self._paths)
+            self._state = _state_of(self._paths)
             self.expiries = () if settings is None else tuple(_expiries(settings))
         self._warn_at = time.time() + DAY_S  # the server's doubts have said it for today
         if settings is not None and self._thread is None:
@@ -74,12 +81,12 @@ class Keeper:
             self.warn(now)
         with self._lock:
             settings, paths, before = self.settings, self._paths, self._state
-        state = state_of(paths)
+        state = _state_of(paths)
         if settings is None or state == before:
             return
         if _problems(settings):
             self._has_ended.wait(SETTLE_S)
-            state = state_of(paths)
+            state = _state_of(paths)
         problems = _problems(settings)
         if not problems:
             self._renew()  # which calls ``adopt``
@@ -94,6 +101,8 @@ class Keeper:
 
     def warn(self, now: float) -> None:
         """Log each certificate that expires soon; ``now`` is in seconds since the epoch."""
+        from .pairs import expiry_warning
+
         self._warn_at = now + DAY_S
         for expiry in self.expiries:
             if text := expiry_warning(expiry, now):
@@ -105,7 +114,17 @@ def _paths_of(settings: TLSSettings) -> tuple[str, ...]:
     return tuple(paths if settings.client_ca is None else [*paths, settings.client_ca])
 
 
+def _state_of(paths: tuple[str, ...]) -> State:
+    if not paths:
+        return ()
+    from .pairs import state_of
+
+    return state_of(paths)
+
+
 def _problems(settings: TLSSettings) -> list[str]:
+    from .pairs import authority_problem, problem_of
+
     found = [problem_of(pair.certificate, pair.key) for pair in settings.pairs]
     if settings.client_ca is not None:
         found.append(authority_problem(settings.client_ca))
@@ -113,6 +132,8 @@ def _problems(settings: TLSSettings) -> list[str]:
 
 
 def _expiries(settings: TLSSettings) -> Iterable[Expiry]:
+    from .pairs import expiry_of
+
     for pair in settings.pairs:
         try:
             yield expiry_of(pair)
