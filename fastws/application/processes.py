@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import logging
 import os
@@ -59,7 +60,8 @@ class Settings(NamedTuple):
 
     ``waiting`` requests may wait for one; modules are looked for in ``directory`` first. ``recycle`` tells when
     one is replaced that does well: after ``requests`` and up to ``jitter`` more, at ``age`` seconds, beyond
-    ``memory`` bytes. ``reload``: when a file that was imported changes.
+    ``memory`` bytes. ``reload``: when a file that was imported changes. ``preload``: the spawner imports the
+    modules, so that the processes share them.
     """
 
     processes: int
@@ -67,6 +69,7 @@ class Settings(NamedTuple):
     waiting: int
     names: tuple[str, ...]
     directory: str
+    preload: bool
     recycle: Mapping[str, int]
     reload: bool
 
@@ -74,8 +77,16 @@ class Settings(NamedTuple):
 class _Process:
     """One application process. ``streams`` are the loans that it has."""
 
-    def __init__(self, number: int, sock: socket.socket, report: IO[bytes], settings: Settings) -> None:
+    def __init__(
+        self,
+        number: int,
+        spawner: Spawner,
+        sock: socket.socket,
+        report: IO[bytes],
+        settings: Settings,
+    ) -> None:
         self.number = number
+        self.spawner = spawner
         self.sock = sock
         self.report = report
         self.settings = settings
@@ -133,7 +144,7 @@ class Processes:
         self._streams = 0  # numbers of streams
         self._start_again_at = 0.0
         self._first: _Process | None = None  # of the settings that are about to be those of all
-        self._spawner: Spawner | None = None
+        self._spawner: Spawner | None = None  # of the processes to come; those before it have their own
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
         self._is_closed = False
@@ -146,10 +157,9 @@ class Processes:
         """Start the processes; they serve when they have imported the applications. Raises ``OSError``."""
         with self._lock:
             self._settings = settings
-            self._spawner = Spawner()
+            self._spawner = self._start_spawner()
             self._waker.setblocking(False)
             self._selector.register(self._woken, selectors.EVENT_READ, self._on_wake)
-            self._selector.register(self._spawner.control, selectors.EVENT_READ, self._on_spawner)
             for _ in range(settings.processes):
                 self._spawn(settings)
             self._courier.start()
@@ -165,11 +175,19 @@ class Processes:
         Raises ``ConfigError`` if it cannot; then all is as it was.
         """
         with self._lock:
+            before = self._spawner
+            if settings.preload or self._settings.preload:
+                self._spawner = self._start_spawner()  # which has not yet imported anything
             first = self._first = self._spawn(settings)
             self._wake()
             try:
-                self._await([first], CHANGE_S, where)
+                try:
+                    self._await([first], CHANGE_S, where)
+                except ConfigError:
+                    self._spawner = before
+                    raise
                 if first.state == STARTING:
+                    self._spawner = before
                     self._stop(first)
                     raise _failure(f"they were not imported within {CHANGE_S:g} s", where)
                 self._settings = settings
@@ -201,14 +219,25 @@ class Processes:
             self._wake()
         if self._spawner is not None:
             self._courier.join(TICK_S)
-            self._spawner.close()  # which kills what is left
+            for spawner in {self._spawner, *(process.spawner for process in self._processes.values())}:
+                spawner.close()  # which kills what is left
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
 
     def forget(self) -> None:
         """Let go of all sockets without a word, in a forked child, in which no thread serves."""
         for process in self._processes.values():
             process.sock.close()
+            process.spawner.control.close()
         if self._spawner is not None:
             self._spawner.control.close()
+
+    def _start_spawner(self) -> Spawner:
+        spawner = Spawner()
+        on_event = functools.partial(self._on_spawner, spawner)
+        self._selector.register(spawner.control, selectors.EVENT_READ, on_event)
+        return spawner
 
     def _spawn(self, settings: Settings) -> _Process:
         """Have the spawner start a process; the lock is held."""
@@ -220,13 +249,14 @@ class Processes:
         ours, its = socket.socketpair()
         ours.setblocking(False)
         report = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        process = _Process(number, ours, report, settings)
+        process = _Process(number, self._spawner, ours, report, settings)
         told = {
             "number": number,
             "threads": settings.threads,
             "names": settings.names,
             "directory": settings.directory,
             "reload": settings.reload,
+            "preload": settings.preload,
             "path": sys.path,
         }
         try:
@@ -317,10 +347,10 @@ class Processes:
 
     def _stop(self, process: _Process) -> None:
         """Have a process that hangs write its stacks, and kill it a little later; the lock is held."""
-        if not process.kill_at and self._spawner is not None:
+        if not process.kill_at:
             process.state, process.kill_at = RETIRING, time.monotonic() + STACKS_S
             process.end = "hung"
-            self._spawner.kill(process.number, STACKS)
+            process.spawner.kill(process.number, STACKS)
             self._wake()
 
     # Sending
@@ -396,7 +426,7 @@ class Processes:
         for process in list(self._processes.values()):
             if process.kill_at and now >= process.kill_at:
                 process.kill_at = now + TICK_S
-                self._spawner.kill(process.number, KILL)
+                process.spawner.kill(process.number, KILL)
         if self._is_closed or now < self._start_again_at:
             return
         present = [
@@ -423,38 +453,55 @@ class Processes:
         elif len(fresh) < self._settings.processes and all(each.state == SERVING for each in fresh):
             self._spawn(self._settings)
 
-    def _on_spawner(self) -> None:
-        assert self._spawner is not None
-        if not self._spawner.reader.receive():
-            self._selector.unregister(self._spawner.control)
-            if not self._is_closed:
-                self._log.error(
-                    "the spawner of application processes has ended; none can be replaced any more"
-                )
+    def _on_spawner(self, spawner: Spawner) -> None:
+        if not spawner.receive():
+            self._selector.unregister(spawner.control)
+            with self._lock:
+                self._replace_spawner(spawner)
             return
-        for frame in self._spawner.reader.frames():
+        for frame in spawner.reader.frames():
             process = self._processes.get(frame.stream)
             if process is not None and frame.kind == wire.BORN:
                 process.pid = json.loads(frame.payload)
             elif process is not None:
+                while self._receive(process):  # what it said before it ended
+                    pass
                 self._end(process, json.loads(frame.payload))
+
+    def _replace_spawner(self, spawner: Spawner) -> None:
+        """Start another spawner in place of one that is gone, and have it replace what that one has left."""
+        left = [each for each in self._processes.values() if each.spawner is spawner]
+        if spawner is self._spawner and not self._is_closed:
+            self._log.error("the spawner of application processes has ended; it and they are replaced")
+            self._spawner = self._start_spawner()
+            for process in left:
+                process.is_due = True
+        for process in left:
+            if process.state == ENDED:
+                self._forget(process, "it ended")
 
     def _on_process(self, process: _Process, events: int) -> None:
         if events & selectors.EVENT_WRITE:
             with self._lock:
                 self._send_on(process)
-        if not events & selectors.EVENT_READ or process.state == ENDED:
-            return
+        if events & selectors.EVENT_READ:
+            self._receive(process)
+
+    def _receive(self, process: _Process) -> bool:
+        """Take what a process says; False if that is nothing."""
+        if process.state == ENDED:
+            return False
         try:
             is_open = process.reader.receive()
         except BlockingIOError:
-            return
+            return False
         except OSError:
             is_open = False
         for frame in process.reader.frames():
             _TAKERS[frame.kind](self, process, frame)
         if not is_open:
-            self._end(process, "")
+            self._end(process, "it ended" if process.spawner.is_gone else "")
+        return is_open
 
     def _end(self, process: _Process, reason: str) -> None:
         """A process is gone: answer what it had, and replace it. The reason may come a moment after the end."""
@@ -475,6 +522,9 @@ class Processes:
             for fd in [*process.reader.take_fds(), *(fd for _, fd in process.unsent if fd >= 0)]:
                 os.close(fd)
             loans, process.streams = list(process.streams.values()), {}
+            process.busy.clear()
+            for loan in loans:
+                self._tally.end(loan)
             process.unsent.clear()
             if reason:
                 self._forget(process, reason)
@@ -494,6 +544,13 @@ class Processes:
             self._log.error("%s: %s", process.name, line)
         if not self._is_closed:
             self._tally.ends[process.end] += 1
+        spawner = process.spawner
+        if spawner is not self._spawner and not any(
+            each.spawner is spawner for each in self._processes.values()
+        ):
+            if not spawner.is_gone:
+                self._selector.unregister(spawner.control)
+            spawner.close()
         self._changed.notify_all()
         self._wake()
 

@@ -56,6 +56,8 @@ class Spawner:
 
         self.control, its = socket.socketpair()
         self.reader = wire.Reader(self.control)
+        self.is_gone = False
+        """Whether it has ended by itself."""
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         program = (
             f"import sys; sys.path.insert(0, {root!r}); from {__name__} import main; main({its.fileno()})"
@@ -69,6 +71,14 @@ class Spawner:
             )
         finally:
             its.close()
+
+    def receive(self) -> bool:
+        """Read what it says; False if it is gone."""
+        try:
+            self.is_gone = not self.reader.receive()
+        except OSError:
+            self.is_gone = True
+        return not self.is_gone
 
     def spawn(self, number: int, settings: dict[str, Any], *fds: int) -> None:
         """Have it fork process ``number``, which gets these descriptors. Raises ``OSError``."""
@@ -100,6 +110,7 @@ class _Forks:
         self._control = control
         self._reader = wire.Reader(control)
         self._processes: dict[int, int] = {}  # the system's number of each
+        self._is_loaded = False
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         be_quiet()
@@ -134,11 +145,22 @@ class _Forks:
                                 with suppress(ProcessLookupError):
                                     os.kill(self._processes[frame.stream], int(frame.payload))
 
+    def _preload(self, settings: dict[str, Any]) -> None:
+        """Import what processes will need; what fails here fails there again, and is said there."""
+        if settings["preload"] and not self._is_loaded:
+            self._is_loaded = True
+            sys.path[:] = [settings["directory"], *settings["path"]]
+            for name in settings["names"]:
+                with suppress(Exception):
+                    __import__(name.partition(":")[0])
+
     def _spawn(self, frame: wire.Frame) -> tuple[socket.socket, int, dict[str, Any]] | None:
         """Fork; return what the child is to do, None in the parent."""
         if sys.platform == "win32":
             raise NotImplementedError
         sock, report = self._reader.take_fd(), self._reader.take_fd()
+        settings = json.loads(frame.payload)
+        self._preload(settings)
         try:
             pid = os.fork()
         except OSError as error:
@@ -149,7 +171,7 @@ class _Forks:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for own in (self._control, self._woken, self._waker):
                 own.close()
-            return socket.socket(fileno=sock), report, json.loads(frame.payload)
+            return socket.socket(fileno=sock), report, settings
         os.close(sock)
         os.close(report)
         if pid > 0:

@@ -92,6 +92,7 @@ def _settings(config: Config) -> Settings:
         waiting=config.application_queue,
         names=tuple(dict.fromkeys(config.applications.values())),
         directory=directory,
+        preload=config.preload,
         recycle=config.application_recycle,
         reload=config.application_reload,
     )

@@ -165,6 +165,9 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "For development: replace the processes when a file that they have imported changes, and show what"
             " cannot be imported in the browser. There is one process at least.",
             flag="--reload", flag_value="on"),
+        Directive("Preload", "preload", "on|off", v.parse_switch, "off",
+            "Whether modules of applications are imported once, before processes are forked, so that these share"
+            " the memory. A thread that a module starts when it is imported is then in none of them."),
     ),
     "How it speaks": (
         Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST", "OPTIONS"),

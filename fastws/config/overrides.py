@@ -53,6 +53,7 @@ class Overrides(TypedDict, total=False):
     application_timeout_s: Seconds
     application_recycle: Mapping[str, Number]
     application_reload: Switch
+    preload: Switch
     request_methods: str | Several[str]
     http_types: str | Several[str]
     keepalive_time_s: Seconds

@@ -62,6 +62,7 @@ class Config(NamedTuple):
     application_timeout_s: float
     application_recycle: Mapping[str, int]
     application_reload: bool
+    preload: bool
     request_methods: tuple[str, ...]
     http_types: tuple[str, ...]
     keepalive_time_s: float

@@ -49,9 +49,11 @@ def doubts_of(config: Config, opener: Opener) -> list[Problem]:
         found.extend(_lifetimes(config, file))
     if config.tls_certificates or config.strict_transport_security_s is not None:
         found.extend(_tls_doubts(config))
-    if config.application_recycle and not needs_processes(config):
-        text = "ApplicationRecycle: there are no processes to be replaced; ApplicationProcesses says how many"
-        found.append(Problem(file, 0, text))
+    if not needs_processes(config):
+        for name, value in (("ApplicationRecycle", config.application_recycle), ("Preload", config.preload)):
+            if value:
+                text = f"{name}: there are no application processes; ApplicationProcesses says how many"
+                found.append(Problem(file, 0, text))
     return found
 
 

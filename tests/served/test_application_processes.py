@@ -528,3 +528,57 @@ def test_metrics_tell_what_waits_runs_and_ends(place: Place) -> None:
     reload(server)
     ends = 'fastws_application_process_ends_total{reason="%s"}'
     wait_until(lambda: metrics_of(server)[ends % "crashed"] == metrics_of(server)[ends % "reloaded"] == 1)
+
+
+def test_spawner_that_is_killed_is_replaced_and_so_is_what_it_left(place: Place) -> None:
+    server = place.start(processes=2)
+    before = pid_of(server)
+    processes = server._takers._processes
+    assert processes is not None
+    assert processes._spawner is not None
+    os.kill(processes._spawner._program.pid, signal.SIGKILL)
+    for _ in range(20):
+        assert get(server, "/app/pid").status == 200
+    wait_until(lambda: not is_alive(before))
+    assert get(server, f"/app/kill?{signal.SIGKILL:d}").status == 502
+    assert pid_of(server) != before
+    assert place.logs("the spawner of application processes has ended")
+
+
+COUNTING = (
+    """
+import os
+with open(%r, "a") as file:
+    file.write(f"{os.getpid()}\\n")
+"""
+    + PROGRAM
+)
+
+
+def test_preloaded_modules_are_imported_once_and_anew_by_a_reload(place: Place) -> None:
+    module, imports = place.directory / "preloaded.py", place.directory / "imports.txt"
+    write(module, COUNTING % (str(imports), "old"))
+    server = place.start("Preload on", name="preloaded:application", processes=3)
+    processes = server._takers._processes
+    assert processes is not None
+    wait_until(lambda: [each.state for each in processes._processes.values()] == [1, 1, 1])
+    assert get(server, "/app").body == b"old"
+    assert len(imports.read_text().split()) == 1
+    write(module, COUNTING % (str(imports), "renewed"))
+    reload(server)
+    wait_until(lambda: {get(server, "/app").body for _ in range(10)} == {b"renewed"})
+    wait_until(lambda: len({each.spawner for each in processes._processes.values()}) == 1)
+    assert len(set(imports.read_text().split())) == 2
+    write(module, "def (\n")
+    reload(server)
+    assert get(server, "/app").body == b"renewed"
+    assert place.logs("SyntaxError")
+
+
+def test_server_leaves_no_descriptor_behind(place: Place) -> None:
+    before = open_descriptors()
+    server = place.start(processes=2)
+    assert pid_of(server)
+    reload(server)
+    server.stop(grace_s=0.0)
+    assert open_descriptors() <= before
