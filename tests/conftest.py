@@ -29,7 +29,7 @@ from fastws.operation import server as server_module
 from fastws.record import process_samples
 from fastws.seam import PLAIN, TLS
 from fastws.tls.settings import CertificatePair, TLSSettings
-from fastws.transport import listener, plain
+from fastws.transport import listener, listeners, plain
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
 # How long an example takes is the machine's business.
@@ -206,7 +206,7 @@ def serve(
     """Return a function that starts a server on a free port, by ``ws.conf`` text and a document root."""
     is_secured = request.node.callspec.params["side"].endswith("-tls")
     if is_secured:
-        for module in (listener, server_module):
+        for module in (listener, listeners):
             monkeypatch.setattr(module, "manner_of", _by_tls)
     with ExitStack() as stack:
 

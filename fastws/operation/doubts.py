@@ -1,4 +1,9 @@
-"""Probable mistakes in a valid configuration: warnings at startup and by ``--check``."""
+"""What is probably not meant: warnings at a start, at a reload and by ``--check``.
+
+Mistakes in a valid configuration; what a reload leaves as it was; and pure Python on a machine that could have the
+compiled modules. Two installs leave those out without a word: one from a wheel without them that pip had kept from
+a time or a machine without a compiler, and one by ``--no-build-isolation`` where Cython is missing.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from .. import backend as backends
 from ..application.takers import needs_processes
 from ..backend import Opener
 from ..config.endpoints import is_socket_activated
@@ -18,6 +24,12 @@ from ..http.errors import HTTPError, Problem
 from ..http.mediatypes import extension_of
 from ..http.urlpath import glob_pattern
 from ..site.policy import is_long_lived
+
+NAME = "fastws-server"
+"""The distribution, as pip knows it."""
+
+_FIXED_AT_START = {"WorkerThreads": "worker_threads", "User": "user"}
+"""The directives that a reload leaves as they were, and their fields."""
 
 
 def doubts_of(config: Config, opener: Opener) -> list[Problem]:
@@ -111,3 +123,52 @@ def _open_fallback(config: Config, folder: Folder) -> None:
 
 def _path(config: Config, page: str) -> str:
     return os.path.join(config.document_root, page[1:])
+
+
+def unheeded(config: Config, at_start: Config) -> list[str]:
+    """Return what a reload of ``config`` does not change in a server that was started with another one."""
+    late = "takes effect at the next start"
+    found = [
+        f"{name} was changed; that {late}"
+        for name, field in _FIXED_AT_START.items()
+        if getattr(config, field) != getattr(at_start, field)
+    ]
+    had_processes = needs_processes(at_start) and bool(at_start.applications)
+    if config.applications and needs_processes(config) != had_processes:
+        found.append(f"ApplicationProcesses was changed from or to 0; that {late}")
+    return found
+
+
+def unused_compiler(backend: backends.Backend) -> str:
+    """Return a sentence where ``backend`` fell back to the pure parser though a C compiler is here, else ''."""
+    if backend.parser.side != "pure" or os.environ.get(backends.PURE) == "1" or os.name != "posix":
+        return ""
+    compiler = _compiler()
+    if not compiler:
+        return ""
+    return f"pure Python runs although a C compiler is here ({compiler}): {_remedy()} builds the compiled modules"
+
+
+def _compiler() -> str:
+    """Return the C compiler that would be used, '' if there is none."""
+    import shutil  # only a server without the compiled modules asks
+    import sysconfig
+
+    built_with = str(sysconfig.get_config_var("CC") or "cc").split()[0]
+    for name in (os.environ.get("CC", "").partition(" ")[0], built_with, "cc", "gcc", "clang"):
+        if name and shutil.which(name):
+            return name
+    return ""
+
+
+def _remedy() -> str:
+    import sysconfig
+
+    include = sysconfig.get_path("include")
+    headers = (
+        "" if os.path.exists(os.path.join(include, "Python.h")) else "with Python's headers (python3-dev), "
+    )
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if os.path.exists(os.path.join(here, "setup.py")):
+        return f"{headers}pip install -e . in {here}"
+    return f"{headers}pip install --force-reinstall --no-cache-dir --no-binary {NAME} {NAME}"

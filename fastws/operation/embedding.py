@@ -1,4 +1,4 @@
-"""A server inside another program: what its forks, its end and its monkey-patching do to it."""
+"""A server inside another program: what it tells, and what forks, ends and patches of the program do to it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,58 @@ import atexit
 import os
 import sys
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+
+from ..config.settings import Config
+from ..transport.listeners import Listeners
 
 END_S = 1.0
 """How long responses in flight may take once the program has ended without stopping its server."""
 
 
-class Embedded(Protocol):
-    """A server that runs in threads of this process."""
+class Embedded(ABC):
+    """A server that runs in threads of this process: the part of it that its program asks, and ends."""
 
+    config: Config
+    """The configuration in force."""
+
+    listeners: Listeners
+    """The sockets that it listens on while it runs."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the server listens: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/path``. Empty unless it runs."""
+        return self.listeners.addresses()
+
+    @property
+    def port(self) -> int:
+        """The first TCP port, the one assigned if 0 was requested; ``RuntimeError`` if there is none.
+
+        One that speaks TLS goes before others, one that only redirects to it behind.
+        """
+        return self.listeners.port()
+
+    @property
+    def url(self) -> str:
+        """The URL of the first address, of TLS if it is spoken; ``RuntimeError`` if the server does not run."""
+        return self.listeners.url()
+
+    @property
+    def ca(self) -> str | None:
+        """The path of what a client must trust for ``url``, None without TLS: the file of the first certificate.
+
+        ``ssl.create_default_context(cafile=server.ca)`` takes it, if its chain ends in the authority's own
+        certificate, or is one that signed itself.
+        """
+        return self.config.tls_certificates[0][0] if self.config.speaks_tls else None
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines can connect, because it listens on a non-loopback address."""
+        return self.listeners.are_exposed()
+
+    @abstractmethod
     def stop(self, timeout_s: float | None = None, *, grace_s: float | None = None) -> None:
         """Drain and end; does nothing where that has been done."""
 

@@ -192,7 +192,7 @@ def _end_unless(has_ended: threading.Event, number: int) -> None:
 
 def _print_banner(server: Server) -> None:
     config = server.config
-    more = ", ".join(address for address in server.addresses if not server.is_first(address))
+    more = ", ".join(address for address in server.addresses if not server.listeners.is_first(address))
     logs = f"access log: {_named(config.access_log)}, error log: {_named(config.error_log)}"
     _standard_error.say(
         f"fastws {__version__} serves {config.what_is_served} at {server.url}"
@@ -207,7 +207,7 @@ def _urls_for_others(server: Server) -> str:
     from ..transport.interfaces import local_addresses  # only a server that is open to others has them
 
     found = []
-    for address, scheme in server.schemes.items():
+    for address, scheme in server.listeners.schemes().items():
         host, _, port = address.rpartition(":")
         if host == "0.0.0.0":
             found += [f"{scheme}://{each}:{port}/" for each in local_addresses(socket.AF_INET)]

@@ -160,7 +160,7 @@ def test_start_that_fails_leaves_nothing_open_and_nothing_running(
     monkeypatch.undo()
     assert server.worker_status() == []
     assert threading.active_count() == threads
-    for listener in server._listeners.values():
+    for listener in server.listeners.by_address.values():
         assert listener.fileno() == -1
     assert open_descriptors() == before
     server.stop()
@@ -310,10 +310,10 @@ def test_package_is_typed_and_exports_what_it_says() -> None:
 
 
 def test_public_face_of_a_server_is_what_users_need(config: Config) -> None:
-    asked = {"addresses", "ca", "config", "connection_count", "is_exposed", "port", "url"}
+    asked = {"addresses", "ca", "config", "connection_count", "is_exposed", "listeners", "port", "url"}
     told = {"abort", "reload", "reopen_logs", "start", "stop"}
     of_a_process = {
-        *("is_draining", "is_first", "is_responsive", "logger", "observe_requests", "schemes"),
+        *("is_draining", "is_responsive", "logger", "observe_requests"),
         *("unused_compiler", "worker_count", "worker_status"),
     }
     public = {name for name in dir(Server(config)) if not name.startswith("_")}

@@ -87,5 +87,5 @@ def test_certbot_gets_and_renews_by_the_recipe(serve: Callable[..., Server], tmp
         assert done.returncode == 0, done.stdout + done.stderr
         assert authority.issued == 2
         assert served(server, "www.example.org") == before
-        server._keeper.look()
+        server._securing.keeper.look()
         assert served(server, "www.example.org") != before

@@ -123,7 +123,7 @@ def test_plain_tls_and_redirect_serve_side_by_side(secure: Secure, ca: CA) -> No
     assert get(port_of(server, "redirect"), "/x?y")["Location"] == f"https://localhost:{server.port}/x?y"
     assert names_for(server, ca, "localhost") == {"localhost"}
     assert server.ca is not None
-    assert sorted(server.schemes.values()) == ["http", "http", "https"]
+    assert sorted(server.listeners.schemes().values()) == ["http", "http", "https"]
 
 
 # What clients by other hands see
@@ -304,7 +304,7 @@ def test_new_files_are_for_new_connections_and_old_ones_go_on(secure: Secure, ca
         assert old.get()[0] == 200
         install(ca.pair("localhost", "new.example"), folder)
         assert names_for(server, ca, "localhost") == {"localhost", "old.example"}
-        server._keeper.look()
+        server._securing.keeper.look()
         assert names_for(server, ca, "localhost") == {"localhost", "new.example"}
         assert old.get()[0] == 200
         assert old.names == {"localhost", "old.example"}
@@ -323,7 +323,7 @@ def test_a_bad_pair_keeps_the_old_one_and_says_so(secure: Secure, ca: CA, tmp_pa
     folder, log = tmp_path / "live", tmp_path / "errors.txt"
     server = secure(install(ca.pair("localhost", "old.example"), folder), error_log=log)
     shutil.copy(ca.pair("localhost", "new.example").certificate, folder / "cert.pem")
-    server._keeper.look()
+    server._securing.keeper.look()
     assert "is not the key of" in log.read_text()
     assert names_for(server, ca, "localhost") == {"localhost", "old.example"}
 
@@ -356,13 +356,13 @@ def test_no_request_is_lost_while_certificates_are_renewed(secure: Secure, ca: C
     for _ in range(10):
         before = list(counts)
         install(ca.pair("localhost"), folder)
-        server._keeper.look()
+        server._securing.keeper.look()
         wait_until(lambda seen=before: failures or all(a > b for a, b in zip(counts, seen, strict=True)))
     stop.set()
     for thread in threads:
         thread.join(60)
     assert failures == []
-    assert server._keeper.expiries
+    assert server._securing.keeper.expiries
 
 
 def test_a_reload_adds_and_removes_tls(

@@ -170,12 +170,12 @@ def test_listeners_that_stay_are_kept_new_ones_opened_dropped_ones_closed(
     stays, goes, comes = free_ports(3)
     path = root.parent / "socket"
     server = serve("WorkerThreads 2", listen_ports=(stays, goes), listen=(f"unix:{path}",))
-    kept = server._listeners["127.0.0.1", stays]
+    kept = server.listeners.by_address["127.0.0.1", stays]
     with hammering(stays, "/page.txt"), Client(goes) as established:
         established.get("/page.txt")
         server.reload(lambda: server.config.with_overrides(listen_ports=(comes, stays), listen=()))
         assert server.addresses == [f"127.0.0.1:{comes}", f"127.0.0.1:{stays}"]
-        assert server._listeners["127.0.0.1", stays] is kept
+        assert server.listeners.by_address["127.0.0.1", stays] is kept
         assert is_refused(goes)
         assert not path.exists()
         assert get(comes, "/page.txt").status == 200

@@ -91,7 +91,7 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None
 
 def port_of(server: Server, kind: str) -> int:
     """Return the first port of ``server`` at which that is spoken: ``plain``, ``tls`` or ``redirect``."""
-    for address, listener in server._listeners.items():
+    for address, listener in server.listeners.by_address.items():
         if kind_of(server.config, address) == kind:
             return int(listener.getsockname()[1])
     raise AssertionError(f"{kind} is spoken nowhere")

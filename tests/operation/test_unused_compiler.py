@@ -11,7 +11,7 @@ import pytest
 from launch import environment
 
 from fastws import backend
-from fastws.operation.compiler import unused_compiler
+from fastws.operation.doubts import unused_compiler
 
 PURE = backend.load(pure=True)
 
