@@ -133,8 +133,7 @@ def unheeded(config: Config, at_start: Config) -> list[str]:
         for name, field in _FIXED_AT_START.items()
         if getattr(config, field) != getattr(at_start, field)
     ]
-    had_processes = needs_processes(at_start) and bool(at_start.applications)
-    if config.applications and needs_processes(config) != had_processes:
+    if config.applications and needs_processes(config) != needs_processes(at_start):
         found.append(f"ApplicationProcesses was changed from or to 0; that {late}")
     return found
 
