@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -16,7 +17,7 @@ SECURED: dict[int, ssl.SSLContext] = {}
 class TLSSocket:
     """A connected socket over which TLS is spoken; whatever is not here is the socket's own.
 
-    ``is_cut`` tells that the stream ended without close_notify.
+    ``is_cut`` tells that the stream ended without close_notify. One thread may send while another one receives.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str = "localhost") -> None:
@@ -25,6 +26,8 @@ class TLSSocket:
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
         self.is_open = self.is_cut = False
         self.plain = b""  # what was read to see whether there is anything
+        self._lock = threading.Lock()  # an SSLObject is for one thread at a time
+        self._sending = threading.Lock()  # records leave in the order in which they were made
 
     def __enter__(self) -> TLSSocket:
         return self
@@ -37,17 +40,21 @@ class TLSSocket:
 
     def flush(self) -> None:
         """Send what is enciphered."""
-        if data := self.outgoing.read():
-            self.wire.sendall(data)
+        with self._lock:
+            data = self.outgoing.read()
+        if data:
+            with self._sending:
+                self.wire.sendall(data)
 
     def feed(self, flags: int = 0) -> bool:
         """Take records from the wire; False at its end."""
         data = self.wire.recv(1 << 16, flags)
-        if not data:
-            self.incoming.write_eof()
-            return False
-        self.incoming.write(data)
-        return True
+        with self._lock:
+            if data:
+                self.incoming.write(data)
+            else:
+                self.incoming.write_eof()
+        return bool(data)
 
     def shake_hands(self) -> None:
         """Do the handshake, if it has not been done. Raises ``ssl.SSLError``, ``ConnectionError``."""
@@ -66,8 +73,11 @@ class TLSSocket:
         """See ``socket.sendall``."""
         self.shake_hands()
         for start in range(0, len(data), 1 << 16):
-            self.tls.write(data[start : start + (1 << 16)])
-            self.flush()
+            with self._sending:
+                with self._lock:
+                    self.tls.write(data[start : start + (1 << 16)])
+                    records = self.outgoing.read()
+                self.wire.sendall(records)
 
     send = sendall
 
@@ -79,7 +89,8 @@ class TLSSocket:
         self.shake_hands()
         while True:
             try:
-                return self.tls.read(most)
+                with self._lock:
+                    return self.tls.read(most)
             except ssl.SSLWantReadError:
                 self.feed(flags)
                 self.flush()
