@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Load:
     connections: int = 64
     mode: tuple[str, ...] = ("plain",)
     fields: tuple[tuple[str, str], ...] = ()
+    tls: bool = False
 
     @property
     def pipelined(self) -> int:
@@ -54,8 +56,10 @@ class Answer:
 class Wire:
     """One client connection that reads responses by their Content-Length."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, tls: bool = False) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        if tls:
+            self._socket = ssl._create_unverified_context().wrap_socket(self._socket)
         self._data = bytearray()
 
     def send(self, data: bytes) -> None:
@@ -70,8 +74,8 @@ class Wire:
         """Tell whether the server has neither closed the connection nor sent more than was read."""
         self._socket.setblocking(False)  # with a timeout, recv would first wait for it
         try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
+            self._socket.recv(1, 0 if isinstance(self._socket, ssl.SSLSocket) else socket.MSG_PEEK)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return True
         except OSError:
             return False
@@ -103,7 +107,7 @@ class Wire:
 
 def verify(port: int, load: Load, status: int, expected: bytes | None) -> None:
     """Ask once as wrk will; raise LoadError unless status and body are as expected (None: any body)."""
-    wire = Wire(port)
+    wire = Wire(port, tls=load.tls)
     try:
         wire.send(load.request() * load.pipelined)
         for _ in range(load.pipelined):
@@ -136,7 +140,7 @@ class IdleConnections:
         self._wires: list[Wire] = []
         try:
             for _ in range(count):
-                wire = Wire(port)
+                wire = Wire(port, tls=load.tls)
                 self._wires.append(wire)
                 wire.send(load.request())
                 status = wire.read().status
@@ -164,7 +168,13 @@ def run_wrk(port: int, load: Load, seconds: int, cores: Iterable[int]) -> dict[s
     command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", f"{TIMEOUT_S}s"]
     for name, value in load.fields:
         command += ["-H", f"{name}: {value}"]
-    command += ["-s", str(HERE / "load.lua"), f"http://127.0.0.1:{port}{load.path}", "--", *load.mode]
+    command += [
+        "-s",
+        str(HERE / "load.lua"),
+        f"http{'s' * load.tls}://127.0.0.1:{port}{load.path}",
+        "--",
+        *load.mode,
+    ]
     done = subprocess.run(
         command,
         capture_output=True,

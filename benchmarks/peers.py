@@ -2,7 +2,8 @@
 
 Placeholders in commands and configurations: ``$port``, ``$root`` (document root), ``$dir`` (the server's
 own temporary directory), ``$python``, ``$floor`` (the compiled floor), ``$body`` (the floor's body size in
-bytes), ``$mode`` (the floor's mode), ``$cache`` (CacheSize of fastws), ``$apps`` (directory of ``apps.py``).
+bytes), ``$mode`` (the floor's mode), ``$cache`` (CacheSize of fastws), ``$apps`` (directory of ``apps.py``),
+``$certificate`` and ``$key`` (PEM files, for TLS).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 FLOOR = HERE / "build" / "floor"
+CERTIFICATE, KEY = HERE / "build" / "localhost.pem", HERE / "build" / "localhost.key"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Peer:
     config_name: str = "peer.conf"
     environment: Mapping[str, str] = field(default_factory=dict)
     access_log: bool = True
+    tls: bool = False
 
 
 NGINX = """\
@@ -58,7 +61,7 @@ http {
     uwsgi_temp_path $dir/uwsgi;
     scgi_temp_path $dir/scgi;
     %(cache)s
-    server { listen 127.0.0.1:$port backlog=4096; root $root; }
+    server { listen 127.0.0.1:$port%(tls)s backlog=4096; root $root; }
 }
 """
 OPEN_FILE_CACHE = "open_file_cache max=10000 inactive=60s; open_file_cache_valid 30s;"
@@ -71,7 +74,7 @@ http1-request-timeout: 300
 access-log: $dir/access.log
 error-log: $dir/error.log
 pid-file: $dir/h2o.pid
-listen: {host: 127.0.0.1, port: $port}
+listen: {host: 127.0.0.1, port: $port%(tls)s}
 hosts:
   default:
     paths:
@@ -109,7 +112,7 @@ http://127.0.0.1:$port {
 
 FASTWS = """\
 Host 127.0.0.1
-ListenPort $port
+Listen $port %(tls)s
 DocumentRoot $root
 DirectoryIndex index.html
 ContentType .html text/html
@@ -124,24 +127,46 @@ Compression off
 """
 
 
-def _nginx(name: str, *, cache: str = "", log: str = "") -> Peer:
+NGINX_TLS = (
+    "ssl_certificate $certificate; ssl_certificate_key $key; ssl_protocols TLSv1.2 TLSv1.3;"
+    " ssl_session_tickets on;"
+)
+H2O_TLS = ", ssl: {certificate-file: $certificate, key-file: $key, minimum-version: TLSv1.2}"
+FASTWS_TLS = "tls\nTLSCertificate $certificate $key"
+
+
+def _nginx(name: str, *, cache: str = "", log: str = "", tls: bool = False) -> Peer:
     return Peer(
         name,
         "nginx -e $dir/error.log -p $dir -c $dir/peer.conf",
         program="nginx",
         version_command=("nginx", "-v"),
-        config=NGINX % {"cache": cache, "log": log},
+        config=NGINX
+        % {"cache": f"{cache} {NGINX_TLS}" if tls else cache, "log": log, "tls": " ssl" if tls else ""},
+        tls=tls,
     )
 
 
-def _fastws(name: str, workers: int, *, pure: bool) -> Peer:
+def _fastws(name: str, workers: int, *, pure: bool, tls: bool = False) -> Peer:
     return Peer(
         name,
         "$python -m fastws",
         module="fastws.__main__" if pure else "fastws._parser",
-        config=FASTWS % {"workers": workers},
+        config=FASTWS % {"workers": workers, "tls": FASTWS_TLS if tls else "plain"},
+        tls=tls,
         config_name="ws.conf",
         environment={"FASTWS_NO_EXTENSIONS": "1"} if pure else {"FASTWS_REQUIRE_EXTENSIONS": "1"},
+    )
+
+
+def _h2o(name: str, *, tls: bool = False) -> Peer:
+    return Peer(
+        name,
+        "h2o -c $dir/peer.conf",
+        program="h2o",
+        version_command=("h2o", "--version"),
+        config=H2O % {"tls": H2O_TLS if tls else ""},
+        tls=tls,
     )
 
 
@@ -159,7 +184,12 @@ _TABLE = (
     _nginx("nginx"),
     _nginx("nginx + ofc", cache=OPEN_FILE_CACHE),
     _nginx("nginx + ofc + buffered log", cache=OPEN_FILE_CACHE, log=" buffer=64k flush=1s"),
-    Peer("h2o", "h2o -c $dir/peer.conf", program="h2o", version_command=("h2o", "--version"), config=H2O),
+    _h2o("h2o"),
+    _fastws("fastws TLS", 1, pure=False, tls=True),
+    _fastws("fastws TLS, 2 workers", 2, pure=False, tls=True),
+    _fastws("fastws pure TLS", 1, pure=True, tls=True),
+    _nginx("nginx TLS", cache=OPEN_FILE_CACHE, log=" buffer=64k flush=1s", tls=True),
+    _h2o("h2o TLS", tls=True),
     Peer(
         "lighttpd",
         "lighttpd -D -f $dir/peer.conf",
@@ -243,6 +273,19 @@ def version_of(peer: Peer) -> str:
     if peer.distribution == "http.server":
         return f"Python {sys.version.split()[0]}"
     return version(peer.distribution) if peer.distribution else ""
+
+
+def make_certificate() -> None:
+    """Make a certificate for this machine, with a P-256 key, if there is none yet."""
+    CERTIFICATE.parent.mkdir(exist_ok=True)
+    if not CERTIFICATE.exists():
+        command = (
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=localhost"
+        )
+        names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        files = ["-keyout", str(KEY), "-out", str(CERTIFICATE)]
+        subprocess.run(["openssl", *command.split(), *names, *files], check=True, capture_output=True)
+        KEY.chmod(0o600)
 
 
 def build_floor() -> str | None:

@@ -15,6 +15,8 @@ PYTHON = (
     "gunicorn gthread + whitenoise", "uvicorn + starlette", "aiohttp", "http.server",
 )  # fmt: skip
 
+OVER_TLS = ("fastws TLS", "h2o TLS", "nginx TLS", "fastws pure TLS")
+
 FILES, IDLE = 100_000, 10_000
 QUICK_FILES, QUICK_IDLE = 5_000, 1_000
 
@@ -184,8 +186,51 @@ def _scale_rows(files: int, idle: int) -> tuple[Row, ...]:
     )  # fmt: skip
 
 
+def _tls_rows(idle: int) -> tuple[Row, ...]:
+    """The same over TLS, where nginx is the baseline. Of the idle connections, only the memory counts."""
+    one = Load("/1k.html", tls=True)
+    closing = Load("/1k.html", tls=True, connections=16, fields=(("Connection", "close"),))
+    beside = Load("/1k.html", tls=True, connections=1)
+    both = "fastws TLS, 2 workers"
+    return (
+        Row(
+            "tls-1k", "TLS: 1 KiB, keep-alive", _each(OVER_TLS, one),
+            (Goal("fastws TLS", 0.8, "nginx TLS"), Goal("fastws pure TLS", 5, "nginx TLS")), baseline="nginx TLS",
+        ),
+        Row(
+            "tls-100k", "TLS: 100 KiB", _each(OVER_TLS, Load("/100k.html", tls=True)),
+            (Goal("fastws TLS", 0.7, "nginx TLS"),), baseline="nginx TLS",
+        ),
+        Row(
+            "tls-100m", "TLS: 100 MiB, 4 connections", _each(OVER_TLS, Load(BIG_PATH, connections=4, tls=True)),
+            (Goal("fastws TLS", 0.95, "nginx TLS"),), baseline="nginx TLS", length=BIG_BYTES,
+        ),
+        Row(
+            "tls-handshake", "TLS: 1 KiB, a full handshake a request", _each(OVER_TLS, closing),
+            (Goal("fastws TLS", 1.0, "nginx TLS"),), baseline="nginx TLS",
+        ),
+        Row(
+            "tls-resumed", "TLS: 1 KiB, a resumed session a request", (),
+            (Goal("fastws TLS", 1.05, "nginx TLS"),), baseline="nginx TLS",
+        ),
+        Row(
+            "tls-idle", f"TLS: one busy connection beside {idle:,} idle ones",
+            tuple(Case(f"{peer} beside idle", peer, beside, idle=idle) for peer in OVER_TLS),
+            (Goal("fastws TLS beside idle", 16384, metric="idle_bytes"),), baseline="", peer_by_peer=True,
+        ),
+        Row(
+            "tls-workers", "TLS: 1 KiB, 2 workers on 2 cores against 1 on 1",
+            (
+                Case("fastws TLS", "fastws TLS", one),
+                Case(both, both, one, server_cores=(0, 1), wrk_cores=(0, 1)),
+            ),
+            (Goal(both, 1.15, "fastws TLS"),), baseline="fastws TLS",
+        ),
+    )  # fmt: skip
+
+
 def table(*, quick: bool = False) -> dict[str, Row]:
     """Return every row by its key; ``quick`` makes the expensive ones smaller."""
     files, idle = (QUICK_FILES, QUICK_IDLE) if quick else (FILES, IDLE)
-    rows = (*_replayed_rows(), *_decided_rows(files), *_scale_rows(files, idle))
+    rows = (*_replayed_rows(), *_decided_rows(files), *_scale_rows(files, idle), *_tls_rows(idle // 10))
     return {row.key: row for row in rows}

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from string import Template
 from types import TracebackType
 from typing import NamedTuple
 
-from peers import FLOOR, HERE, Peer
+from peers import CERTIFICATE, FLOOR, HERE, KEY, Peer, make_certificate
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 15.0
@@ -69,6 +70,7 @@ class Server:
         self._values = {
             "port": str(self.port), "root": str(root), "dir": str(directory),
             "python": str(python or sys.executable), "floor": str(FLOOR), "apps": str(HERE),
+            "certificate": str(CERTIFICATE), "key": str(KEY),
             **{name: str(value) for name, value in variables._asdict().items()},
         }  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,6 +80,8 @@ class Server:
 
     def __enter__(self) -> Server:
         self._directory.mkdir(parents=True, exist_ok=True)
+        if self.peer.tls:
+            make_certificate()
         (self._directory / self.peer.config_name).write_text(self._filled(self.peer.config))
         environment = dict(os.environ)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip has installed has its bytecode
@@ -106,7 +110,7 @@ class Server:
         assert self._process is not None
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+                connection = self._connect()
                 connection.request("GET", "/")
                 connection.getresponse().read()
                 connection.close()
@@ -116,6 +120,12 @@ class Server:
                 return
         output = (self._directory / "output.txt").read_text(errors="replace").strip().splitlines()
         raise StartError(f"does not answer; its last words: {output[-1] if output else 'none'}")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if not self.peer.tls:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        context = ssl._create_unverified_context()
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=2, context=context)
 
     def stop(self) -> None:
         """Ask the server to end, wait, and end it; its children go with it."""

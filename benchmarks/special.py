@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
 import os
 import shutil
 import subprocess
@@ -14,9 +15,9 @@ from pathlib import Path
 
 from measure import RowResult, Sample
 from peers import HERE, PEERS, why_missing
-from rows import Row
+from rows import OVER_TLS, Row
 from samples import BROWSER_REQUEST
-from servers import Server, StartError
+from servers import Server, StartError, cpu_ns
 
 PARSER_REPEATS = 1_000_000
 START_PEERS = ("fastws", "fastws pure", "nginx", "http.server")
@@ -106,7 +107,49 @@ def measure_start(row: Row, root: Path, directory: Path, rounds: int) -> RowResu
     return result
 
 
+_RESUMING = """\
+import socket, ssl, sys, time
+context, session, done, resumed = ssl._create_unverified_context(), None, 0, 0
+end = time.monotonic() + float(sys.argv[2])
+request = b"GET /1k.html HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nConnection: close\\r\\n\\r\\n"
+while time.monotonic() < end:
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[1]))), session=session) as sock:
+        sock.sendall(request)
+        while sock.recv(65536):
+            pass
+        session, done, resumed = sock.session, done + 1, resumed + bool(sock.session_reused)
+print(done if resumed >= done - 1 else 0)
+"""
+RESUMING_S = "2"
+
+
+def measure_resumed(row: Row, root: Path, directory: Path, rounds: int) -> RowResult:
+    """Measure a request for which a session is resumed; wrk begins each connection with a full handshake."""
+    result = RowResult(row)
+    with contextlib.ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(Server(PEERS[name], root, directory / f"resumed-{number}"))
+            for number, name in enumerate(OVER_TLS)
+            if why_missing(PEERS[name]) is None
+        }
+
+        def measure(name: str) -> float:
+            pids = servers[name].pids()
+            before = cpu_ns(pids)
+            command = [sys.executable, "-c", _RESUMING, str(servers[name].port), RESUMING_S]
+            client = subprocess.run(
+                command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {1})
+            )
+            if client.returncode or client.stdout == "0\n":
+                raise StartError(f"sessions are not resumed: {client.stderr[-200:]}")
+            return (cpu_ns(pids) - before) / 1e3 / int(client.stdout)
+
+        _rounds(servers, rounds, measure, result)
+    return result
+
+
 SPECIAL: dict[str, Callable[[Row, Path, Path, int], RowResult]] = {
     "parser": measure_parser,
     "start": measure_start,
+    "tls-resumed": measure_resumed,
 }

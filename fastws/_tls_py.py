@@ -29,6 +29,9 @@ IDLE_RECORDS = 64
 RECORD = 16384
 """Plain bytes of a full record: RFC 8446 section 5.1."""
 
+KINDS, LONGEST = range(20, 24), RECORD + 2048
+"""Types of records, and how long one may be: RFC 5246 section 6.2."""
+
 _REASONS = {
     "UNSUPPORTED_PROTOCOL": "version",
     "NO_SHARED_CIPHER": "cipher",
@@ -86,6 +89,11 @@ class Session:
         self._failure: RuleBrokenError | None = None
         self.is_open = self.is_clear = self.has_ended = False
 
+    @property
+    def is_broken(self) -> bool:
+        """See ``seam.TLSSession.is_broken``."""
+        return self._failure is not None
+
     def decipher(self, data: bytes) -> bytes:
         """See ``seam.TLSSession.decipher``."""
         if self._failure is not None:
@@ -118,17 +126,23 @@ class Session:
     def _take(self, part: bytes, pieces: list[bytes]) -> None:
         """Take a part of one record, and append what is in it."""
         self._incoming.write(part)
-        count = len(pieces)
-        if self.is_open:
-            self._read(pieces)
-        else:
+        if len(self._header) < HEADER or (self._record_left and not self._is_odd()):
+            return  # the rest of it is to come
+        self._header = b""
+        if not self.is_open:
+            self._records += 1
             self._shake_hands()
-        if len(self._header) == HEADER and not self._record_left:
-            self._header = b""
-            if len(pieces) == count:
-                self._records += 1
-                if self.is_open and self._records > IDLE_RECORDS:
-                    self._break_off("records", "records without data")
+        elif (piece := self._read()) or self.has_ended:
+            pieces.append(piece)
+        else:
+            self._records += 1
+            if self._records > IDLE_RECORDS:
+                self._break_off("records", "records without data")
+
+    def _is_odd(self) -> bool:
+        """Tell whether the record's header is none that OpenSSL waits for the rest of."""
+        kind, major, _, *size = self._header
+        return kind not in KINDS or major != 3 or int.from_bytes(size) > LONGEST
 
     def _shake_hands(self) -> None:
         import ssl
@@ -145,17 +159,19 @@ class Session:
         else:
             self.is_open, self._records = True, 0
 
-    def _read(self, pieces: list[bytes]) -> None:
+    def _read(self) -> bytes:
+        """Return what is in the record that is complete now; nothing, if it is close_notify or says nothing."""
         import ssl
 
+        piece = b""
         try:
-            while piece := self._ssl_object.read(RECORD):
-                pieces.append(piece)
-            self.has_ended = True
+            piece = self._ssl_object.read(RECORD)
+            self.has_ended = not piece
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
             self._break_off("records", error.reason or "")
+        return piece
 
     def _break_off(self, reason: str, detail: str) -> None:
         self._failure = RuleBrokenError(reason, detail)
@@ -179,7 +195,7 @@ class Session:
 
     def take_outgoing(self) -> bytes:
         """See ``seam.TLSSession.take_outgoing``."""
-        return self._outgoing.read()
+        return self._outgoing.read() if self._outgoing.pending else b""
 
     def secured(self) -> tuple[str, str]:
         """See ``seam.TLSSession.secured``."""

@@ -82,10 +82,14 @@ class TLSSession(Protocol):
     def has_ended(self) -> bool:
         """Whether the client has said that it sends no more."""
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the client has broken a rule; whatever ``decipher`` is given then, it raises."""
+
     def decipher(self, data: bytes) -> bytes:
         """Return the plain bytes of what was received. Raises ``RuleBrokenError`` and ``ClearError``.
 
-        The first may be due only after plain bytes: then it is raised by the next call, whatever that is given.
+        The first may be due only after plain bytes: then it is raised by the next call.
         """
 
     def encipher(self, data: bytes | memoryview) -> None:

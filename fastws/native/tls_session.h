@@ -95,6 +95,7 @@ typedef struct {
     unsigned char has_failed;    /* the client has broken a rule, which is yet to be reported */
     unsigned char is_over;       /* what comes is thrown away */
     unsigned char is_counted;    /* among the failures */
+    unsigned char is_held;       /* what is kept leaves with the first answer: tickets */
 } fastws_session;
 
 static inline const fastws_libssl *fastws_tls_api(const fastws_session *s) {
@@ -103,7 +104,7 @@ static inline const fastws_libssl *fastws_tls_api(const fastws_session *s) {
 
 /* Whether something is kept that the socket has not taken. */
 static inline int fastws_tls_waits(const fastws_session *s) {
-    return s->pending_len != 0;
+    return s->pending_len != 0 && !s->is_held;
 }
 
 static inline void fastws_tls_count_failure(fastws_session *s, int reason) {
@@ -150,6 +151,7 @@ static inline fastws_session *fastws_tls_start(fastws_tls_worker *worker) {
 
 /* Sends what is kept. Returns 1 if nothing is left, 0 if the socket has no room, -1 with errno if it is broken. */
 static inline int fastws_tls_flush(fastws_session *s, int fd) {
+    if (s->is_held) return 1;
     while (s->pending_len) {
         ssize_t sent = send(fd, s->pending + s->pending_at, s->pending_len, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
@@ -159,6 +161,31 @@ static inline int fastws_tls_flush(fastws_session *s, int fd) {
     }
     free(s->pending);
     s->pending = NULL;
+    return 1;
+}
+
+/* Has OpenSSL write from here on, behind what is held. */
+static inline void fastws_tls_begin_output(fastws_session *s) {
+    fastws_tls_worker *worker = s->worker;
+    worker->out_len = 0;
+    if (!s->is_held) return;
+    memcpy(worker->out, s->pending, s->pending_len);
+    worker->out_len = s->pending_len;
+    free(s->pending);
+    s->pending = NULL;
+    s->pending_len = s->is_held = 0;
+}
+
+/* Keeps what OpenSSL has written so that it leaves with the answer: a send less for each handshake. Returns whether
+ * there was memory for that. */
+static inline int fastws_tls_hold(fastws_session *s) {
+    fastws_tls_worker *worker = s->worker;
+    s->pending = malloc(worker->out_len);
+    if (!s->pending) return 0;
+    memcpy(s->pending, worker->out, worker->out_len);
+    s->pending_len = worker->out_len;
+    s->pending_at = worker->out_len = 0;
+    s->is_held = 1;
     return 1;
 }
 
@@ -251,7 +278,7 @@ static inline ssize_t fastws_tls_send(fastws_session *s, int fd, const struct io
         return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
     }
     if (fastws_tls_may_send(s, fd) < 0) return -1;
-    worker->out_len = 0;
+    fastws_tls_begin_output(s);
     while (state == 1 && (size = fastws_tls_next_chunk(&left, most, worker->joined, &chunk))) {
         if (fastws_tls_encipher(s, chunk, size) < 0) return -1;
         taken += size;
@@ -271,7 +298,7 @@ static inline int fastws_tls_send_file(fastws_session *s, int fd, fastws_file *f
     int state = 1;
     if (s->is_clear) return fastws_send_file(fd, file, budget, 0);
     if (fastws_tls_may_send(s, fd) < 0) return errno == EAGAIN ? 1 : -1;
-    worker->out_len = 0;
+    fastws_tls_begin_output(s);
     while (file->left && state == 1) {
         size_t count = file->left < FASTWS_TLS_CHUNK ? file->left : FASTWS_TLS_CHUNK;
         ssize_t got;
@@ -412,7 +439,7 @@ static inline ssize_t fastws_tls_receive_no_more(fastws_session *s, int fd, char
         return -1;
     }
     if (s->has_ended) return 0;
-    if (!s->pending_len) return -2;
+    if (!fastws_tls_waits(s)) return -2;
     errno = EAGAIN;
     return -1;
 }
@@ -437,14 +464,19 @@ static inline ssize_t fastws_tls_receive(fastws_session *s, int fd, char *data) 
     const fastws_libssl *api = fastws_tls_api(s);
     ssize_t size = fastws_tls_receive_no_more(s, fd, data);
     size_t got;
+    int was_open;
     if (size != -2) return size;
     size = fastws_tls_receive_records(s, fd);
     if (size <= 0) return size;
     if (api->ERR_peek_error()) api->ERR_clear_error(); /* of other users of OpenSSL in this thread */
-    worker->out_len = 0;
+    was_open = s->is_open;
+    fastws_tls_begin_output(s);
     got = fastws_tls_take(s, worker->received, (size_t)size, data, FASTWS_TLS_ROOM);
     if (s->has_failed) api->ERR_clear_error();
-    if (fastws_tls_push(s, fd, 0) < 0) return -1;
+    /* A request that came with the end of the handshake is about to be answered. */
+    if (was_open || !s->is_open || !got || s->has_failed || s->has_ended || !worker->out_len || !fastws_tls_hold(s)) {
+        if (fastws_tls_push(s, fd, 0) < 0) return -1;
+    }
     if (got) {
         /* What follows the data is noticed at the next turn, for the socket stays readable from now on. */
         if (s->has_failed || s->has_ended) shutdown(fd, SHUT_RD);
@@ -459,8 +491,8 @@ static inline ssize_t fastws_tls_receive(fastws_session *s, int fd, char *data) 
 /* Says that no more comes, as far as the socket takes that. */
 static inline void fastws_tls_say_goodbye(fastws_session *s, int fd) {
     const fastws_libssl *api = fastws_tls_api(s);
-    if (!s->is_open || s->is_over || s->has_failed || s->pending_len) return;
-    s->worker->out_len = 0;
+    if (!s->is_open || s->is_over || s->has_failed || fastws_tls_waits(s)) return;
+    fastws_tls_begin_output(s);
     if (api->SSL_shutdown(s->ssl) < 0) api->ERR_clear_error();
     (void)fastws_tls_push(s, fd, 0);
 }

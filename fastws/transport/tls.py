@@ -69,7 +69,7 @@ class TLSTransport:
         self._flush()
         if session.has_ended:
             return b""
-        return self._decipher(b"") or self._receive()
+        return self._decipher(b"") if session.is_broken else self._receive()
 
     def _receive(self) -> bytes:
         session = self._session
@@ -141,6 +141,9 @@ class TLSTransport:
 
     def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
         """See ``seam.Transport.send``."""
+        if not pieces:
+            self._flush()
+            return 0
         if self._session.is_clear:
             return self._plain.send((b"".join(pieces),), more)
         self._may_send()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -297,7 +298,7 @@ def test_plain_http_is_answered_in_plain_text(secured: Serve) -> None:
     "data", [b"\x80\x2e\x01\x00\x02" + bytes(41), b"\n\n\n\n\n\n", bytes(range(128, 256)) * 300]
 )
 def test_what_is_no_tls_is_refused(secured: Serve, data: bytes) -> None:
-    server = secured()
+    server = secured("RequestTimeout 1")  # an old hello that is not complete is waited for
     with socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as sock:
         sock.sendall(data)
         assert b"HTTP" not in read_to_the_end(sock)
@@ -625,3 +626,51 @@ class NoLibrary:
     @staticmethod
     def find() -> str:
         return "it is not OpenSSL"
+
+
+# Anything at all
+
+
+def mutated(chance: random.Random, data: bytes) -> bytes:
+    """Return ``data`` with some bytes changed, left out, repeated or put in."""
+    made = bytearray(data)
+    for _ in range(chance.choice([1, 1, 1, 2, 8])):
+        place = chance.randrange(len(made) + 1)
+        match chance.randrange(5):
+            case 0:
+                made[place : place + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del made[place : place + chance.choice([1, 2, 50])]
+            case 2:
+                made[place:place] = made[place : place + chance.choice([1, 5, 100])]
+            case 3:
+                made[place:place] = chance.randbytes(chance.choice([1, 3, 300]))
+            case _:
+                made[3:5] = chance.randbytes(2)  # the length of the first record
+    return bytes(made)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_mutated_handshakes_and_requests_end_quietly(secured: Serve, version: ssl.TLSVersion) -> None:
+    server = secured("RequestTimeout 1", "KeepaliveTime 1")
+    for seed in range(150):
+        chance = random.Random(seed)
+        sock = connect(server, minimum_version=version, maximum_version=version)
+        # One flight is changed: the hello, what ends the handshake, or a request.
+        victim, flights = chance.randrange(3), 0
+
+        def flush(sock: TLSSocket = sock, chance: random.Random = chance, victim: int = victim) -> None:
+            nonlocal flights
+            if data := sock.outgoing.read():
+                sock.wire.sendall(mutated(chance, data) if flights == victim else data)
+                flights += 1
+
+        sock.flush = flush  # type: ignore[method-assign]
+        with sock, suppress(ssl.SSLError, OSError):
+            sock.settimeout(0.05)
+            sock.sendall(request("/a.txt", "Connection: close"))
+            came = read_to_the_end(sock)
+            assert not came or came.startswith(b"HTTP/1.1 ")
+    be_at_rest(server)
+    assert still_serves(server)
+    assert "unexpected exception" not in Path(server.config.error_log).read_text()
