@@ -67,6 +67,7 @@ http://127.0.0.1:{port} {{
     }}
 }}
 https://localhost:{secure} {{
+    bind 127.0.0.1
     tls {own}/cert.pem {own}/key.pem
     root * {root}
     file_server
