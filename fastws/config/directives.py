@@ -318,10 +318,11 @@ TLSCertificate  /etc/letsencrypt/live/example.org/fullchain.pem /etc/letsencrypt
 ```
 
 `ListenPort 8080` and `Listen 8080` mean the same. A `redirect` address answers every request by 308 to the same
-host, path and query at the first port that speaks TLS. Only a host that one of the certificates is for is
-redirected: anybody can write any name into a request, and the answer must not lead to a stranger's. Every other
-one is answered by 421. Below `/.well-known/acme-challenge/` files are sent as they are elsewhere, so that an
-authority finds what proves that the host is yours.
+host, path and query at the first port that speaks TLS, as the server knows it: where a container or a firewall
+maps ports, this one keeps its number. Only a host that one of the certificates is for is redirected: anybody can
+write any name into a request, and the answer must not lead to a stranger's. Every other one is answered by 421.
+Below `/.well-known/acme-challenge/` files are sent as they are elsewhere, so that an authority finds what proves
+that the host is yours.
 
 Wrong files are found by `--check` and at every start and reload: one that is missing or cannot be read, that is
 not PEM, an expired certificate or one of the future, a key of another certificate, one with a password, and one
