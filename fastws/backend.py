@@ -311,10 +311,21 @@ class Backend(NamedTuple):
         return f"parser {self.parser.side}, reactor {self.reactor.side}, opener {self.opener.side}"
 
     def tls(self) -> TLS:
-        """Return the side that TLS runs on: with a compiled reactor the compiled one, if it finds its library."""
+        """Return the side that TLS runs on: with a compiled reactor the compiled one, if it finds its library.
+
+        Raises ``ImportError`` if it does not and the environment requires the compiled side.
+        """
         compiled = self._compiled_tls()
-        if compiled is not None and not compiled.find():
-            return compiled
+        if compiled is None:
+            return self._pure_tls()
+        problem = compiled.find()
+        if problem and _is_set(REQUIRED):
+            raise ImportError(
+                f"{REQUIRED}=1, and the OpenSSL of Python's ssl module cannot be used: {problem}"
+            )
+        return self._pure_tls() if problem else compiled
+
+    def _pure_tls(self) -> TLS:
         return cast(TLS, importlib.import_module("._tls_py", __package__))
 
     def _compiled_tls(self) -> TLS | None:
@@ -324,11 +335,12 @@ class Backend(NamedTuple):
 
     def describe_tls(self) -> str:
         """Return which side TLS runs on, by which library, and, where it could have been the other one, why."""
-        tls, compiled = self.tls(), self._compiled_tls()
+        compiled = self._compiled_tls()
+        why = "" if compiled is None else compiled.find()
+        tls = self._pure_tls() if compiled is None or why else compiled
         problem = tls.find()
         if problem:
             return f"none, as {problem}"
-        why = compiled.find() if compiled is not None and tls.side == "pure" else ""
         return f"{tls.side}, {tls.version()}" + (f", as {why}" if why else "")
 
     def default_worker_count(self, processors: int) -> int:

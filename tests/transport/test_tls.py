@@ -609,6 +609,10 @@ def test_without_its_library_tls_runs_on_the_pure_side(
     serve: Serve, root: Path, side: backend.Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(side), "_compiled_tls", lambda _: NoLibrary)
+    monkeypatch.setenv(backend.REQUIRED, "1")
+    with pytest.raises(ImportError, match="it is not OpenSSL"):
+        side.tls()
+    monkeypatch.delenv(backend.REQUIRED)
     assert side.tls().side == "pure"
     assert side.describe_tls().endswith("as it is not OpenSSL")
     server = serve("WorkerThreads 1")
