@@ -47,6 +47,8 @@ def load_all(config: Config, logger: logging.Logger) -> dict[str, Application]:
 
     Raises ``ConfigError`` with a problem for each that cannot be had; ``logger`` gets the tracebacks.
     """
+    if not config.applications:
+        return {}  # and none needs a directory
     directory = os.getcwd() if config.config_path is None else os.path.dirname(config.config_path)
     found, problems = {}, []
     for prefix, name in config.applications.items():
