@@ -73,8 +73,9 @@ LOOK_S = 0.3
 def watch(tell: Callable[[], None], others: Iterable[str] = ()) -> None:
     """Call ``tell`` once, in a thread, when an imported module's file, or one of the ``others``, has changed."""
 
+    before = _states(others)
+
     def look() -> None:
-        before = _states(others)
         while True:
             threading.Event().wait(LOOK_S)
             for path, state in _states(others).items():

@@ -16,12 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from ..http.errors import ConfigError, HTTPError, Problem
 from ..http.messages import FileSlice
 from . import wire
-from .loan import AbandonedError, Head, Loan
+from .loan import AbandonedError, Head, Loan, Piece
 from .spawner import Spawner
 from .tally import ApplicationStatus, Tally
 from .wsgi import OwnedFile
@@ -74,6 +74,17 @@ class Settings(NamedTuple):
     reload: bool
 
 
+class _Coming:
+    """What has come of one answer in what was received at once: its connection is woken once for all of it."""
+
+    __slots__ = ("head", "is_over", "pieces")
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.pieces: list[Piece] = []
+        self.is_over = False
+
+
 class _Process:
     """One application process. ``streams`` are the loans that it has."""
 
@@ -94,6 +105,7 @@ class _Process:
         self.state = STARTING
         self.pid = 0
         self.streams: dict[int, Loan] = {}
+        self.coming: dict[int, _Coming] = {}
         self.busy: set[int] = set()  # of them: those that occupy a thread
         self.begun_at = time.monotonic()
         self.kill_at = 0.0  # when it is killed, having been asked for its stacks; 0: it hangs not
@@ -147,6 +159,7 @@ class Processes:
         self._spawner: Spawner | None = None  # of the processes to come; those before it have their own
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
+        self._look_at = 0.0  # when is looked at what is due
         self._is_closed = False
         self._tally = Tally()
         self._courier = threading.Thread(target=self._run, name="courier", daemon=True)
@@ -391,6 +404,7 @@ class Processes:
             self._waker.send(b"x")
 
     def _on_wake(self) -> None:
+        self._look_at = 0.0
         with suppress(OSError):
             self._woken.recv(4096)
 
@@ -404,8 +418,7 @@ class Processes:
 
     def _turn(self) -> None:
         with self._lock:
-            due = [process.kill_at for process in self._processes.values() if process.kill_at]
-            timeout = max(0.0, min([TICK_S, *(moment - time.monotonic() for moment in due)]))
+            timeout = max(0.0, self._look_at - time.monotonic())
             for process in self._processes.values():
                 if process.state == ENDED:
                     continue
@@ -417,8 +430,12 @@ class Processes:
                 self._on_process(key.data, events)
             else:
                 key.data()
-        with self._lock:
-            self._keep_time(time.monotonic())
+        now = time.monotonic()
+        if now >= self._look_at:
+            with self._lock:
+                self._keep_time(now)
+                due = [process.kill_at for process in self._processes.values() if process.kill_at]
+                self._look_at = min([now + TICK_S, *due])
 
     def _keep_time(self, now: float) -> None:
         """Kill what hangs, and have as many processes of the present settings as there should be."""
@@ -476,6 +493,7 @@ class Processes:
             self._spawner = self._start_spawner()
             for process in left:
                 process.is_due = True
+            self._wake()
         for process in left:
             if process.state == ENDED:
                 self._forget(process, "it ended")
@@ -499,6 +517,8 @@ class Processes:
             is_open = False
         for frame in process.reader.frames():
             _TAKERS[frame.kind](self, process, frame)
+        if process.coming:
+            self._deliver(process)
         if not is_open:
             self._end(process, "it ended" if process.spawner.is_gone else "")
         return is_open
@@ -580,6 +600,7 @@ class Processes:
             self._log.info("%s serves %s", process.name, ", ".join(process.settings.names))
             self._serve_waiting()
             self._changed.notify_all()
+            self._wake()
 
     def _take_failed(self, process: _Process, frame: wire.Frame) -> None:
         with self._lock:
@@ -595,23 +616,38 @@ class Processes:
             for each in self._processes.values():
                 each.is_due = True
             self._start_again_at = 0.0
+            self._wake()
 
     def _take_head(self, process: _Process, frame: wire.Frame) -> None:
         status, reason, fields, length = json.loads(frame.payload)
-        head = Head(status, reason, tuple([(name, value) for name, value in fields]), length)
-        self._deliver(process, frame.stream, head)
+        coming = process.coming.setdefault(frame.stream, _Coming())
+        coming.head = Head(status, reason, tuple([(name, value) for name, value in fields]), length)
 
     def _take_data(self, process: _Process, frame: wire.Frame) -> None:
-        self._deliver(process, frame.stream, None, frame.payload)
+        process.coming.setdefault(frame.stream, _Coming()).pieces.append(frame.payload)
 
     def _take_file(self, process: _Process, frame: wire.Frame) -> None:
         offset, length = json.loads(frame.payload)
         piece = FileSlice(OwnedFile(process.reader.take_fd()), offset, length)
-        self._deliver(process, frame.stream, None, piece)
+        process.coming.setdefault(frame.stream, _Coming()).pieces.append(piece)
 
     def _take_over(self, process: _Process, frame: wire.Frame) -> None:
-        self._deliver(process, frame.stream, None, is_over=True)
-        self._free_stream(process, frame.stream)
+        process.coming.setdefault(frame.stream, _Coming()).is_over = True
+
+    def _deliver(self, process: _Process) -> None:
+        """Put what was received into the loans that it belongs to."""
+        coming, process.coming = process.coming, {}
+        for number, come in coming.items():
+            loan = process.streams.get(number)
+            if loan is None:
+                for piece in come.pieces:
+                    if isinstance(piece, FileSlice):
+                        piece.file.close()
+                continue
+            with suppress(AbandonedError):
+                loan.deliver(come.head, *come.pieces, is_over=come.is_over)
+            if come.is_over:
+                self._free_stream(process, number)
 
     def _take_free(self, process: _Process, frame: wire.Frame) -> None:
         with self._lock:
@@ -619,6 +655,7 @@ class Processes:
             self._serve_waiting()
 
     def _take_error(self, process: _Process, frame: wire.Frame) -> None:
+        self._deliver(process)
         status, detail = json.loads(frame.payload)
         loan = process.streams.get(frame.stream)
         if loan is not None:
@@ -631,18 +668,6 @@ class Processes:
         record.threadName = f"app-{process.number} {thread}"
         self._log.handle(record)
 
-    def _deliver(
-        self, process: _Process, number: int, head: Head | None, *pieces: Any, is_over: bool = False
-    ) -> None:
-        loan = process.streams.get(number)
-        if loan is None:
-            for piece in pieces:
-                if isinstance(piece, FileSlice):
-                    piece.file.close()
-            return
-        with suppress(AbandonedError):
-            loan.deliver(head, *pieces, is_over=is_over)
-
     def _free_stream(self, process: _Process, number: int) -> None:
         with self._lock:
             loan = process.streams.pop(number, None)
@@ -652,6 +677,7 @@ class Processes:
             process.left -= 1
             if process.left == 0:
                 process.is_due = True
+                self._wake()
             self._serve_waiting()
 
 
