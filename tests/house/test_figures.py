@@ -151,5 +151,24 @@ def test_second_table_says_what_was_measured() -> None:
 def test_day_of_the_figures_is_that_of_the_runs() -> None:
     [day] = set(re.findall(r"Taken on (\d{4}-\d\d-\d\d)", FIGURES))
     assert f"results/{day}-*.json" in FIGURES
-    newest = max(json.loads(path.read_text())["begun"] for path in RESULTS.glob("20*.json"))
-    assert newest.startswith(day)
+    paths = [path for path in RESULTS.glob("20*.json") if "tls" not in path.name]
+    assert max(json.loads(path.read_text())["begun"] for path in paths).startswith(day)
+
+
+def test_figures_over_tls_are_those_of_their_runs() -> None:
+    [day] = set(re.findall(r"OpenSSL [0-9.]+\), taken on (\d{4}-\d\d-\d\d)", FIGURES))
+    paths = list(RESULTS.glob("20*-tls*.json"))
+    assert max(json.loads(path.read_text())["begun"] for path in paths).startswith(day)
+    keys = {"1 KiB": "tls-1k", "100 KiB": "tls-100k", "100 MiB, one connection": "tls-100m",
+        "full handshake": "tls-handshake", "resumed session": "tls-resumed"}  # fmt: skip
+    lines = {line[0]: line[1:] for line in tables(FIGURES)[2][2:]}
+    for name, key in keys.items():
+        *cells, goal = lines[name]
+        cases = ("fastws TLS", "nginx TLS", "h2o TLS", "fastws pure TLS")
+        for cell, case in zip(cells, cases, strict=True):
+            assert says(numbers(cell)[0], median(key, case)), (name, case)
+        assert says(numbers(goal)[0], ratio(key, "fastws TLS", "nginx TLS")), name
+    cells = lines["private memory of an idle connection, KiB"]
+    for cell, case in zip(cells, ("fastws TLS", "nginx TLS", "h2o TLS", "fastws pure TLS"), strict=False):
+        found = ROWS["tls-idle"]["cases"][f"{case} beside idle"]["idle_bytes"]
+        assert says(numbers(cell)[0], found / 1024), case
