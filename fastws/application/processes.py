@@ -24,7 +24,7 @@ from . import wire
 from .loan import AbandonedError, Head, Loan, Piece
 from .spawner import Spawner
 from .tally import ApplicationStatus, Tally
-from .wsgi import OwnedFile
+from .wsgi import OwnedFile, check_head
 
 AGAIN_S = 1.0
 """How long to wait before a process is started in place of one that ended soon, or could not import."""
@@ -620,8 +620,15 @@ class Processes:
 
     def _take_head(self, process: _Process, frame: wire.Frame) -> None:
         status, reason, fields, length = json.loads(frame.payload)
-        coming = process.coming.setdefault(frame.stream, _Coming())
-        coming.head = Head(status, reason, tuple([(name, value) for name, value in fields]), length)
+        try:
+            head = check_head(f"{status} {reason}", fields)._replace(length=length)
+        except (TypeError, ValueError):  # the process has checked it, if nothing in it has forged it since
+            self._log.error("%s sends a head that no answer may have", process.name)
+            loan = process.streams.get(frame.stream)
+            if loan is not None:
+                loan.fail(HTTPError(502, "The application's process sent what cannot be sent on."))
+            return
+        process.coming.setdefault(frame.stream, _Coming()).head = head
 
     def _take_data(self, process: _Process, frame: wire.Frame) -> None:
         process.coming.setdefault(frame.stream, _Coming()).pieces.append(frame.payload)

@@ -157,7 +157,7 @@ class _Answering:
                 exc_info = None  # no circle of references
         elif self._head is not None:
             raise AssertionError("start_response was called a second time, and without exc_info")
-        self._head = _check(status, fields)
+        self._head = check_head(status, fields)
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -287,8 +287,11 @@ class _Answering:
         return True
 
 
-def _check(status: str, fields: list[tuple[str, str]]) -> Head:
-    """Return the head that start_response was called with; raises for one that cannot be sent."""
+def check_head(status: str, fields: list[tuple[str, str]]) -> Head:
+    """Return the head that start_response was called with.
+
+    Raises ``ValueError`` or ``TypeError`` for one that cannot be sent.
+    """
     if not isinstance(status, str) or not (match := _STATUS.fullmatch(status)):
         raise ValueError(f"{status!r} is no status line: three digits from 200 to 599, a space, and a phrase")
     kept, length = [], None
