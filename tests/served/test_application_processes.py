@@ -100,6 +100,8 @@ def test_application_runs_in_another_process_and_is_told_so(place: Place) -> Non
     }
     assert {name: environ[name] for name in expected} == expected
     assert environ["pid"] != os.getpid()
+    if sys.platform == "linux":
+        assert Path(f"/proc/{environ['pid']}/comm").read_text() == "fastws: app 1\n"
     assert get(server, "/a.txt").body == b"a file"
 
 
