@@ -516,7 +516,7 @@ def test_close_ends_the_background_thread_and_not_the_site(serve: Serve, root: P
     server = serve()
     coded(server, "/page.html", "gzip")
     site = server._site
-    thread = site._folder.variants.compressor._thread
+    thread = site._places.root.folder.variants.compressor._thread
     assert thread is not None
     site.close()
     wait_until(lambda: not thread.is_alive())
