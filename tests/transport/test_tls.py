@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rawhttp import TIMEOUT_S, Client, be_at_rest, put, request, wait_until
 from tlsclient import TLSSocket
 
 from fastws import Server, backend, seam
+from fastws.engine.states import SENDING
 from fastws.tls.settings import SUITE_NAMES, CertificatePair, TLSSettings
 
 Serve = Callable[..., Server]
@@ -536,6 +538,29 @@ def test_reader_that_reads_nothing_is_cut_off_and_costs_a_bounded_memory(secured
         client.send(request("/big.bin") * 50)
         wait_until(lambda: server.connection_count() == 0)
     assert "the client reads too slowly" in Path(server.config.error_log).read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc")
+def test_memory_of_a_connection_is_bounded(secured: Serve) -> None:
+    """What the socket has not taken is kept, up to 64 KiB of it enciphered; the rest stays in the file."""
+    server = secured("RequestTimeout 60")
+    count = 60
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server, receive_buffer=4096)) for _ in range(count)]
+        for client in clients:
+            assert client.get("/a.txt").body == b"a file"
+        before = private_bytes()
+        for client in clients:
+            client.send(request("/big.bin") * 3)
+        connections = server._pool.workers[0].admission._connections
+        wait_until(lambda: sum(each.state == SENDING for each in connections) == count)
+        assert (private_bytes() - before) / count < 160 << 10
+
+
+def private_bytes() -> int:
+    gc.collect()
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_Dirty:"))
 
 
 # What is said of it
