@@ -512,10 +512,10 @@ cdef class Secured:
             state = fastws_tls_send_file(session, self._fd, &body, count)
             error = errno
         self._reactor._epoll.update(self._fd)
+        if body.left < count or not state:
+            return count - body.left  # the next call says it, if the connection is broken
         if state == -1:
             _check(error)
-        if body.left < count or not state:
-            return count - body.left
         if state == -2:
             raise FileFailedError(os.strerror(error))
         raise BlockingIOError(EAGAIN, os.strerror(EAGAIN))

@@ -92,7 +92,7 @@ typedef struct {
     unsigned char is_open;       /* the handshake is over */
     unsigned char has_ended;     /* the client sends no more: close_notify */
     unsigned char is_clear;      /* the client speaks plain HTTP */
-    unsigned char has_failed;    /* the client has broken a rule, which is yet to be reported */
+    unsigned char has_failed;    /* the client has broken a rule, or something is lost, which is yet to be reported */
     unsigned char is_over;       /* what comes is thrown away */
     unsigned char is_counted;    /* among the failures */
     unsigned char is_held;       /* what is kept leaves with the first answer: tickets */
@@ -199,7 +199,10 @@ static inline int fastws_tls_push(fastws_session *s, int fd, int flags) {
     if (!size) return 1;
     do sent = send(fd, worker->out, size, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
     while (sent < 0 && errno == EINTR);
-    if (sent < 0 && errno != EAGAIN) return -1;
+    if (sent < 0 && errno != EAGAIN) {
+        s->has_failed = 1; /* what is lost leaves a gap behind which nothing can be read */
+        return -1;
+    }
     if (sent < 0) sent = 0;
     if ((size_t)sent == size) return 1;
     s->pending_len = size - (size_t)sent;
@@ -207,6 +210,7 @@ static inline int fastws_tls_push(fastws_session *s, int fd, int flags) {
     s->pending = malloc(s->pending_len);
     if (!s->pending) {
         s->pending_len = 0;
+        s->has_failed = 1;
         errno = ENOMEM;
         return -1;
     }
@@ -228,7 +232,7 @@ static inline int fastws_tls_may_send(fastws_session *s, int fd) {
     int state = fastws_tls_flush(s, fd);
     if (state == 0) errno = EAGAIN;
     if (state <= 0) return -1;
-    if (s->is_open && !s->is_over) return 1;
+    if (s->is_open && !s->is_over && !s->has_failed) return 1;
     errno = EPIPE; /* in the handshake there are no keys yet; after the end nothing may come */
     return -1;
 }
@@ -271,7 +275,7 @@ static inline ssize_t fastws_tls_send(fastws_session *s, int fd, const struct io
     fastws_tls_worker *worker = s->worker;
     fastws_tls_pieces left = {pieces, count, 0};
     const char *chunk;
-    size_t size, taken = 0, most = FASTWS_TLS_CHUNK;
+    size_t size, taken = 0, gone = 0, most = FASTWS_TLS_CHUNK;
     int state = 1;
     if (s->is_clear) {
         struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
@@ -285,10 +289,12 @@ static inline ssize_t fastws_tls_send(fastws_session *s, int fd, const struct io
         most -= size;
         if (most >= FASTWS_TLS_RECORD) continue;
         state = fastws_tls_push(s, fd, flags);
+        if (state >= 0) gone = taken;
         most = FASTWS_TLS_CHUNK;
     }
     if (state == 1) state = fastws_tls_push(s, fd, flags);
-    return state < 0 ? -1 : (ssize_t)taken;
+    if (state >= 0) return (ssize_t)taken;
+    return gone ? (ssize_t)gone : -1; /* the next call says that the connection is broken */
 }
 
 /* As fastws_send_file: 1 if it is to be called again when the socket has room, 0 if that was all or the file has
@@ -309,12 +315,13 @@ static inline int fastws_tls_send_file(fastws_session *s, int fd, fastws_file *f
         if (got < 0) return -2;
         if (got == 0) return 0;
         if (fastws_tls_encipher(s, worker->joined, (size_t)got) < 0) return -1;
+        state = fastws_tls_push(s, fd, 0);
+        if (state < 0) return -1;
         file->offset += got;
         file->left -= (size_t)got;
         budget -= (size_t)got;
-        state = fastws_tls_push(s, fd, 0);
     }
-    return state < 0 ? -1 : file->left != 0;
+    return file->left != 0;
 }
 
 /* How many bytes the client has not acknowledged, as far as the system tells. */

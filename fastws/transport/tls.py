@@ -130,6 +130,9 @@ class TLSTransport:
             sent = self._plain.send((data,), more)
         except BlockingIOError:
             sent = 0
+        except OSError:
+            self._is_over = True  # what is lost leaves a gap behind which nothing can be read
+            raise
         self._kept = memoryview(data)[sent:]
         return not self._kept
 
@@ -151,11 +154,26 @@ class TLSTransport:
         sent = 0
         while sent < len(data):
             chunk = data[sent : sent + CHUNK_BYTES]
-            self._session.encipher(chunk)
+            state = self._send_chunk(chunk, more, sent > 0)
+            if state is None:
+                break
             sent += len(chunk)
-            if not self._push(more):
+            if not state:
                 break
         return sent
+
+    def _send_chunk(self, chunk: bytes | memoryview, more: bool, is_later: bool) -> bool | None:
+        """Encipher and send; return whether nothing is kept, None if the connection is broken and ``is_later``.
+
+        Then what was sent before is to be reported; the next call raises. Otherwise ``OSError`` is raised.
+        """
+        self._session.encipher(chunk)
+        try:
+            return self._push(more)
+        except OSError:
+            if is_later:
+                return None
+            raise
 
     def send_file(self, file: int, offset: int, count: int) -> int:
         """See ``seam.Transport.send_file``."""
@@ -171,9 +189,11 @@ class TLSTransport:
                 return self._plain.send((data,), False) if data else 0
             if not data:
                 break
-            self._session.encipher(data)
+            state = self._send_chunk(data, False, sent > 0)
+            if state is None:
+                break
             sent += len(data)
-            if not self._push(False):
+            if not state:
                 break
         return sent
 
