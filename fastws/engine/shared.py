@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from ..application.takers import Takers
 from ..backend import Backend
 from ..config.settings import Config
 from ..http.messages import Fields, Limits, Request
 from ..http.negotiation import codings_number, preferred_codings
 from ..http.target import parse_target
 from ..http.urlpath import glob_pattern
+from ..processes.takers import Takers
 from ..record.clock import Clock
 from ..record.ledger import Ledger
 from ..record.logfile import ErrorLog, LogFile

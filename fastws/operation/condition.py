@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..application.takers import Takers
 from ..application.tally import ApplicationStatus
 from ..backend import Backend
 from ..config.settings import Config
 from ..engine.pool import Pool
 from ..http.errors import Problem
+from ..processes.takers import Takers
 from ..record.tally import WorkerStatus
 from ..tls.keeper import Keeper
 from ..version import __version__

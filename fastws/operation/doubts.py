@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 
 from .. import backend as backends
-from ..application.takers import needs_processes
 from ..backend import Opener
 from ..config.endpoints import is_socket_activated
 from ..config.settings import NO_ADDRESS, Config
@@ -23,6 +22,7 @@ from ..files.variants import SIDECARS
 from ..http.errors import HTTPError, Problem
 from ..http.mediatypes import extension_of
 from ..http.urlpath import glob_pattern
+from ..processes.takers import needs_processes
 from ..site.policy import is_long_lived
 
 NAME = "fastws-server"

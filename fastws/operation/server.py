@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 
 from .. import backend as backends
 from ..application.mounts import Application
-from ..application.takers import Takers
 from ..config.settings import Config
 from ..engine.pool import ANSWER_S, Pool
 from ..engine.shared import Equipment
 from ..http.errors import ConfigError, ListenError
+from ..processes.takers import Takers
 from ..record.tally import WorkerStatus
 from ..site.hidden import OwnFiles
 from ..site.site import Site

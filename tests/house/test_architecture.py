@@ -34,10 +34,11 @@ ROOMS = {
     "files": "http config hall work",
     "pages": "http files",
     "application": "http config",
+    "processes": "http config application",
     "site": "http config hall record files pages application",
     "transport": "http config hall tls",
-    "engine": "http h1 tls config hall work record files application site transport",
-    "operation": "http h1 tls config hall work record files pages application site transport engine",
+    "engine": "http h1 tls config hall work record files application processes site transport",
+    "operation": "http h1 tls config hall work record files pages application processes site transport engine",
     "client": "http h1",
     "door": "http tls config hall transport operation client",
 }

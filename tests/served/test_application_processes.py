@@ -19,6 +19,7 @@ import pytest
 from rawhttp import Client, ProtocolError, be_at_rest, get, open_descriptors, put, request, wait_until
 
 from fastws import ConfigError, Server
+from fastws.processes.processes import Processes
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="there are no application processes"),
@@ -60,6 +61,17 @@ def place(serve: Serve, tmp_path: Path) -> Place:
 
 def pid_of(server: Server) -> int:
     return int(get(server, "/app/pid").body)
+
+
+def processes_of(server: Server) -> Processes:
+    assert server._takers._processes is not None
+    return server._takers._processes
+
+
+def spawner_of(server: Server) -> int:
+    spawner = processes_of(server).upkeep.spawner
+    assert spawner is not None
+    return spawner._program.pid
 
 
 def is_alive(pid: int) -> bool:
@@ -211,9 +223,7 @@ def test_requests_wait_in_the_server_and_not_without_bound(place: Place) -> None
         client.send(request(waiting))
     place.wait_for("go.", 2)
     clients[2].send(request(waiting))
-    processes = server._takers._processes
-    assert processes is not None
-    wait_until(lambda: len(processes._waiting) == 1)
+    wait_until(lambda: server._takers.status().waiting == 1)
     reply = get(server, "/app/pid")
     assert (reply.status, reply["Retry-After"]) == (503, "5")
     assert get(server, "/a.txt").body == b"a file"
@@ -225,9 +235,7 @@ def test_requests_wait_in_the_server_and_not_without_bound(place: Place) -> None
 
 def test_requests_go_to_the_process_with_the_fewest(place: Place) -> None:
     server = place.start("ApplicationThreads 2", processes=2)
-    processes = server._takers._processes
-    assert processes is not None
-    wait_until(lambda: [each.state for each in processes._processes.values()] == [1, 1])
+    wait_until(lambda: server._takers.status().processes == 2)
     clients = [Client(server) for _ in range(2)]
     for client in clients:
         client.send(request(f"/app/wait?{place.directory}/go"))
@@ -312,7 +320,7 @@ def test_application_that_cannot_be_imported_is_an_error_of_the_start(place: Pla
 
 
 def test_files_are_served_while_an_import_takes_long(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastws.application.processes.START_S", 0.0)
+    monkeypatch.setattr("fastws.processes.processes.START_S", 0.0)
     (place.directory / "slow_import.py").write_text(
         "import os, time\n"
         f"while not os.path.exists({str(place.directory / 'go')!r}):\n    time.sleep(0.01)\n"
@@ -407,7 +415,7 @@ def test_request_in_progress_is_finished_by_the_old_process(place: Place) -> Non
 def test_no_process_outlives_the_server(serve: Serve, place: Place) -> None:
     server = place.start(processes=2)
     before = pid_of(server)
-    spawner = server._takers._processes._spawner._program.pid  # type: ignore[union-attr]
+    spawner = spawner_of(server)
     with Client(server) as client:
         client.send(request(f"/app/wait?{place.directory}/go"))
         place.wait_for("go.")
@@ -536,10 +544,7 @@ def test_metrics_tell_what_waits_runs_and_ends(place: Place) -> None:
 def test_spawner_that_is_killed_is_replaced_and_so_is_what_it_left(place: Place) -> None:
     server = place.start(processes=2)
     before = pid_of(server)
-    processes = server._takers._processes
-    assert processes is not None
-    assert processes._spawner is not None
-    os.kill(processes._spawner._program.pid, signal.SIGKILL)
+    os.kill(spawner_of(server), signal.SIGKILL)
     for _ in range(20):
         assert get(server, "/app/pid").status == 200
     wait_until(lambda: not is_alive(before))
@@ -562,15 +567,13 @@ def test_preloaded_modules_are_imported_once_and_anew_by_a_reload(place: Place) 
     module, imports = place.directory / "preloaded.py", place.directory / "imports.txt"
     write(module, COUNTING % (str(imports), "old"))
     server = place.start("Preload on", name="preloaded:application", processes=3)
-    processes = server._takers._processes
-    assert processes is not None
-    wait_until(lambda: [each.state for each in processes._processes.values()] == [1, 1, 1])
+    wait_until(lambda: server._takers.status().processes == 3)
     assert get(server, "/app").body == b"old"
     assert len(imports.read_text().split()) == 1
     write(module, COUNTING % (str(imports), "renewed"))
     reload(server)
     wait_until(lambda: {get(server, "/app").body for _ in range(10)} == {b"renewed"})
-    wait_until(lambda: len({each.spawner for each in processes._processes.values()}) == 1)
+    wait_until(lambda: len({each.spawner for each in processes_of(server).crew.children.values()}) == 1)
     assert len(set(imports.read_text().split())) == 2
     write(module, "def (\n")
     reload(server)

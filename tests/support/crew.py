@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fastws import Config, backend, defaults
-from fastws.application.takers import Takers
 from fastws.engine.shared import Equipment
 from fastws.files.root import Nothing
+from fastws.processes.takers import Takers
 from fastws.record.logfile import ErrorLog, LogFile
 from fastws.site.site import Site
 from fastws.work.fair_queue import FairQueues

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import socket
 from typing import Any
 
 import pytest
 
-from fastws.application import wire
 from fastws.application.body import Spool
 from fastws.application.environ import Ends
 from fastws.application.loan import Loan
 from fastws.application.mounts import Call, Mounts
-from fastws.application.processes import Processes, Settings, _Process
 from fastws.http.messages import Request
 from fastws.http.target import parse_target
+from fastws.processes import wire
+from fastws.processes.child import Child, Settings
+from fastws.processes.crew import Crew
+from fastws.processes.handing import Handing
+from fastws.processes.hearing import Hearing
 
 
 @pytest.mark.parametrize(
@@ -36,12 +39,13 @@ def test_head_is_checked_once_more(head: list[Any], status: int) -> None:
     call = Call(*mounts.call(mount, request, parse_target("/"), "", ()))
     loan = Loan(call, Ends("127.0.0.1", "127.0.0.1", 80, "http"), Spool(), lambda: None)
     settings = Settings(1, 1, 1, ("module:application",), "/", False, {}, False)
-    process = _Process(1, None, None, None, settings)  # type: ignore[arg-type]
-    process.streams[7] = loan
-    processes = Processes(logging.getLogger("test"))
-    processes._take_head(process, wire.Frame(7, wire.HEAD, json.dumps(head).encode()))
-    processes._deliver(process)
-    processes.close(0.0)
+    ours, its = socket.socketpair()
+    child = Child(1, None, ours, None, settings)  # type: ignore[arg-type]
+    child.streams[7] = loan
+    crew = Crew(logging.getLogger("test"))
+    its.sendall(wire.pack_json(7, wire.HEAD, head))
+    with ours, its:
+        Hearing(crew, Handing(crew)).receive(child)
     portion = loan.take()
     if status:
         assert portion.head is None

@@ -7,15 +7,16 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..application.loading import load_all
+from ..application.loan import Loan
+from ..application.mounts import Application, Mounts
+from ..application.tally import ApplicationStatus
+from ..application.threads import Threads
 from ..config.settings import Config
-from .loading import load_all
-from .loan import Loan
-from .mounts import Application, Mounts
-from .tally import ApplicationStatus
-from .threads import Threads
 
 if TYPE_CHECKING:
-    from .processes import Processes, Settings
+    from .child import Settings
+    from .processes import Processes
 
 
 def needs_processes(config: Config) -> bool:
@@ -83,7 +84,7 @@ class Takers:
 
 
 def _settings(config: Config) -> Settings:
-    from .processes import Settings
+    from .child import Settings
 
     directory = os.getcwd() if config.config_path is None else os.path.dirname(config.config_path)
     return Settings(

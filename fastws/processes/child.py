@@ -1,0 +1,168 @@
+"""One application process, as the server has it: what it is for, what it has to do, how to speak to it."""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import IO, NamedTuple
+
+from ..application.loan import Head, Loan, Piece
+from . import wire
+from .spawner import Spawner
+
+STARTING, SERVING, RETIRING, ENDED = range(4)
+
+
+class Settings(NamedTuple):
+    """What the processes are to be: so many of them, with so many threads each, for the applications ``names``.
+
+    ``waiting`` requests may wait for one; modules are looked for in ``directory`` first. ``recycle`` tells when
+    one is replaced that does well: after ``requests`` and up to ``jitter`` more, at ``age`` seconds, beyond
+    ``memory`` bytes. ``reload``: when a file that was imported changes. ``preload``: the spawner imports the
+    modules, so that the processes share them.
+    """
+
+    processes: int
+    threads: int
+    waiting: int
+    names: tuple[str, ...]
+    directory: str
+    preload: bool
+    recycle: Mapping[str, int]
+    reload: bool
+
+
+class Coming:
+    """What has come of one answer in what was received at once: its connection is woken once for all of it."""
+
+    __slots__ = ("head", "is_over", "pieces")
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.pieces: list[Piece] = []
+        self.is_over = False
+
+
+class Child:
+    """One application process. The crew's lock is held wherever it is changed."""
+
+    def __init__(
+        self,
+        number: int,
+        spawner: Spawner,
+        sock: socket.socket,
+        report: IO[bytes],
+        settings: Settings,
+    ) -> None:
+        self.number = number
+        self.spawner = spawner
+        self.sock = sock
+        self.report = report
+        self.settings = settings
+        self.reader = wire.Reader(sock)
+        self.state = STARTING
+        self.pid = 0
+        self.streams: dict[int, Loan] = {}
+        """The loans that it has."""
+        self.coming: dict[int, Coming] = {}
+        self.busy: set[int] = set()
+        """Of the streams: those that occupy a thread."""
+        self.begun_at = time.monotonic()
+        self.kill_at = 0.0
+        """When it is killed, having been asked for its stacks; 0: it hangs not."""
+        self._unsent: collections.deque[tuple[memoryview, int]] = (
+            collections.deque()
+        )  # with a descriptor or -1
+        self.failure = ""
+        """Why it does not serve."""
+        self.is_expected_to_end = False
+        self.is_due = False
+        """Whether it is to be replaced."""
+        self.end = "crashed"
+        """Its end as it is counted."""
+        requests = settings.recycle.get("requests", 0)
+        self.left = requests + random.randint(0, settings.recycle.get("jitter", 0)) if requests else 0
+
+    @property
+    def name(self) -> str:
+        """What the error log calls it."""
+        return f"application process {self.number} ({self.pid})"
+
+    def is_worn(self, now: float) -> bool:
+        """Tell whether it has grown too old or too large."""
+        age, memory = self.settings.recycle.get("age"), self.settings.recycle.get("memory")
+        return (age is not None and now >= self.begun_at + age) or (
+            memory is not None and self.pid > 0 and _memory_of(self.pid) > memory
+        )
+
+    def takes(self, loan: Loan) -> bool:
+        """Tell whether it may have ``loan`` now."""
+        return (
+            self.state == SERVING
+            and len(self.busy) < self.settings.threads
+            and loan.call.mount.name in self.settings.names
+        )
+
+    # What it is told
+
+    @property
+    def is_told_all(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._unsent
+
+    def tell(self, data: bytes, fd: int = -1) -> bool:
+        """Send ``data`` now, or what the socket does not take by ``tell_on``; False if that has to be called.
+
+        ``fd`` is closed after it.
+        """
+        if self.state == ENDED:
+            if fd >= 0:
+                os.close(fd)
+            return True
+        self._unsent.append((memoryview(data), fd))
+        return len(self._unsent) > 1 or self.tell_on()
+
+    def tell_on(self) -> bool:
+        """Send what waits; False if something is left."""
+        while self._unsent:
+            data, fd = self._unsent[0]
+            try:
+                sent = wire.send(self.sock, data, (fd,) if fd >= 0 else ())
+            except BlockingIOError:
+                return False
+            except OSError:  # its end will be read
+                sent = len(data)
+            if fd >= 0:
+                os.close(fd)
+            if sent < len(data):
+                self._unsent[0] = data[sent:], -1
+            else:
+                self._unsent.popleft()
+        return True
+
+    def close(self) -> list[Loan]:
+        """It has ended: let go of the channel; return the loans that it had."""
+        self.state = ENDED
+        self.sock.close()
+        for fd in [*self.reader.take_fds(), *(fd for _, fd in self._unsent if fd >= 0)]:
+            os.close(fd)
+        self._unsent.clear()
+        self.busy.clear()
+        loans, self.streams = list(self.streams.values()), {}
+        return loans
+
+
+def _memory_of(pid: int) -> int:
+    """Return the resident memory of a process in bytes, 0 where the platform does not tell."""
+    if sys.platform == "win32":
+        return 0
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0

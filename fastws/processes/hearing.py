@@ -1,0 +1,149 @@
+"""What application processes say: that they serve or cannot, pieces of answers, lines for the error log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from ..application.loan import AbandonedError
+from ..application.wsgi import OwnedFile, check_head
+from ..http.errors import HTTPError
+from ..http.messages import FileSlice
+from . import wire
+from .child import ENDED, SERVING, STARTING, Child, Coming
+from .crew import Crew
+from .handing import Handing
+
+AGAIN_S = 1.0
+"""How long to wait before a process is started in place of one that ended soon, or could not import."""
+
+
+class Hearing:
+    """Takes what the processes of a crew say; only the courier's thread calls."""
+
+    def __init__(self, crew: Crew, handing: Handing) -> None:
+        self._crew = crew
+        self._handing = handing
+
+    def receive(self, child: Child) -> bool | None:
+        """Take what a process says; None if that is nothing, False after the last."""
+        if child.state == ENDED:
+            return None
+        try:
+            is_open = child.reader.receive()
+        except BlockingIOError:
+            return None
+        except OSError:
+            is_open = False
+        for frame in child.reader.frames():
+            _TAKERS[frame.kind](self, child, frame)
+        if child.coming:
+            self._deliver(child)
+        return is_open
+
+    def _deliver(self, child: Child) -> None:
+        """Put what was received into the loans that it belongs to."""
+        coming, child.coming = child.coming, {}
+        for number, come in coming.items():
+            loan = child.streams.get(number)
+            if loan is None:
+                for piece in come.pieces:
+                    if isinstance(piece, FileSlice):
+                        piece.file.close()
+                continue
+            with suppress(AbandonedError):
+                loan.deliver(come.head, *come.pieces, is_over=come.is_over)
+            if come.is_over:
+                self._handing.finish(child, number)
+
+    # Of the process
+
+    def _take_ready(self, child: Child, frame: wire.Frame) -> None:
+        crew = self._crew
+        with crew.lock:
+            if child.state != STARTING:
+                return
+            child.state = SERVING
+            crew.log.info("%s serves %s", child.name, ", ".join(child.settings.names))
+            self._handing.serve_waiting()
+            crew.changed.notify_all()
+            crew.wake()
+
+    def _take_failed(self, child: Child, frame: wire.Frame) -> None:
+        crew = self._crew
+        with crew.lock:
+            child.failure = frame.payload.decode("utf-8", "replace")
+            crew.log.error("%s: %s", child.name, child.failure)
+            child.is_expected_to_end, child.end = True, "unimported"
+            crew.start_again_at = time.monotonic() + AGAIN_S
+            crew.changed.notify_all()
+
+    def _take_changed(self, child: Child, frame: wire.Frame) -> None:
+        crew = self._crew
+        with crew.lock:
+            crew.log.info("%s: a file has changed", child.name)
+            for each in crew.children.values():
+                each.is_due = True
+            crew.start_again_at = 0.0
+            crew.wake()
+
+    def _take_log(self, child: Child, frame: wire.Frame) -> None:
+        level, thread, line = json.loads(frame.payload)
+        log = self._crew.log
+        record = log.makeRecord(log.name, level, "", 0, line, (), None)
+        record.threadName = f"app-{child.number} {thread}"
+        log.handle(record)
+
+    # Of answers
+
+    def _take_head(self, child: Child, frame: wire.Frame) -> None:
+        status, reason, fields, length = json.loads(frame.payload)
+        try:
+            head = check_head(f"{status} {reason}", fields)._replace(length=length)
+        except (TypeError, ValueError):  # the process has checked it, if nothing in it has forged it since
+            self._crew.log.error("%s sends a head that no answer may have", child.name)
+            loan = child.streams.get(frame.stream)
+            if loan is not None:
+                loan.fail(HTTPError(502, "The application's process sent what cannot be sent on."))
+            return
+        child.coming.setdefault(frame.stream, Coming()).head = head
+
+    def _take_data(self, child: Child, frame: wire.Frame) -> None:
+        child.coming.setdefault(frame.stream, Coming()).pieces.append(frame.payload)
+
+    def _take_file(self, child: Child, frame: wire.Frame) -> None:
+        offset, length = json.loads(frame.payload)
+        piece = FileSlice(OwnedFile(child.reader.take_fd()), offset, length)
+        child.coming.setdefault(frame.stream, Coming()).pieces.append(piece)
+
+    def _take_over(self, child: Child, frame: wire.Frame) -> None:
+        child.coming.setdefault(frame.stream, Coming()).is_over = True
+
+    def _take_free(self, child: Child, frame: wire.Frame) -> None:
+        with self._crew.lock:
+            child.busy.discard(frame.stream)
+            self._handing.serve_waiting()
+
+    def _take_error(self, child: Child, frame: wire.Frame) -> None:
+        self._deliver(child)
+        status, detail = json.loads(frame.payload)
+        loan = child.streams.get(frame.stream)
+        if loan is not None:
+            loan.fail(HTTPError(status, detail))
+        self._handing.finish(child, frame.stream)
+
+
+_TAKERS: dict[int, Callable[[Hearing, Child, wire.Frame], None]] = {
+    wire.READY: Hearing._take_ready,
+    wire.FAILED: Hearing._take_failed,
+    wire.CHANGED: Hearing._take_changed,
+    wire.HEAD: Hearing._take_head,
+    wire.DATA: Hearing._take_data,
+    wire.FILE: Hearing._take_file,
+    wire.OVER: Hearing._take_over,
+    wire.FREE: Hearing._take_free,
+    wire.ERROR: Hearing._take_error,
+    wire.LOG: Hearing._take_log,
+}

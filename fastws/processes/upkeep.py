@@ -1,0 +1,226 @@
+"""How many application processes there are: started, replaced by others, given up, and taken leave of."""
+
+from __future__ import annotations
+
+import functools
+import json
+import selectors
+import signal
+import socket
+import sys
+import time
+
+from ..http.errors import HTTPError
+from . import wire
+from .child import ENDED, SERVING, STARTING, Child, Settings
+from .courier import Courier
+from .crew import Crew
+from .hearing import AGAIN_S, Hearing
+from .spawner import Spawner
+
+TICK_S = 1.0
+"""How often is looked at what is due."""
+
+REPORT_BYTES = 65536
+"""The most of a report that goes into the error log."""
+
+KILL: int = getattr(signal, "SIGKILL", 0)
+"""The signal that ends a process that hangs."""
+
+
+class Upkeep:
+    """Keeps a crew as large as its settings say. The crew's lock is held, but by the courier's thread.
+
+    See ``courier.Errand``.
+    """
+
+    first: Child | None = None
+    """Of the settings that are about to be those of all."""
+
+    spawner: Spawner | None = None
+    """Of the processes to come; those before it have their own."""
+
+    def __init__(self, crew: Crew, hearing: Hearing) -> None:
+        self._crew = crew
+        self._hearing = hearing
+        self._numbers = 0  # of processes
+        self.courier = Courier(crew.log, self)
+        crew.wake = self.courier.wake
+
+    # Started
+
+    def start_spawner(self) -> Spawner:
+        """Return a spawner that has not yet imported anything. Raises ``OSError``."""
+        spawner = Spawner()
+        self.courier.watch(spawner.control, functools.partial(self._on_spawner, spawner))
+        return spawner
+
+    def spawn(self, settings: Settings) -> Child:
+        """Have the spawner start a process."""
+        import tempfile  # applications in processes alone need it
+
+        assert self.spawner is not None
+        self._numbers += 1
+        number = self._numbers
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        report = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        child = Child(number, self.spawner, ours, report, settings)
+        told = {
+            "number": number,
+            "threads": settings.threads,
+            "names": settings.names,
+            "directory": settings.directory,
+            "reload": settings.reload,
+            "preload": settings.preload,
+            "path": sys.path,
+        }
+        try:
+            self.spawner.spawn(number, told, its.fileno(), report.fileno())
+        finally:
+            its.close()
+        self._crew.children[number] = child
+        self.courier.watch(ours, functools.partial(self._on_child, child))
+        return child
+
+    # By the courier's thread
+
+    def is_over(self) -> bool:
+        """See ``Errand.is_over``."""
+        return self._crew.is_closed and not self._crew.children
+
+    def prepare(self) -> None:
+        """See ``Errand.prepare``."""
+        with self._crew.lock:
+            for child in self._crew.children.values():
+                if child.state != ENDED:
+                    self.courier.expect(child.sock, room=not child.is_told_all)
+
+    def keep_time(self, now: float) -> float:
+        """See ``Errand.keep_time``."""
+        crew = self._crew
+        with crew.lock:
+            for child in crew.children.values():
+                if child.kill_at and now >= child.kill_at:
+                    child.kill_at = now + TICK_S
+                    child.spawner.kill(child.number, KILL)
+            if not crew.is_closed and now >= crew.start_again_at:
+                self._replace(now)
+            due = [child.kill_at for child in crew.children.values() if child.kill_at]
+            return min([now + TICK_S, *due])
+
+    def _replace(self, now: float) -> None:
+        """Take one step to as many processes of the present settings as there should be."""
+        crew, settings = self._crew, self._crew.settings
+        present = [
+            each
+            for each in crew.children.values()
+            if each.state in (STARTING, SERVING) and each is not self.first
+        ]
+        for each in present:
+            if each.state == SERVING and each.settings.recycle and each.is_worn(now):
+                each.is_due = True
+        fresh = [each for each in present if each.settings is settings and not each.is_due]
+        outdated = [each for each in present if each not in fresh]
+        all_serve = all(each.state == SERVING for each in fresh)
+        if len(present) > settings.processes and outdated and all_serve:
+            crew.retire(outdated[0])
+        elif len(fresh) > settings.processes:
+            crew.retire(fresh[0])
+        elif not outdated:
+            for _ in range(settings.processes - len(fresh)):
+                self.spawn(settings)
+        elif len(fresh) < settings.processes and all_serve:
+            self.spawn(settings)
+
+    def _on_spawner(self, spawner: Spawner, _: int) -> None:
+        if not spawner.receive():
+            self.courier.leave(spawner.control)
+            with self._crew.lock:
+                self._replace_spawner(spawner)
+            return
+        for frame in spawner.reader.frames():
+            child = self._crew.children.get(frame.stream)
+            if child is not None and frame.kind == wire.BORN:
+                child.pid = json.loads(frame.payload)
+            elif child is not None:
+                while self._hear(child):  # what it said before it ended
+                    pass
+                self._end(child, json.loads(frame.payload))
+
+    def _replace_spawner(self, spawner: Spawner) -> None:
+        """Start another spawner in place of one that is gone, and have it replace what that one has left."""
+        crew = self._crew
+        left = [each for each in crew.children.values() if each.spawner is spawner]
+        if spawner is self.spawner and not crew.is_closed:
+            crew.log.error("the spawner of application processes has ended; it and they are replaced")
+            self.spawner = self.start_spawner()
+            for child in left:
+                child.is_due = True
+            crew.wake()
+        for child in left:
+            if child.state == ENDED:
+                self._forget(child, "it ended")
+
+    def _on_child(self, child: Child, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            with self._crew.lock:
+                child.tell_on()
+        if events & selectors.EVENT_READ:
+            self._hear(child)
+
+    def _hear(self, child: Child) -> bool:
+        """Take what a process says; False if that is nothing."""
+        is_open = self._hearing.receive(child)
+        if is_open is False:
+            self._end(child, "it ended" if child.spawner.is_gone else "")
+        return bool(is_open)
+
+    # Ended
+
+    def _end(self, child: Child, reason: str) -> None:
+        """A process is gone: answer what it had, and replace it. The reason may come a moment after the end."""
+        crew = self._crew
+        with crew.lock:
+            if reason and child.state == ENDED:
+                self._forget(child, reason)
+                return
+            if child.state == ENDED:
+                return
+            if child.state == STARTING:
+                child.failure = child.failure or "it ended before the applications were imported"
+            if not child.is_expected_to_end and time.monotonic() < child.begun_at + AGAIN_S:
+                crew.start_again_at = time.monotonic() + AGAIN_S
+            crew.changed.notify_all()
+            self.courier.leave(child.sock)
+            loans = child.close()
+            for loan in loans:
+                crew.tally.end(loan)
+            if reason:
+                self._forget(child, reason)
+        for loan in loans:
+            loan.fail(HTTPError(502, "The application's process ended."))
+
+    def _forget(self, child: Child, reason: str) -> None:
+        """Say how a process ended, and have it no more."""
+        crew = self._crew
+        if crew.children.pop(child.number, None) is None:
+            return
+        child.report.seek(0)
+        report = child.report.read(REPORT_BYTES).decode("utf-8", "replace")
+        child.report.close()
+        if not child.is_expected_to_end:
+            crew.log.error("%s: %s", child.name, reason)
+        for line in report.splitlines():
+            crew.log.error("%s: %s", child.name, line)
+        if not crew.is_closed:
+            crew.tally.ends[child.end] += 1
+        spawner = child.spawner
+        if spawner is not self.spawner and not any(
+            each.spawner is spawner for each in crew.children.values()
+        ):
+            if not spawner.is_gone:
+                self.courier.leave(spawner.control)
+            spawner.close()
+        crew.changed.notify_all()
+        crew.wake()
