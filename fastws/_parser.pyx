@@ -21,6 +21,7 @@ from .native.access_line cimport (
     FASTWS_LINE_FIXED,
     fastws_access_line,
     fastws_put_combined,
+    fastws_put_combined_time,
     fastws_put_json,
     fastws_text,
 )
@@ -252,7 +253,10 @@ def format_access_line(str log_format, line):
     texts = len(tls_version) + len(tls_cipher) + len(host) + len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
     written = PyBytes_FromStringAndSize(NULL, FASTWS_LINE_ESCAPED * texts + FASTWS_LINE_FIXED)
     start = PyBytes_AS_STRING(written)
-    end = fastws_put_json(start, &parts) if is_json else fastws_put_combined(start, &parts)
+    if is_json:
+        end = fastws_put_json(start, &parts)
+    else:
+        end = fastws_put_combined_time(start, &parts) if log_format == "combined_time" else fastws_put_combined(start, &parts)
     return written[: end - start]
 
 

@@ -23,7 +23,7 @@ _HEAD = re.compile(
 )
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n" for status, phrase in REASON_PHRASES.items()}
 _UNSAFE_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-_COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"\n'
+_COMBINED = '%s - %s [%s] "%s" %s %s "%s" "%s"'
 _JSON = (
     '{"time":"%s","peer":"%s","user":"%s","host":"%s","request":"%s","status":%s,"bytes":%s,"duration":%d.%06d,'
     '"referer":"%s","agent":"%s","tls_version":"%s","tls_cipher":"%s"}\n'
@@ -109,6 +109,10 @@ def format_access_line(log_format: str, line: AccessLine) -> bytes:
         referer, agent = _escape(referer, FIELD_LOG_BYTES), _escape(agent, FIELD_LOG_BYTES)
         user = _escape(user, sys.maxsize)
         text = _COMBINED % (peer, user, time, request_line, status, size, referer, agent)
+        if log_format == "combined_time":
+            seconds, microseconds = divmod(duration_us, 1_000_000)
+            text += f" {seconds}.{microseconds:06}"
+        text += "\n"
     return text.encode("latin-1")
 
 

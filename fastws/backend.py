@@ -70,9 +70,10 @@ class Parser(Protocol):
     def format_access_line(self, log_format: str, line: AccessLine) -> bytes:
         """Return one line of the access log with its line feed.
 
-        ``log_format`` is ``combined`` (NCSA; what is empty is ``-``) or ``json`` (an object). What the client
-        chose is escaped: a quote, a backslash and whatever is not printable ASCII; in ``combined`` it is also cut,
-        so that the line stays below the 4096 bytes that log readers take.
+        ``log_format`` is ``combined`` (NCSA; what is empty is ``-``), ``combined_time`` (the duration in seconds
+        behind it) or ``json`` (an object). What the client chose is escaped: a quote, a backslash and
+        whatever is not printable ASCII; but for ``json`` it is also cut, so that the line stays below the 4096
+        bytes that log readers take.
         """
 
 

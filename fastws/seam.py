@@ -253,9 +253,9 @@ class Accepted(NamedTuple):
 class ReplaySettings(NamedTuple):
     """What the answers of a reactor depend on besides those that are published.
 
-    ``log_format`` is ``combined``, ``json`` or ``off``; ``default_codings`` is the number of the accepted-codings
-    set of a request without Accept-Encoding. Without ``by_sendfile`` files are read and sent. ``secure_line`` is a
-    field line, of less than 64 bytes with its CRLF, that answers over TLS have and no others.
+    ``log_format`` is ``combined``, ``combined_time``, ``json`` or ``off``; ``default_codings`` is the number of
+    the accepted-codings set of a request without Accept-Encoding. Without ``by_sendfile`` files are read and sent.
+    ``secure_line`` is a field line, of less than 64 bytes with its CRLF, that answers over TLS have and no others.
     """
 
     limits: Limits

@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["fastws"]):
 from corpus import LIMITS, Refusal, split_at  # noqa: E402 - tests/support/ is on the path by now
 from fuzz_differential import compare  # noqa: E402
 
-LOG_FORMATS = ("combined", "json")
+LOG_FORMATS = ("combined", "combined_time", "json")
 
 
 def splits(data: bytes) -> list[list[bytes]]:

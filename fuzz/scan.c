@@ -66,7 +66,7 @@ static void compare_heads(const fastws_head *a, const fastws_head *b) {
     }
 }
 
-static void check_line(fastws_text request, fastws_text referer, fastws_text agent, int json) {
+static void check_line(fastws_text request, fastws_text referer, fastws_text agent, int kind) {
     static char *ends[2];
     static size_t room;
     const fastws_access_line line = {
@@ -83,7 +83,7 @@ static void check_line(fastws_text request, fastws_text referer, fastws_text age
     }
     for (int i = 0; i < 2; i++) {
         starts[i] = ends[i] - need;
-        stops[i] = (i ? &scalar_side : &vector_side)->write(starts[i], json, &line);
+        stops[i] = (i ? &scalar_side : &vector_side)->write(starts[i], kind, &line);
         REQUIRE(stops[i] > starts[i] && stops[i] <= ends[i] && stops[i][-1] == '\n');
     }
     REQUIRE(stops[0] - starts[0] == stops[1] - starts[1]);
@@ -120,8 +120,8 @@ long fuzz_scan(const uint8_t *input, size_t size) {
     }
     /* The small limits refuse more, never less. */
     REQUIRE(found[1] == found[0] || found[1] == FASTWS_REFUSED);
-    for (int json = 0; json < 2; json++)
-        check_line(part(data, size, 0, 6), part(data, size, 6, 11), part(data, size, 11, 16), json);
+    for (int kind = 0; kind < 3; kind++)
+        check_line(part(data, size, 0, 6), part(data, size, 6, 11), part(data, size, 11, 16), kind);
     return found[0];
 }
 

@@ -14,7 +14,7 @@ typedef struct {
 
 typedef struct {
     long (*scan)(const char *data, size_t size, const limits_t *limits, fastws_head *head);
-    char *(*write)(char *out, int json, const fastws_access_line *line);
+    char *(*write)(char *out, int kind, const fastws_access_line *line);
 } side_t;
 
 extern const side_t vector_side, scalar_side;

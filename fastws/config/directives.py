@@ -236,9 +236,10 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("AccessLog", "access_log", "FILE|-|off", v.parse_log, "log_webserver.txt",
             "A line a request; `-` is standard error. Without a file it lies in the user's state directory.",
             flag="--access-log"),
-        Directive("AccessLogFormat", "access_log_format", "combined|json", v.choice("combined", "json"),
-            "combined",
-            "NCSA combined, or a JSON object a line, which also has host, duration and what is known of TLS."),
+        Directive("AccessLogFormat", "access_log_format", "combined|combined_time|json",
+            v.choice("combined", "combined_time", "json"), "combined",
+            "NCSA combined, the same with the duration at its end, or a JSON object a line, which also has host,"
+            " duration and what is known of TLS."),
         Directive("ErrorLog", "error_log", "FILE|-|off", v.parse_log, "log_webserver_error.txt",
             "Start, stop, and the reasons for errors; `-` is standard error. Without a file it lies in the user's"
             " state directory.", flag="--error-log"),

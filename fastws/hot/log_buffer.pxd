@@ -4,7 +4,7 @@ from ..native.access_line cimport fastws_access_line
 
 
 cdef class LogBuffer:
-    cdef readonly bint is_json
+    cdef readonly bint is_json, is_timed
     cdef bint _is_off
     cdef char *_data
     cdef size_t _used, _room

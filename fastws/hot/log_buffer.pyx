@@ -9,7 +9,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from ..native.access_line cimport (
-    FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_access_line, fastws_put_combined, fastws_put_json,
+    FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_access_line, fastws_put_combined,
+    fastws_put_combined_time, fastws_put_json,
 )
 
 cdef enum:
@@ -27,8 +28,9 @@ cdef class LogBuffer:
         free(self._data)
 
     cdef void configure(self, str log_format):
-        """Take ``off``, ``combined`` or ``json``."""
+        """Take ``off``, ``combined``, ``combined_time`` or ``json``."""
         self._is_off, self.is_json = log_format == "off", log_format == "json"
+        self.is_timed = log_format in ("combined_time", "json")
 
     cdef bint is_full(self) noexcept nogil:
         return self._used >= FULL_BYTES
@@ -42,7 +44,10 @@ cdef class LogBuffer:
         ):
             return
         out = self._data + self._used
-        out = fastws_put_json(out, line) if self.is_json else fastws_put_combined(out, line)
+        if not self.is_timed:
+            out = fastws_put_combined(out, line)
+        else:
+            out = fastws_put_json(out, line) if self.is_json else fastws_put_combined_time(out, line)
         self._used = out - self._data
 
     cdef void append(self, bytes line):

@@ -535,9 +535,10 @@ cdef class Turn:
         line.referer.data, line.referer.size = answer.referer, answer.referer_len
         line.agent.data, line.agent.size = answer.agent, answer.agent_len
         line.host.data, line.host.size = answer.host, answer.host_len
-        if self._log.is_json:  # whose line is worth a look at the clock
+        if self._log.is_timed:  # its line is worth a look at the clock
             fastws_look_at_clock(&self.moment)
             line.duration_us = <unsigned long long>(max(self.moment.now - self.begun, 0) * 1e6)
+        if self._log.is_json:
             line.tls_version.data = line.tls_cipher.data = b""
             if watched.session != NULL:
                 line.tls_version.data = fastws_tls_version(watched.session)

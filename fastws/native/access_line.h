@@ -29,9 +29,9 @@ typedef struct {
 /* What one line says; what is missing is empty. */
 typedef struct {
     fastws_text peer, user, time, request, referer, agent, host;
-    fastws_text tls_version, tls_cipher; /* short; like the next one, in JSON alone */
+    fastws_text tls_version, tls_cipher; /* short; like host, in JSON alone */
     unsigned long long size;        /* body bytes really sent */
-    unsigned long long duration_us; /* microseconds; like host, in JSON alone */
+    unsigned long long duration_us; /* microseconds; in formats that tell it */
     int status;
 } fastws_access_line;
 
@@ -130,6 +130,14 @@ static inline char *fastws_put_duration(char *out, unsigned long long duration_u
     *out++ = '.';
     for (unsigned digit = 100000; digit; digit /= 10) *out++ = (char)('0' + fraction / digit % 10);
     return out;
+}
+
+/* The combined format with the duration behind it. Returns the end of the line. */
+static inline char *fastws_put_combined_time(char *out, const fastws_access_line *line) {
+    out = fastws_put_combined(out, line) - 1; /* where its line feed is */
+    *out++ = ' ';
+    out = fastws_put_duration(out, line->duration_us);
+    return FASTWS_PUT(out, "\n");
 }
 
 /* One JSON object; what is missing is an empty string. */

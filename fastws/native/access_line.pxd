@@ -23,6 +23,7 @@ cdef extern from "access_line.h" nogil:
         unsigned long long duration_us
         int status
 
-    # Both return the end of the line that they wrote at out.
+    # Each returns the end of the line that it wrote at out.
     char *fastws_put_combined(char *out, const fastws_access_line *line)
+    char *fastws_put_combined_time(char *out, const fastws_access_line *line)
     char *fastws_put_json(char *out, const fastws_access_line *line)

@@ -34,7 +34,7 @@ class Clock:
 def format_log_time(second: int, log_format: str) -> str:
     """Return ``second`` since the epoch as local time, independent of the locale.
 
-    ``combined``: ``23/Nov/2026:07:59:29 +0000``; ``json``: ``2026-11-23T07:59:29+00:00`` (RFC 3339).
+    ``json``: ``2026-11-23T07:59:29+00:00`` (RFC 3339); otherwise ``23/Nov/2026:07:59:29 +0000``.
     """
     local = time.localtime(second)
     sign, offset = ("-", -local.tm_gmtoff) if local.tm_gmtoff < 0 else ("+", local.tm_gmtoff)

@@ -40,7 +40,7 @@ class Ledger:
         self._log_format = "off"
 
     def configure(self, log_format: str, clock: Clock) -> None:
-        """Write access lines as ``log_format`` (``combined``, ``json`` or ``off``), dated by ``clock``."""
+        """Write access lines as ``log_format`` of ``ReplaySettings``, dated by ``clock``."""
         self._log_format = log_format
         self._clock = clock
 

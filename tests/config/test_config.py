@@ -269,7 +269,7 @@ BAD: list[tuple[str, str, str]] = [
     ("DrainDelay", "-1", "not a number of seconds"),
     ("DrainTimeout", "soon", "not a number of seconds"),
     ("AccessLog", "nowhere/access.txt", "does not exist"),
-    ("AccessLogFormat", "common", "'common' is none of combined, json"),
+    ("AccessLogFormat", "common", "'common' is none of combined, combined_time, json"),
     ("ErrorLog", "www", "is a directory"),
     ("ErrorLogFormat", "combined", "'combined' is none of text, json"),
     ("LogLevel", "verbose", "'verbose' is none of debug, info, warning, error"),

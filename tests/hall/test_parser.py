@@ -400,6 +400,15 @@ def test_duration_in_json_is_in_seconds(side: backend.Backend, duration_us: int,
     assert b'"duration":%b,' % spelled in access_line(side, "json", duration_us=duration_us)
 
 
+@pytest.mark.parametrize(("duration_us", "spelled"), DURATIONS)
+def test_combined_time_is_combined_with_the_seconds_behind_it(
+    side: backend.Backend, duration_us: int, spelled: bytes
+) -> None:
+    line = access_line(side, "combined_time", duration_us=duration_us, agent="a" * 5000, referer='"' * 5000)
+    assert line == access_line(side, agent="a" * 5000, referer='"' * 5000)[:-1] + b" %b\n" % spelled
+    assert len(line) < 4096
+
+
 def test_combined_line_has_neither_host_nor_duration(side: backend.Backend) -> None:
     assert access_line(side) == access_line(side, host="\u20ac", duration_us=5)
 
@@ -429,7 +438,7 @@ def test_a_client_cannot_forge_an_access_line(side: backend.Backend, place: str,
         assert json.loads(access_line(side, "json", **{member: text}))[member] == text
 
 
-@pytest.mark.parametrize("log_format", ["combined", "json"])
+@pytest.mark.parametrize("log_format", ["combined", "combined_time", "json"])
 @pytest.mark.parametrize("place", ["peer", "user", "time", "request", "referer", "agent"])
 def test_an_access_line_beyond_iso_8859_1_is_a_value_error(
     side: backend.Backend, place: str, log_format: str

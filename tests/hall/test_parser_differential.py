@@ -245,7 +245,11 @@ def test_twins_build_the_same_head_or_refuse_alike(twins: Twins, status: int, fi
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(["combined", "json"]), st.integers(0, 2**63 - 1), st.tuples(*[ANY_TEXT] * 4))
+@given(
+    st.sampled_from(["combined", "combined_time", "json"]),
+    st.integers(0, 2**63 - 1),
+    st.tuples(*[ANY_TEXT] * 4),
+)
 def test_twins_write_the_same_access_line(
     twins: Twins, log_format: str, size: int, texts: tuple[str, str, str, str]
 ) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import threading
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from launch import running
+from launch import REPOSITORY, running
 from rawhttp import Client, be_at_rest, get, put, request, thrice, wait_until
 
 from fastws import Server, backend
@@ -197,6 +198,20 @@ def test_json_lines_are_json(serve: Serve, root: Path, tmp_path: Path) -> None:
     assert sorted(agents) == sorted([agent.strip("\t ") for agent in HOSTILE_AGENTS] * 3)
 
 
+def test_combined_time_has_the_seconds_of_each_request_behind_it(
+    serve: Serve, root: Path, tmp_path: Path
+) -> None:
+    server = serve("AccessLogFormat combined_time")
+    thrice(server, "/a.txt")
+    get(server, "/missing")
+    found = [line.rpartition(" ") for line in lines_of(tmp_path / "log_webserver.txt", server)]
+    assert len(found) == 4
+    assert all(COMBINED.fullmatch(line) for line, _, _ in found)
+    assert all(
+        re.fullmatch(r"\d+\.\d{6}", duration) and 0 < float(duration) < 100 for _, _, duration in found
+    )
+
+
 def test_duration_in_json_counts_until_the_last_byte_is_taken(
     serve: Serve, root: Path, tmp_path: Path
 ) -> None:
@@ -364,11 +379,22 @@ def test_times_have_the_offset_of_their_zone(
         assert abs((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()) < 120
 
 
+def goaccess_options(log_format: str) -> list[str]:
+    """How GoAccess is told of the format; of ``combined_time`` as operations.md says."""
+    if log_format == "combined":
+        return ["--log-format=COMBINED"]
+    (line,) = re.findall(r"`(--log-format=[^`]*)`", (REPOSITORY / "docs" / "operations.md").read_text())
+    return shlex.split(line)
+
+
 @pytest.mark.plain
 @pytest.mark.peer
 @pytest.mark.skipif(shutil.which("goaccess") is None, reason="goaccess is not installed")
-def test_goaccess_reads_the_log_without_a_bad_line(serve: Serve, root: Path, tmp_path: Path) -> None:
-    server = serve("RequestTimeout 0.5", "MaxConnections 50")
+@pytest.mark.parametrize("log_format", ["combined", "combined_time"])
+def test_goaccess_reads_the_log_without_a_bad_line(
+    serve: Serve, root: Path, tmp_path: Path, log_format: str
+) -> None:
+    server = serve("RequestTimeout 0.5", "MaxConnections 50", f"AccessLogFormat {log_format}")
     for agent in HOSTILE_AGENTS:
         thrice(server, "/a.txt", f"User-Agent: {agent}", f"Referer: {agent[:4000]}")
         thrice(server, "/missing", f"User-Agent: {agent}")
@@ -401,7 +427,14 @@ def test_goaccess_reads_the_log_without_a_bad_line(serve: Serve, root: Path, tmp
     lines = lines_of(tmp_path / "log_webserver.txt", server)
     report = tmp_path / "report.json"
     done = subprocess.run(
-        ["goaccess", "log_webserver.txt", "--log-format=COMBINED", "--no-global-config", "-o", str(report)],
+        [
+            "goaccess",
+            "log_webserver.txt",
+            *goaccess_options(log_format),
+            "--no-global-config",
+            "-o",
+            str(report),
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
