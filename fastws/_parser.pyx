@@ -94,7 +94,7 @@ def parse_request(bytes data not None, Py_ssize_t start, Py_ssize_t scanned, lim
     if end < 0:
         refuse_incomplete(data, start, scanned, limits)
         return None
-    raise refusal(data[start : end + 4], limits)
+    raise refusal(data[start : end + 4], limits, data[end + 4 : end + 16])
 
 
 cdef object _make_request(fastws_head *head, long length):

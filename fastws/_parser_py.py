@@ -39,7 +39,7 @@ def parse_request(data: bytes, start: int, scanned: int, limits: Limits) -> Requ
     end = data.find(b"\r\n\r\n", max(start, scanned - 3))
     # An empty line right at the start is the one tolerated before the request line, not the head's end.
     if end == start:
-        raise refusal(data[start : start + 4], limits)
+        raise refusal(data[start : start + 4], limits, data[start + 4 : start + 16])
     if end < 0:
         refuse_incomplete(data, start, scanned, limits)
         return None

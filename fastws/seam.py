@@ -237,6 +237,8 @@ TLS = 1
 """Manner: HTTP/1.x over TLS."""
 REDIRECT = 2
 """Manner: HTTP/1.x in plain bytes, of which the reactor answers nothing: clients are sent to https."""
+PROXY = 4
+"""Added to one of these manners: before that, the connection begins with the preamble of a proxy."""
 
 
 class Accepted(NamedTuple):

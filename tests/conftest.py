@@ -29,7 +29,7 @@ from fastws.operation import server as server_module
 from fastws.record import process_samples
 from fastws.seam import PLAIN, TLS
 from fastws.tls.settings import CertificatePair, TLSSettings
-from fastws.transport import listener, listeners, plain
+from fastws.transport import listener, plain
 
 PURE_ONLY = os.environ.get("FASTWS_NO_EXTENSIONS") == "1"
 # How long an example takes is the machine's business.
@@ -82,7 +82,7 @@ ON_WINDOWS = {
 
 OVER_TLS = {
     *("applications", "drain", "expectations", "hot_path", "last_answers", "limits", "logs", "persistence"),
-    *("ranges_served", "serving", "slow_clients"),
+    *("preambles", "ranges_served", "serving", "slow_clients"),
 }
 """Files whose tests run over TLS too: those about how bytes come and go, and what is said of it."""
 
@@ -206,8 +206,7 @@ def serve(
     """Return a function that starts a server on a free port, by ``ws.conf`` text and a document root."""
     is_secured = request.node.callspec.params["side"].endswith("-tls")
     if is_secured:
-        for module in (listener, listeners):
-            monkeypatch.setattr(module, "manner_of", _by_tls)
+        monkeypatch.setattr(listener, "manner_of", _by_tls)
     with ExitStack() as stack:
 
         def start(

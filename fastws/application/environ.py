@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+from ..http.forwarded import is_address
 from .mounts import Call
 
 _LEFT_OUT = frozenset(
@@ -21,7 +22,7 @@ _LEFT_OUT = frozenset(
 class Ends(NamedTuple):
     """The two ends of a connection: the client's address, this server's host and port, and the scheme.
 
-    The peer of a Unix-domain socket is ``unix:``.
+    The peer of a Unix-domain socket is ``unix:``; one that a proxy does not name has no address either.
     """
 
     peer: str
@@ -51,7 +52,7 @@ def build_environ(call: Call, ends: Ends, body_bytes: int, manner: Manner) -> di
         "SERVER_PROTOCOL": request.version,
         "SERVER_SOFTWARE": "fastws",
         "GATEWAY_INTERFACE": "CGI/1.1",
-        "REMOTE_ADDR": "" if ends.peer == "unix:" else ends.peer,
+        "REMOTE_ADDR": ends.peer if is_address(ends.peer) else "",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": ends.scheme,
         "wsgi.multithread": manner.multithread,

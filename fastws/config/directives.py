@@ -57,13 +57,24 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             " activation or the environment variable PORT replaces it; without a file it is 8080. Lower ports"
             " need `User`, `--port`, PORT or socket activation.",
             most=ANY, repeatable=True, unset=(), flag="--port", aliases=("-p",)),
-        Directive("Listen", "listen", "[ADDRESS:]PORT [KIND]|unix:PATH [MODE]", parse_listen, "",
+        Directive("Listen", "listen", "[ADDRESS:]PORT [KIND] [proxy]|unix:PATH [MODE] [proxy]", parse_listen, "",
             "Another address to listen on: a port on every `Host`, on one address (`[::1]:8443`), or a Unix-domain"
             " socket. KIND is `plain` (the default), `tls`, or `redirect`: see below. MODE is the permissions of a"
-            " Unix-domain socket in octal digits, such as `0660`; without it they are `0666`.",
-            most=2, repeatable=True, unset=()),
+            " Unix-domain socket in octal digits, such as `0660`; without it they are `0666`. With `proxy` at the"
+            " end, connections begin with the preamble of a proxy: see ProxyProtocol.",
+            most=3, repeatable=True, unset=()),
         Directive("User", "user", "NAME", v.parse_user, "",
             "Account to change to once the sockets are bound, when started as root."),
+    ),
+    "Behind a proxy": (
+        Directive("TrustedProxies", "trusted_proxies", "NETWORK...", v.parse_proxies, "",
+            "Addresses and networks of proxies, such as `10.0.0.0/8`, and `unix` for all that connect to a"
+            " Unix-domain socket. What they say about their clients is believed, and nobody else is; see below.",
+            most=ANY, repeatable=True, unset=()),
+        Directive("ProxyProtocol", "proxy_protocol", "on|off", v.parse_switch, "off",
+            "Whether every connection begins with the preamble of the PROXY protocol, version 1 or 2, which names"
+            " the client; `proxy` in a Listen line says so of one address. Connections from others than"
+            " TrustedProxies are closed, as are those without a preamble."),
     ),
     "TLS": (
         Directive("TLSCertificate", "tls_certificates", "CERTIFICATE KEY", parse_certificate, "",
@@ -331,6 +342,27 @@ that every account of the machine may read.
 """
 
 
+_PROXIES = """
+## The PROXY protocol
+
+```
+Host            10.0.0.5
+Listen          8080 proxy
+Listen          8443 tls proxy
+TrustedProxies  10.0.0.0/24
+TLSCertificate  /etc/fastws/tls/fullchain.pem /etc/fastws/tls/privkey.pem
+```
+
+The preamble comes before TLS and before HTTP. The address that it names is the client's everywhere: in the logs,
+for `MaxConnectionsPerAddress`, `StatusAllow`, the turns of passwords, and applications. A proxy that speaks for
+itself, as in health checks, counts by its own address; a client that it cannot name is `unknown` in the logs,
+and counts towards nothing. A preamble of version 1 has at most 107 bytes, one of version 2 at most 4,096,
+additions (TLVs) included, which are skipped. It has to come within `RequestTimeout`. What is no preamble,
+announces datagrams, or comes from others ends the connection; the error log says so, for each reason once in ten
+seconds.
+"""
+
+
 def reference() -> str:
     """The table as Markdown."""
     parts = [_INTRODUCTION]
@@ -343,7 +375,7 @@ def reference() -> str:
             flag = f" Overridden by `{row.flag}`." if row.flag else ""
             mark = " *" if row.repeatable else ""
             parts.append(f"| `{row.name} {syntax}`{mark} | {default} | {row.help}{flag} | `{row.field}` |\n")
-    return "".join([*parts, _LISTENING, _PATHS])
+    return "".join([*parts, _LISTENING, _PROXIES, _PATHS])
 
 
 if __name__ == "__main__":

@@ -208,6 +208,7 @@ class Draft:
             (("redirects",), self._check_redirects),
             (("applications", "static"), self._check_prefixes),
             (("hosts", "listen_ports", "listen"), self._check_listen),
+            (("listen", "proxy_protocol", "trusted_proxies"), self._check_proxies),
             (secure.FIELDS, self._check_tls),
             (("application_recycle",), self._check_recycle),
         ):
@@ -279,6 +280,17 @@ class Draft:
         ]
         if twice:
             self._report_of("Listen", f"{', '.join(twice)} is listed twice; each address may be listed once")
+
+    def _check_proxies(self) -> None:
+        """Report preambles that would be believed of nobody."""
+        if self.values["trusted_proxies"] or self.has("TrustedProxies"):
+            return
+        needed = "TrustedProxies names the addresses whose preambles are believed, and is missing"
+        if self.values["proxy_protocol"]:
+            self._report_of("ProxyProtocol", needed)
+        for endpoint in self.values["listen"]:
+            if endpoint.has_preamble:
+                self._report_of("Listen", f"proxy: {needed}", self._lines.get(("Listen", endpoint)))
 
     def _check_tls(self) -> None:
         """Report files that cannot be served with, and addresses that lack what they need."""

@@ -14,6 +14,9 @@ PLAIN, TLS, REDIRECT = "plain", "tls", "redirect"
 """What is spoken at an address: HTTP, HTTPS, or HTTP that answers everything by sending clients to HTTPS."""
 
 KINDS = (PLAIN, TLS, REDIRECT)
+PROXY = "proxy"
+"""The word that stands for a PROXY preamble before what is spoken at an address."""
+
 ANYBODY = 0o666
 """The mode of a socket to which anybody may connect who may enter its directory, as with nginx."""
 
@@ -25,12 +28,14 @@ class Endpoint(NamedTuple):
     """One address to listen on.
 
     ``address`` is ``unix:/path``, ``192.0.2.1:8443`` or ``[::1]:8443``, or a port, meant on each ``Host``.
-    ``mode`` holds the permissions of a Unix-domain socket.
+    ``mode`` holds the permissions of a Unix-domain socket. ``has_preamble`` tells that each connection begins with
+    the preamble of a proxy.
     """
 
     address: str
     kind: str = PLAIN
     mode: int = ANYBODY
+    has_preamble: bool = False
 
     @property
     def is_unix(self) -> bool:
@@ -39,24 +44,29 @@ class Endpoint(NamedTuple):
 
 
 def parse_listen(words: Sequence[str], base: str, *, lowest: int = 1) -> tuple[Endpoint, ...]:
-    """``unix:/path [mode]`` or ``[address:]port [kind]``; a name is all of its addresses."""
+    """``unix:/path [mode]`` or ``[address:]port [kind]``, then perhaps ``proxy``; a name is all its addresses."""
+    has_preamble = len(words) > 1 and words[-1].lower() == PROXY
+    words = words[:-1] if has_preamble else words
+    if len(words) > 2:
+        raise ValueError(f"{words[2]!r} is not {PROXY}, the one word that may stand there")
     if words[0].startswith("unix:"):
-        return (_unix(words, base),)
+        return (_unix(words, base)._replace(has_preamble=has_preamble),)
+    return tuple([each._replace(has_preamble=has_preamble) for each in _tcp(words, lowest)])
+
+
+def _tcp(words: Sequence[str], lowest: int) -> list[Endpoint]:
     kind = one_of(words[1].lower(), KINDS) if len(words) > 1 else PLAIN
     match = re.fullmatch(_ADDRESS, words[0])
     if match is None or not match[2].isdigit() or match[1] == "":
         raise ValueError(f"{words[0]!r} is none of PORT, ADDRESS:PORT, [IPV6-ADDRESS]:PORT and unix:/PATH")
     host, number = match[1], int(match[2]) if lowest == 0 and match[2] == "0" else port(match[2])
     if host is None:
-        return (Endpoint(str(number), kind),)
+        return [Endpoint(str(number), kind)]
     if ":" in host and not host.startswith("["):
         raise ValueError(f"{words[0]!r} has no brackets; [{host}]:{number} is allowed")
-    return tuple(
-        [
-            Endpoint(f"[{each}]:{number}" if ":" in each else f"{each}:{number}", kind)
-            for each in hosts_of(host)
-        ]
-    )
+    return [
+        Endpoint(f"[{each}]:{number}" if ":" in each else f"{each}:{number}", kind) for each in hosts_of(host)
+    ]
 
 
 def _unix(words: Sequence[str], base: str) -> Endpoint:
@@ -83,7 +93,8 @@ def words_of(value: Any) -> list[list[Any]]:
 
 def _line_of(item: Any) -> list[Any]:
     if isinstance(item, Endpoint):
-        return [item.address, f"{item.mode:04o}" if item.is_unix else item.kind]
+        preamble = [PROXY] if item.has_preamble else []
+        return [item.address, f"{item.mode:04o}" if item.is_unix else item.kind, *preamble]
     first, *more = item if isinstance(item, tuple | list) else (item,)
     if isinstance(first, os.PathLike):
         first = f"unix:{os.fspath(first)}"
@@ -92,18 +103,29 @@ def _line_of(item: Any) -> list[Any]:
     return [first, *[f"{each:04o}" if isinstance(each, int) else each for each in more]]
 
 
+class Spoken(NamedTuple):
+    """What is spoken at an address: the kind, and whether a preamble comes before it."""
+
+    kind: str = PLAIN
+    has_preamble: bool = False
+
+
 def tcp_endpoints(
     hosts: Iterable[str], ports: Iterable[int], listen: Iterable[Endpoint]
-) -> list[tuple[str, int, str]]:
-    """Return host, port and kind of every TCP listener: each port on each host, then the Listen lines."""
+) -> list[tuple[str, int, Spoken]]:
+    """Return host and port of every TCP listener, with what its line says is spoken there.
+
+    Each port on each host comes first, then the Listen lines.
+    """
     hosts = tuple(hosts)
-    found = [(host, number, PLAIN) for host in hosts for number in ports]
+    found = [(host, number, Spoken()) for host in hosts for number in ports]
     for endpoint in listen:
         if endpoint.is_unix:
             continue
         host, _, number = endpoint.address.rpartition(":")
         of_line = (host.strip("[]"),) if host else hosts
-        found += [(each, int(number), endpoint.kind) for each in of_line]
+        spoken = Spoken(endpoint.kind, endpoint.has_preamble)
+        found += [(each, int(number), spoken) for each in of_line]
     return found
 
 

@@ -17,7 +17,7 @@ Several: TypeAlias = tuple[T, ...] | list[T]
 Number: TypeAlias = int | str
 Seconds: TypeAlias = float | str
 Switch: TypeAlias = bool | str
-Listen: TypeAlias = Endpoint | Path | int | tuple[Path | int, str | int]
+Listen: TypeAlias = Endpoint | Path | int | tuple[Path | int, str | int] | tuple[Path | int, str | int, str]
 
 
 class Overrides(TypedDict, total=False):
@@ -27,6 +27,8 @@ class Overrides(TypedDict, total=False):
     listen_ports: Number | Several[int]
     listen: Listen | Several[Listen]
     user: str | None
+    trusted_proxies: str | Several[str]
+    proxy_protocol: Switch
     tls_certificates: Several[tuple[Path, Path]]
     tls_versions: str | Several[str]
     tls_client_ca: Path | None

@@ -36,6 +36,8 @@ class Config(NamedTuple):
     listen_ports: tuple[int, ...]
     listen: tuple[Endpoint, ...]
     user: str | None
+    trusted_proxies: tuple[str, ...]
+    proxy_protocol: bool
     tls_certificates: tuple[tuple[str, str], ...]
     tls_versions: tuple[str, ...]
     tls_client_ca: str | None

@@ -254,6 +254,15 @@ def parse_networks(words: Sequence[str], base: str) -> tuple[str, ...]:
     return each(_network, items_of(words))
 
 
+def parse_proxies(words: Sequence[str], base: str) -> tuple[str, ...]:
+    """IP addresses and networks, and ``unix``, each at most once."""
+    return tuple(dict.fromkeys(each(_proxy, items_of(words))))
+
+
+def _proxy(text: str) -> str:
+    return "unix" if text.lower() == "unix" else _network(text)
+
+
 def parse_basic_auth(words: Sequence[str], base: str) -> tuple[tuple[str, str], ...]:
     """``glob htpasswd-file``, the file readable now: a typing error must not leave a door open."""
     glob, path = all_of(lambda: _glob(words[0]), lambda: _readable_file(absolute(words[1], base)))

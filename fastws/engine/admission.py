@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import collections
 import functools
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from .. import portable
 from ..config.settings import Config
 from ..http.errors import HTTPError
-from ..seam import PLAIN, REDIRECT, TLS, Accepted, TLSContext, TLSCounters, Transport
+from ..http.forwarded import UNIX, UNKNOWN, Proxies
+from ..seam import (
+    IDLE,
+    PLAIN,
+    PROXY,
+    REDIRECT,
+    TLS,
+    Accepted,
+    PartialSend,
+    TLSContext,
+    TLSCounters,
+    Transport,
+)
 from ..transport.plain import PlainTransport
+from ..transport.preamble import PREAMBLE_BYTES, PreambleError, PreambleTransport, parse_preamble
 from ..transport.tls import TLSTally, TLSTransport
 from .connection import Connection
 from .http1 import Http1, RedirectingHttp1
 from .shared import Shared
 from .speaker import Speaker
+from .states import HEAD
+
+SAY_S = 10.0
+"""How often it is said that connections are closed for the same reason."""
+
+WITHOUT_ADDRESS = (UNIX, UNKNOWN)
+"""Clients that are not counted by address: they have none here, and may be many."""
 
 ACCEPT_BATCH = 64
 """Connections accepted in one turn, so that a flood of them does not starve those that are open."""
@@ -65,6 +86,8 @@ class Admission:
         self._census = census
         self._connections: set[Connection] = set()
         self.manners = dict(MANNERS)
+        self._proxies = Proxies()
+        self._turned_away: dict[str, tuple[float, int]] = {}  # when to say it again, how many since
         self._tls_tally = TLSTally()
         self._max_connections = self._max_per_address = 0
         self._count_by_peer: collections.Counter[str] = collections.Counter()
@@ -77,6 +100,7 @@ class Admission:
         if portable.CONNECTIONS_MOST is not None:
             most = portable.CONNECTIONS_MOST * self._census.worker_count
             self._max_connections = min(self._max_connections, most)
+        self._proxies = Proxies(config.trusted_proxies)
         # Counted only where there is a limit: it costs every connection something.
         self._max_per_address = config.max_connections_per_address
         counted = self._connections if self._max_per_address else ()
@@ -125,7 +149,9 @@ class Admission:
 
     def take(self, accepted: Accepted, has_room: bool) -> None:
         """Have the reactor keep a new connection, if it does that and all are let in; else decide about it."""
-        if not has_room:
+        if accepted.manner & PROXY:
+            self._greet(accepted)
+        elif not has_room:
             self._admit(accepted)
         elif not self._is_kept(accepted.manner) or not self._reactor.keep(*accepted):
             self.adopt(accepted)
@@ -150,17 +176,21 @@ class Admission:
         if self._census.connection_count() > self._max_connections:
             return "The server"
         most = self._max_per_address
-        # A Unix-domain socket is a proxy's; its clients have no address here.
-        if most and peer != "unix:" and self._census.connections_from(peer) > most:
+        if most and peer not in WITHOUT_ADDRESS and self._census.connections_from(peer) > most:
             return "Your address"
         return ""
 
     def adopt(self, accepted: Accepted) -> Connection | None:
         """Own a connection, new or kept by the reactor so far; None if it cannot be watched and is closed."""
-        fd, peer, number = accepted
+        manner = self.manners.get(accepted.manner)
+        return self._own(accepted, manner)
+
+    def _own(self, accepted: Accepted, manner: Manner | None) -> Connection | None:
+        fd, peer, _ = accepted
         transport = None
         try:
-            manner = self.manners[number]
+            if manner is None:
+                raise KeyError(accepted.manner)
             if manner.transport is not None:
                 transport = manner.transport(fd, peer)
             connection = Connection(self._shared, fd, peer, transport)
@@ -184,6 +214,55 @@ class Admission:
         for accepted in self._reactor.take_kept():
             self.adopt(accepted)
 
+    # Preambles
+
+    def _greet(self, accepted: Accepted) -> None:
+        """Take a connection as soon as it is known which client it is from: a preamble says so."""
+        fd, peer, _ = accepted
+        transport = PreambleTransport(fd)
+        if not self._proxies.has(peer):
+            self.turn_away(peer, "it comes from none of TrustedProxies")
+            transport.close()
+            return
+        try:
+            data = transport.receive(PREAMBLE_BYTES)
+        except BlockingIOError:
+            pass
+        except OSError:
+            transport.close()
+            return
+        else:  # it came with the connection, as it nearly always does
+            self.introduce(transport, accepted, data)
+            return
+        greeting = functools.partial(Greeting, self, accepted, transport)
+        self._own(accepted, Manner(greeting, lambda _, __: transport, is_kept=False))
+
+    def introduce(self, transport: PreambleTransport, accepted: Accepted, data: bytes) -> None:
+        """Take the connection whose preamble is ``data``, or end it if that is none."""
+        try:
+            client = parse_preamble(data) if data else None
+        except PreambleError as error:
+            self.turn_away(accepted.peer, str(error))
+            client = None
+        if client is None:
+            transport.close()
+            return
+        named = Accepted(transport.release(), client or accepted.peer, accepted.manner & ~PROXY)
+        self.take(named, self.has_room())
+
+    def turn_away(self, peer: str, reason: str) -> None:
+        """Say why a connection is closed, unless the same was said a moment ago."""
+        now = time.monotonic()
+        say_at, count = self._turned_away.get(reason, (0.0, 0))
+        if now < say_at:
+            self._turned_away[reason] = say_at, count + 1
+            return
+        if len(self._turned_away) > 16:
+            self._turned_away.clear()
+        self._turned_away[reason] = now + SAY_S, 0
+        more = f" (and {count} before it)" if count else ""
+        self._shared.logger.warning("no PROXY preamble is taken from %s: %s%s", peer, reason, more)
+
     # Who goes
 
     def forget(self, connection: Connection) -> None:
@@ -206,3 +285,47 @@ class Admission:
         """Close all connections."""
         for connection in list(self._connections):
             connection.abandon()
+
+
+class Greeting:
+    """See ``speaker.Speaker``: waits for the rest of a preamble, and has the connection taken anew after it."""
+
+    __slots__ = ("_accepted", "_admission", "_connection", "_transport")
+
+    def __init__(
+        self, admission: Admission, accepted: Accepted, transport: PreambleTransport, connection: Connection
+    ) -> None:
+        self._admission = admission
+        self._accepted = accepted
+        self._transport = transport
+        self._connection = connection
+
+    def advance(self) -> None:
+        """See ``Speaker.advance``."""
+        self._connection.enter(HEAD)
+        self._connection.wait(IDLE)
+
+    def on_read(self, data: bytes) -> None:
+        """See ``Speaker.on_read``; ``data`` is a whole preamble, or none at all."""
+        # What owns the descriptor now is not to watch it twice.
+        transport = PreambleTransport(self._transport.release())
+        self._connection.close()
+        self._admission.introduce(transport, self._accepted, data)
+
+    def on_timeout(self, now: float) -> None:
+        """See ``Speaker.on_timeout``."""
+        self._admission.turn_away(self._accepted.peer, "it did not come within RequestTimeout")
+        self._connection.close()
+
+    def refuse(self, error: HTTPError) -> None:
+        """See ``Speaker.refuse``: nothing could be read on the other side."""
+        self._connection.close()
+
+    def on_partial(self, partial: PartialSend) -> None:
+        """See ``Speaker.on_partial``: there is never one."""
+
+    def on_sent(self) -> None:
+        """See ``Speaker.on_sent``: there is never a message."""
+
+    def on_close(self) -> None:
+        """See ``Speaker.on_close``."""

@@ -17,14 +17,14 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 def ends_of(fd: int, peer: str, scheme: str) -> Ends:
     """Return the ends of the connection with this descriptor; raises ``OSError`` if it is broken."""
-    if peer == "unix:":
-        return Ends(peer, "localhost", 80, scheme)
     sock = socket.socket(fileno=fd)
     try:
-        host, port, *_ = sock.getsockname()
+        name = sock.getsockname()
     finally:
         sock.detach()
-    return Ends(peer, host, port, scheme)
+    if not isinstance(name, tuple):  # a Unix-domain socket
+        return Ends(peer, "localhost", 80, scheme)
+    return Ends(peer, name[0], name[1], scheme)
 
 
 class Relay:

@@ -24,9 +24,10 @@ SHOWN_BYTES = 256
 """The logs show at most so much of what could not be read as a request."""
 
 # What other protocols say first: the record type of a TLS handshake (RFC 8446 section 5.1), and a proxy's
-# preamble, version 1 (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
+# preamble, versions 1 and 2 (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt).
 _TLS = b"\x16"
 _PROXY = b"PROXY "
+_PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 def beginning(data: bytes) -> str:
@@ -48,11 +49,14 @@ def refuse_incomplete(data: bytes, start: int, scanned: int, limits: Limits) -> 
         raise _head_too_large(limits)
 
 
-def refusal(head: bytes, limits: Limits) -> HTTPError:
+def refusal(head: bytes, limits: Limits, rest: bytes = b"") -> HTTPError:
     """Return the reason why ``head``, up to and including its empty line, is not an acceptable request head.
 
-    Its status is the one that ``refuse_incomplete`` would have raised, had the head come byte by byte.
+    Its status is the one that ``refuse_incomplete`` would have raised, had the head come byte by byte. ``rest`` is
+    what came after it.
     """
+    if head == b"\r\n\r\n" and (head + rest).startswith(_PROXY_2):
+        return _proxied()
     found = _find_early(head, 0, 0, limits)
     if found:
         return found
@@ -134,7 +138,9 @@ def _malformed(detail: str) -> HTTPError:
 
 
 def _proxied() -> HTTPError:
-    return _malformed("This is a preamble of the PROXY protocol, which is not expected on this port.")
+    return _malformed(
+        "This is a preamble of the PROXY protocol, which is not expected on this port: `Listen PORT proxy` is."
+    )
 
 
 def _bad_line_end(found: bytes) -> HTTPError:

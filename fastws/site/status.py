@@ -95,7 +95,10 @@ class Status:
         )
         if not peer or peer.startswith("unix:"):
             return bool(peer) and not is_forwarded
-        address = ipaddress.ip_address(peer.partition("%")[0])
+        try:
+            address = ipaddress.ip_address(peer.partition("%")[0])
+        except ValueError:  # a client that a proxy does not name
+            return False
         if isinstance(address, ipaddress.IPv6Address):
             address = address.ipv4_mapped or address
         if any(address in ipaddress.ip_network(network) for network in self._allowed):

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from .. import portable
 from ..config import endpoints
-from ..config.endpoints import ANYBODY, tcp_endpoints
+from ..config.endpoints import ANYBODY, Spoken, tcp_endpoints
 from ..config.settings import Config
 from ..http.errors import ListenError
-from ..seam import PLAIN, REDIRECT, TLS
+from ..seam import PLAIN, PROXY, REDIRECT, TLS
 
 BACKLOG = 4096  # what Linux cuts to net.core.somaxconn, whose default is this
 
@@ -237,17 +237,18 @@ def is_local(listener: socket.socket) -> bool:
 
 def addresses_in(config: Config) -> list[Address]:
     """Return where ``config`` says that the server listens."""
-    return list(kinds_in(config))
+    return list(spoken_in(config))
 
 
-def kinds_in(config: Config) -> dict[Address, str]:
+def spoken_in(config: Config) -> dict[Address, Spoken]:
     """Return what ``config`` says is spoken at each address. Those that take a free port have one key each."""
-    kinds: dict[Address, str] = {}
-    for host, port, kind in tcp_endpoints(config.hosts, config.listen_ports, config.listen):
-        while port <= 0 and (host, port) in kinds:
+    found: dict[Address, Spoken] = {}
+    for host, port, spoken in tcp_endpoints(config.hosts, config.listen_ports, config.listen):
+        while port <= 0 and (host, port) in found:
             port -= 1
-        kinds[host, port] = kind
-    return kinds | {(each.address, 0): each.kind for each in config.listen if each.is_unix}
+        found[host, port] = spoken
+    unix = [each for each in config.listen if each.is_unix]
+    return found | {(each.address, 0): Spoken(each.kind, each.has_preamble) for each in unix}
 
 
 def modes_in(config: Config) -> dict[str, int]:
@@ -263,16 +264,27 @@ def manner_of(config: Config, address: Address) -> int:
     return _MANNERS[kind_of(config, address)]
 
 
+def _has_preamble(config: Config, address: Address) -> bool:
+    """Tell whether ``config`` has connections to ``address`` begin with the preamble of a proxy."""
+    return config.proxy_protocol or spoken_in(config).get(address, Spoken()).has_preamble
+
+
 def kind_of(config: Config, address: Address) -> str:
     """Return what ``config`` says is spoken at ``address``."""
     if address[0] == ACTIVATED:
         return dict(enumerate(endpoints.activated_kinds())).get(address[1], endpoints.PLAIN)
-    return kinds_in(config).get(address, endpoints.PLAIN)
+    return spoken_in(config).get(address, Spoken()).kind
 
 
 def with_manners(config: Config, listeners: Mapping[Address, socket.socket]) -> list[Listener]:
     """Return the listeners of ``config``, each with its manner."""
-    return [Listener(sock, manner_of(config, address)) for address, sock in listeners.items()]
+    return [with_manner(config, address, sock) for address, sock in listeners.items()]
+
+
+def with_manner(config: Config, address: Address, sock: socket.socket) -> Listener:
+    """Return the listener at ``address`` with its manner."""
+    manner = manner_of(config, address)
+    return Listener(sock, manner | PROXY if _has_preamble(config, address) else manner)
 
 
 def reachable(address: str) -> str:

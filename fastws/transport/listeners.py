@@ -16,11 +16,11 @@ from .listener import (
     addresses_in,
     is_local,
     kind_of,
-    manner_of,
     modes_in,
     open_listeners,
     reachable,
     turn_away,
+    with_manner,
     with_manners,
 )
 
@@ -55,7 +55,7 @@ class Listeners:
     def adopt(self, config: Config, opened: dict[Address, socket.socket]) -> dict[Address, Listener]:
         """Use those of ``opened_for(config)``; return the ones that are to be left now."""
         dropped = {
-            address: Listener(sock, manner_of(self._config, address))
+            address: with_manner(self._config, address, sock)
             for address, sock in self.by_address.items()
             if address not in opened
         }

@@ -24,7 +24,7 @@ from fastws.config.secure import tls_settings
 from fastws.config.settings import Config, Source, defaults, load
 from fastws.http.errors import ConfigError
 from fastws.http.mediatypes import BUILT_IN
-from fastws.transport.listener import kinds_in
+from fastws.transport.listener import spoken_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Write = Callable[..., str]
@@ -68,13 +68,17 @@ GOOD: list[tuple[str, str, Any]] = [
     ("Host", "127.0.0.1, [::1] ::2", ("127.0.0.1", "::1", "::2")),
     ("ListenPort", "8081", (8081,)),
     ("ListenPort", "1024, 65535", (1024, 65535)),
-    ("Listen", "unix:run.sock", (("unix:{}/run.sock", "plain", 0o666),)),
-    ("Listen", "unix:/run/fastws.sock 0660", (("unix:/run/fastws.sock", "plain", 0o660),)),
-    ("Listen", "unix:/run/fastws.sock 600", (("unix:/run/fastws.sock", "plain", 0o600),)),
-    ("Listen", "80", (("80", "plain", 0o666),)),
-    ("Listen", "192.0.2.1:8081 PLAIN", (("192.0.2.1:8081", "plain", 0o666),)),
-    ("Listen", "[::1]:8443", (("[::1]:8443", "plain", 0o666),)),
-    ("Listen", "localhost:8443", (("127.0.0.1:8443", "plain", 0o666), ("[::1]:8443", "plain", 0o666))),
+    ("Listen", "unix:run.sock", (("unix:{}/run.sock", "plain", 0o666, False),)),
+    ("Listen", "unix:/run/fastws.sock 0660", (("unix:/run/fastws.sock", "plain", 0o660, False),)),
+    ("Listen", "unix:/run/fastws.sock 600", (("unix:/run/fastws.sock", "plain", 0o600, False),)),
+    ("Listen", "80", (("80", "plain", 0o666, False),)),
+    ("Listen", "192.0.2.1:8081 PLAIN", (("192.0.2.1:8081", "plain", 0o666, False),)),
+    ("Listen", "[::1]:8443", (("[::1]:8443", "plain", 0o666, False),)),
+    (
+        "Listen",
+        "localhost:8443",
+        (("127.0.0.1:8443", "plain", 0o666, False), ("[::1]:8443", "plain", 0o666, False)),
+    ),
     ("TLSCertificate", "cert.pem key.pem", (("{}/cert.pem", "{}/key.pem"),)),
     ("TLSVersions", "TLSv1.3", ("TLSv1.3",)),
     ("TLSVersions", "1.3, tlsv1.2", ("TLSv1.2", "TLSv1.3")),
@@ -83,7 +87,13 @@ GOOD: list[tuple[str, str, Any]] = [
     ("TLSTicketKey", "ticket.key", "{}/ticket.key"),
     ("StrictTransportSecurity", "31536000", 31536000),
     ("StrictTransportSecurity", "0", 0),
+    ("Listen", "8443 proxy", (("8443", "plain", 0o666, True),)),
+    ("Listen", "192.0.2.1:8081 plain PROXY", (("192.0.2.1:8081", "plain", 0o666, True),)),
+    ("Listen", "unix:/run/fastws.sock 0660 proxy", (("unix:/run/fastws.sock", "plain", 0o660, True),)),
+    ("Listen", "unix:/run/fastws.sock proxy", (("unix:/run/fastws.sock", "plain", 0o666, True),)),
     ("User", "root", "root"),
+    ("TrustedProxies", "10.0.0.0/8 UNIX, ::1", ("10.0.0.0/8", "unix", "::1/128")),
+    ("ProxyProtocol", "on", True),
     ("DocumentRoot", "www", "{}/www"),
     ("DocumentRoot", '"www"', "{}/www"),
     ("Static", "/static/ www", {"/static/": "{}/www"}),
@@ -189,6 +199,13 @@ BAD: list[tuple[str, str, str]] = [
     ("Listen", "unix:/" + "a" * 107, "at most 107 bytes"),
     ("Listen", "unix:a 0888", "'0888' is not a mode: three octal digits"),
     ("User", "no-such-account", "not the name of an account"),
+    ("Listen", "8443 proxy plain", "'plain' is not proxy"),
+    ("Listen", "8443 plain plain", "'plain' is not proxy"),
+    ("TrustedProxies", "10.0.0.1/8", "has host bits set"),
+    ("TrustedProxies", "unix:/run/x", "addresses and networks such as 10.0.0.0/8"),
+    ("ProxyProtocol", "v2", "neither on nor off"),
+    ("ProxyProtocol", "on", "TrustedProxies names the addresses whose preambles are believed, and is missing"),
+    ("Listen", "8443 proxy", "proxy: TrustedProxies names the addresses whose preambles are believed"),
     ("DocumentRoot", "nowhere", "does not exist; a readable directory is needed"),
     ("DocumentRoot", "ws.conf", "is not a directory"),
     ("DocumentRoot", '""', "the path is empty"),
@@ -285,6 +302,8 @@ DEFAULTS: dict[str, Any] = {
     "ListenPort": (8080,),
     "Listen": (),
     "User": None,
+    "TrustedProxies": (),
+    "ProxyProtocol": False,
     "TLSCertificate": (),
     "TLSVersions": ("TLSv1.2", "TLSv1.3"),
     "TLSClientCA": None,
@@ -367,7 +386,8 @@ def tls_files(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tls_files")
 @pytest.mark.parametrize(("name", "words", "expected"), GOOD)
 def test_directive_is_parsed(write: Write, tmp_path: Path, name: str, words: str, expected: Any) -> None:
-    needed = [line for line in ("ListenPort 8080", "DocumentRoot www") if not line.startswith(f"{name} ")]
+    others = ("ListenPort 8080", "DocumentRoot www", "TrustedProxies 127.0.0.1")
+    needed = [line for line in others if not line.startswith(f"{name} ")]
     config = load(write(*needed, f"{name} {words}", needed=False))
     assert config.as_dict()[name] == placed(expected, tmp_path)
 
@@ -395,7 +415,7 @@ def test_defaults_of_a_file(write: Write, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tls_files")
 def test_plain_tls_and_redirect_stand_side_by_side(write: Write) -> None:
     config = load(write("Listen 443 tls", "Listen 80 redirect", "TLSCertificate cert.pem key.pem"))
-    assert kinds_in(config) == {
+    assert {address: spoken.kind for address, spoken in spoken_in(config).items()} == {
         ("127.0.0.1", 8080): "plain",
         ("127.0.0.1", 443): "tls",
         ("127.0.0.1", 80): "redirect",
@@ -425,7 +445,7 @@ def test_free_ports_of_several_kinds_are_told_apart(write: Write) -> None:
     config = load(write("TLSCertificate cert.pem key.pem")).with_overrides(
         listen_ports=(0,), listen=("0 tls", "0 redirect", "127.0.0.1:8443 tls")
     )
-    assert list(kinds_in(config).values()) == ["plain", "tls", "redirect", "tls"]
+    assert [spoken.kind for spoken in spoken_in(config).values()] == ["plain", "tls", "redirect", "tls"]
 
 
 def test_every_directive_has_its_tests_and_field() -> None:
@@ -603,7 +623,7 @@ def test_wrong_port_is_not_also_called_missing(write: Write) -> None:
 
 def test_unix_socket_stands_in_for_the_port(write: Write) -> None:
     config = load(write("DocumentRoot www", "Listen unix:/tmp/a", needed=False))
-    assert (config.listen_ports, config.listen) == ((), (("unix:/tmp/a", "plain", 0o666),))
+    assert (config.listen_ports, config.listen) == ((), (("unix:/tmp/a", "plain", 0o666, False),))
 
 
 def test_socket_activation_stands_in_for_the_port(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -831,17 +851,17 @@ REPLACED: list[tuple[str, Any, Any]] = [
     ("listen_ports", (0, 8081), (0, 8081)),
     ("listen_ports", 8081, (8081,)),
     ("listen_ports", 80, (80,)),
-    ("listen", ("unix:/tmp/a",), (("unix:/tmp/a", "plain", 0o666),)),
-    ("listen", "unix:b", (("unix:{}/b", "plain", 0o666),)),
+    ("listen", ("unix:/tmp/a",), (("unix:/tmp/a", "plain", 0o666, False),)),
+    ("listen", "unix:b", (("unix:{}/b", "plain", 0o666, False),)),
     (
         "listen",
         [(Path("/tmp/a"), 0o640), Path("b")],
-        (("unix:/tmp/a", "plain", 0o640), ("unix:{}/b", "plain", 0o666)),
+        (("unix:/tmp/a", "plain", 0o640, False), ("unix:{}/b", "plain", 0o666, False)),
     ),
-    ("listen", "127.0.0.1:0 plain", (("127.0.0.1:0", "plain", 0o666),)),
-    ("listen", [0, ("81", "plain")], (("0", "plain", 0o666), ("81", "plain", 0o666))),
-    ("listen", Endpoint("unix:/tmp/a", mode=0o600), (("unix:/tmp/a", "plain", 0o600),)),
-    ("listen", (Endpoint("[::1]:0"),), (("[::1]:0", "plain", 0o666),)),
+    ("listen", "127.0.0.1:0 plain", (("127.0.0.1:0", "plain", 0o666, False),)),
+    ("listen", [0, ("81", "plain")], (("0", "plain", 0o666, False), ("81", "plain", 0o666, False))),
+    ("listen", Endpoint("unix:/tmp/a", mode=0o600), (("unix:/tmp/a", "plain", 0o600, False),)),
+    ("listen", (Endpoint("[::1]:0"),), (("[::1]:0", "plain", 0o666, False),)),
     ("tls_versions", "TLSv1.2", ("TLSv1.2",)),
     ("tls_client_ca", None, None),
     ("strict_transport_security_s", 60, 60),

@@ -36,7 +36,7 @@ from fastws.pages.message import error_page, redirect_page
 from fastws.pages.status import STATUS_PAGE
 from fastws.record import logfile
 from fastws.seam import LINGER_BYTES, LINGER_S
-from fastws.transport.listener import kinds_in
+from fastws.transport.listener import spoken_in
 from fastws.transport.transmission import TURN_BYTES
 from fastws.work import fair_queue as checks
 
@@ -181,7 +181,7 @@ def test_deployment_examples_of_tls_are_right(part: str, tmp_path: Path) -> None
     example = example.replace("/etc/fastws/tls/privkey.pem", pair.key).replace("/srv/www", str(tmp_path))
     (tmp_path / "ws.conf").write_text(example)
     config = load(str(tmp_path / "ws.conf"))
-    assert {port for _, port in kinds_in(config)} == ({443, 80} if config.speaks_tls else {80})
+    assert {port for _, port in spoken_in(config)} == ({443, 80} if config.speaks_tls else {80})
 
 
 def test_container_is_healthy_while_it_serves(
