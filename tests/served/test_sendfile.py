@@ -78,7 +78,9 @@ def start(request: pytest.FixtureRequest, tmp_path: Path, shim: str) -> Iterator
         def run(error: int, *lines: str, fail_from: int = 0) -> Process:
             text = ['DocumentRoot "root"', "ListenPort 8080", "DefaultType application/octet-stream", *lines]
             (tmp_path / "ws.conf").write_text("\n".join(text) + "\n")
-            variables = {"LD_PRELOAD": shim, "FAIL_WITH": str(error), "FAIL_FROM": str(fail_from)}
+            first = os.environ.get("LD_PRELOAD", "")  # AddressSanitizer's library must come first
+            preload = f"{first}:{shim}" if first else shim
+            variables = {"LD_PRELOAD": preload, "FAIL_WITH": str(error), "FAIL_FROM": str(fail_from)}
             return stack.enter_context(running(tmp_path, side=str(request.param), **variables))
 
         yield run
