@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from .operation.early import end_early
@@ -10,6 +11,7 @@ from .operation.early import end_early
 def main() -> int:
     """Run the command line; a signal is obeyed while it is still being imported."""
     end_early()
+    gc.disable()  # there is nothing to find while modules are loaded; operation.process switches it on
     from .operation import cli
 
     return cli.main()

@@ -10,9 +10,10 @@ import importlib
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .http.messages import Fields, Identity, Limits, Prepared, Request
+from .language.named_tuple import NamedTuple
 from .seam import (
     PLAIN,
     Accepted,

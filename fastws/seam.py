@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from .http.messages import Identity, Limits
+from .language.named_tuple import NamedTuple
 
 
 class FileFailedError(Exception):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..http.forwarded import is_address
+from ..language.named_tuple import NamedTuple
 from .mounts import Call
 
 _LEFT_OUT = frozenset(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ..http.errors import FastwsError, HTTPError
 from ..http.messages import Fields, FileSlice
+from ..language.named_tuple import NamedTuple
 from .body import Spool
 from .environ import Ends
 from .mounts import Call

@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from ..language.named_tuple import NamedTuple
 from .loan import Loan
 
 ENDS = ("crashed", "hung", "recycled", "reloaded", "unimported")

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..http import mediatypes
+from ..language.named_tuple import NamedTuple
 from . import values as v
 from .endpoints import parse_listen
 from .redirects import parse_redirect

@@ -6,8 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..language.named_tuple import NamedTuple
 from .values import absolute, hosts_of, matching, one_of, port
 
 PLAIN, TLS, REDIRECT = "plain", "tls", "redirect"

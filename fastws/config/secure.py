@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..language.named_tuple import NamedTuple
 from ..tls.settings import TLS_1_2, TLS_1_3, TLSSettings
 from .endpoints import REDIRECT, TLS, Endpoint, activated_kinds
 from .values import absolute, each, items_of

@@ -9,10 +9,11 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..http.errors import ConfigError, Problem
 from ..http.mediatypes import MediaTypes
+from ..language.named_tuple import NamedTuple
 from .directives import DIRECTIVES
 from .draft import COMMAND_LINE, PROGRAM, Draft, Given
 from .endpoints import TLS, Endpoint, activated_kinds, is_socket_activated

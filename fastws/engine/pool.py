@@ -6,9 +6,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from ..config.settings import Config
+from ..language.named_tuple import NamedTuple
 from ..record.tally import WorkerStatus
 from ..seam import Accepted, TLSContext
 from ..site.site import Site

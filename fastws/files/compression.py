@@ -11,9 +11,10 @@ import sys
 import zlib
 from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..http.messages import Identity
+from ..language.named_tuple import NamedTuple
 from ..work.background import Background
 from .bounded import Bounded
 from .contents import Content

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import NamedTuple
 
 from .. import portable
 from ..backend import Opener
 from ..http.errors import HTTPError
 from ..http.messages import Identity
+from ..language.named_tuple import NamedTuple
 from .hashes import blake2b
 from .identity import is_made_up, is_settled
 from .root import OpenFile, error_from_errno

@@ -14,10 +14,11 @@ import re
 import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..http.errors import LISTING, HTTPError, UndecidedError
 from ..http.messages import Identity
+from ..language.named_tuple import NamedTuple
 from .bounded import Bounded
 from .identity import SETTLED_NS, identity_of, is_settled
 from .root import OpenFile, Root, error_from_errno

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from .. import portable
 from ..http import conditional, ranges
 from ..http.httpdate import format_http_date
 from ..http.messages import Fields, FileSlice, Identity, Readable, Response
 from ..http.negotiation import IDENTITY_CODING
+from ..language.named_tuple import NamedTuple
 from .contents import Content, Contents
 from .root import OpenFile, error_from_errno
 

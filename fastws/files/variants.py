@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ..config.settings import Config
 from ..http.errors import CODING, HTTPError, UndecidedError
 from ..http.mediatypes import is_compressible
 from ..http.messages import ANY_CODINGS, Identity, Request
 from ..http.negotiation import IDENTITY_CODING, codings_number, preferred_codings
+from ..language.named_tuple import NamedTuple
 from .compression import (
     NOT_WORTHWHILE,
     Compressor,

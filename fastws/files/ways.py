@@ -10,11 +10,12 @@ import errno
 import os
 import stat
 import sys
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from .. import portable
 from ..backend import Opener
 from ..http.messages import Identity
+from ..language.named_tuple import NamedTuple
 from .identity import identity_of
 from .windows import final_path, is_literal
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 import sys
 
-_UNSAFE = re.compile(r'[\x00-\x1f"*/:<>?\\|]')
+# Patterns are text: re compiles each when it is first needed, and keeps it; a start does not pay for it.
+_UNSAFE = r'[\x00-\x1f"*/:<>?\\|]'
 """A drive or a stream (``a.txt::$DATA``), another separator, wildcards, which some calls expand, and controls."""
 
-_DEVICE = re.compile(
-    r"(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.IGNORECASE | re.DOTALL
-)
+_DEVICE = r"(?is)(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?"
 """A device in every directory, with whatever extension: ``nul.txt``, ``com1 .tar.gz``."""
 
 
@@ -24,7 +23,7 @@ def is_literal(name: str) -> bool:
     """
     if not name or name.endswith((".", " ")):  # which are dropped
         return False
-    return not _UNSAFE.search(name) and not _DEVICE.fullmatch(name)
+    return not re.search(_UNSAFE, name) and not re.fullmatch(_DEVICE, name)
 
 
 if sys.platform == "win32":

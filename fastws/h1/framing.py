@@ -20,10 +20,11 @@ CHUNK_LINE_BYTES = 256
 
 _BWS = r"[ \t]*"  # "bad" white space, which a recipient must take: senders once padded the size with it
 _EXTENSION = rf"{_BWS};{_BWS}{TOKEN}(?:{_BWS}={_BWS}(?:{TOKEN}|{QUOTED_STRING}))?"
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}(?=[ \t;]|\Z)")
-_EXTENSIONS = re.compile(f"(?:{_EXTENSION})*".encode("latin-1"))
-_TRAILER = re.compile(rb"(%b):[\t\x20-\x7e\x80-\xff]*" % TOKEN.encode())
-_CODINGS = re.compile(rf"{TOKEN}(?:[ \t]*,[ \t]*{TOKEN})*")
+# Patterns are text: re compiles each when it is first needed, and keeps it; a start does not pay for it.
+_CHUNK_SIZE = rb"[0-9A-Fa-f]{1,16}(?=[ \t;]|\Z)"
+_EXTENSIONS = f"(?:{_EXTENSION})*".encode("latin-1")
+_TRAILER = rb"(%b):[\t\x20-\x7e\x80-\xff]*" % TOKEN.encode()
+_CODINGS = rf"{TOKEN}(?:[ \t]*,[ \t]*{TOKEN})*"
 
 
 def body_length(request: Request) -> int:
@@ -47,7 +48,7 @@ def body_length(request: Request) -> int:
     coding = coding.lower()
     if coding == "chunked":
         return CHUNKED
-    if _CODINGS.fullmatch(coding):
+    if re.fullmatch(_CODINGS, coding):
         names = [name.strip() for name in coding.split(",")]
         if names[-1] == "chunked" and "chunked" not in names[:-1]:
             raise HTTPError(501, "The only transfer coding understood is chunked.", close=True)
@@ -188,7 +189,7 @@ class ChunkedDecoder:
         self._trailer_count += 1
         if self._trailer_bytes > self._limits.head_bytes or self._trailer_count > self._limits.field_count:
             raise HTTPError(431, "The trailer section is too large.", close=True)
-        match = _TRAILER.fullmatch(line)
+        match = re.fullmatch(_TRAILER, line)
         if not match:
             raise HTTPError(400, "A trailer field is malformed.", close=True)
         name = match.group(1).decode().lower()
@@ -198,9 +199,9 @@ class ChunkedDecoder:
 
 def _chunk_size(line: bytes) -> int:
     """Return the number that a chunk begins with; raises 400 for it and for its extensions (RFC 9112 §7.1.1)."""
-    match = _CHUNK_SIZE.match(line)
+    match = re.match(_CHUNK_SIZE, line)
     if not match:
         raise HTTPError(400, "A chunk size is not a hexadecimal number.", close=True)
-    if not _EXTENSIONS.fullmatch(line, match.end()):
+    if not re.fullmatch(_EXTENSIONS, line[match.end() :]):
         raise HTTPError(400, "A chunk extension is not of the form: ;name or ;name=value.", close=True)
     return int(match.group(), 16)

@@ -12,19 +12,17 @@ MAX_FIELDS = 1000  # Django: DATA_UPLOAD_MAX_NUMBER_FIELDS, PHP: max_input_vars
 MAX_PART_HEAD_BYTES = 8192  # as for a request line
 MAX_PARAMETERS = 20  # of a field value; a form needs three
 
-_PARAMETER = re.compile(rf'[ \t]*;[ \t]*(?:({TOKEN})=({TOKEN}|"(?:[^"\\]|\\.)*"))?', re.DOTALL)
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 section 5.1.1
-_END_OF_DELIMITER = re.compile(rb"[ \t]*\r\n")
+# Patterns are text: re compiles each when it is first needed, and keeps it; a start does not pay for it.
+_PARAMETER = rf'[ \t]*;[ \t]*(?:({TOKEN})=({TOKEN}|"(?:[^"\\]|\\.)*"))?'
+_BOUNDARY = r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]"  # RFC 2046 section 5.1.1
+_END_OF_DELIMITER = rb"[ \t]*\r\n"
 
-_PERCENT = re.compile(rb"%(?=[0-9A-Fa-f]{2})")
+_PERCENT = rb"%(?=[0-9A-Fa-f]{2})"
 
 _LINE_BREAKS = ("\r\n", *"\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _CONTROLS = [chr(code) for code in (*range(0x09), *range(0x0E, 0x20), *range(0x7F, 0xA0))]
 # Neither tags nor comments are looked for inside each other, so that a page is read once from end to end.
-_PRE = re.compile(
-    rb"""<!--.*?(?:-->|\Z)|(<pre(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*)?>)\s*(?=</pre\s*>)""",
-    re.IGNORECASE | re.DOTALL,
-)
+_PRE = rb"""<!--.*?(?:-->|\Z)|(<pre(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*)?>)\s*(?=</pre\s*>)"""
 
 
 def check_type(content_type: str | None) -> None:
@@ -66,7 +64,7 @@ def fill_pre(page: bytes, fields: list[tuple[str, str]]) -> bytes:
     """
     from html import escape  # brings a table of 2,000 entities that most servers never need
 
-    for match in _PRE.finditer(page):
+    for match in re.finditer(_PRE, page, re.IGNORECASE | re.DOTALL):
         if match[1] is not None:
             text = "\n".join(f"{_one_line(name)}: {_one_line(value)}" for name, value in fields)
             return b"".join((page[: match.end(1)], escape(text).encode(), page[match.end() :]))
@@ -97,7 +95,7 @@ def _decode(text: bytes) -> str:
     text = text.replace(b"+", b" ")
     if b"%" in text:
         # As Python's own escapes, so that the codec decodes them all at once: a body may be nothing else.
-        escaped = _PERCENT.sub(rb"\\x", text.replace(b"\\", rb"\\"))
+        escaped = re.sub(_PERCENT, rb"\\x", text.replace(b"\\", rb"\\"))
         text = escaped.decode("unicode_escape").encode("latin-1")
     return text.decode("utf-8", "replace")
 
@@ -105,7 +103,7 @@ def _decode(text: bytes) -> str:
 def _read_multipart(parameters: str, body: bytes) -> list[tuple[str, str]]:
     """Read the parts of RFC 7578, delimited as in RFC 2046 section 5.1.1."""
     boundary = (_parse_parameters(parameters) or {}).get("boundary", "")
-    if not _BOUNDARY.fullmatch(boundary):
+    if not re.fullmatch(_BOUNDARY, boundary):
         raise HTTPError(400, "The form's Content-Type names no valid boundary.")
     delimiter = b"\r\n--" + boundary.encode("ascii")
     content = b"\r\n" + body  # the first delimiter may begin the body
@@ -115,7 +113,7 @@ def _read_multipart(parameters: str, body: bytes) -> list[tuple[str, str]]:
         start += len(delimiter)
         if content.startswith(b"--", start):
             return fields
-        opened = _END_OF_DELIMITER.match(content, start)
+        opened = re.compile(_END_OF_DELIMITER).match(content, start)
         end = content.find(delimiter, start)
         if opened is None or end < 0:
             break
@@ -160,7 +158,7 @@ def _parse_parameters(text: str) -> dict[str, str] | None:
     parameters: dict[str, str] = {}
     position = 0
     for _ in range(MAX_PARAMETERS):
-        match = _PARAMETER.match(text, position)
+        match = re.compile(_PARAMETER, re.DOTALL).match(text, position)
         if match is None:
             break
         position = match.end()

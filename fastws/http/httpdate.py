@@ -20,13 +20,11 @@ _TIME = "(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9]):(?P<second>[0-5][0-9]
 _YEAR = "(?P<year>[0-9]{4})"
 _DAY = "(?P<day>[0-9]{2})"
 
-_FORMS = tuple(
-    re.compile(form)
-    for form in (
-        rf"{_DAY_NAME}, {_DAY} {_MONTH} {_YEAR} {_TIME} GMT",  # IMF-fixdate
-        rf"{_DAY_NAME_L}, {_DAY}-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT",  # rfc850-date
-        rf"{_DAY_NAME} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} {_YEAR}",  # asctime-date
-    )
+# Text: re compiles each when it is first needed, and keeps it; a start does not pay for it.
+_FORMS = (
+    rf"{_DAY_NAME}, {_DAY} {_MONTH} {_YEAR} {_TIME} GMT",  # IMF-fixdate
+    rf"{_DAY_NAME_L}, {_DAY}-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT",  # rfc850-date
+    rf"{_DAY_NAME} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} {_YEAR}",  # asctime-date
 )
 
 
@@ -49,7 +47,7 @@ def parse_http_date(value: str, now_s: float | None = None) -> int | None:
     ``now_s`` is the present for the two-digit year of the rfc850 form (None: ask the clock).
     """
     for form in _FORMS:
-        match = form.fullmatch(value)
+        match = re.fullmatch(form, value)
         if match is not None:
             break
     else:

@@ -11,8 +11,8 @@ import functools
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
+from ..language.named_tuple import NamedTuple
 from .urlpath import glob_pattern
 
 _UTF8_OUTSIDE_TEXT = frozenset(

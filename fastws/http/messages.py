@@ -6,7 +6,9 @@ a tenth of the time.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from ..language.named_tuple import NamedTuple
 
 Fields = tuple[tuple[str, str], ...]
 """Response field lines in the order in which they are sent, without Date and Connection."""

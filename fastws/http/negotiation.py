@@ -32,13 +32,12 @@ _NUMBERS = {
 }
 
 _WEIGHT = r"[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)"
-_CODING = re.compile(rf"[ \t,]*({TOKEN})(?:{_WEIGHT})?[ \t]*(?:,|\Z)")
+# Patterns are text: re compiles each when it is first needed, and keeps it; a start does not pay for it.
+_CODING = rf"[ \t,]*({TOKEN})(?:{_WEIGHT})?[ \t]*(?:,|\Z)"
 # Space after a semicolon belongs to a name or to the next semicolon, never to both: no backtracking there.
 _PARAMETER = rf'[ \t]*;(?:[ \t]*(?![qQ]=){TOKEN}=(?:{TOKEN}|"(?:[^"\\]|\\.)*"))?'
-_MEDIA_RANGE = re.compile(
-    rf"[ \t,]*({TOKEN}/{TOKEN})(?:{_PARAMETER})*(?:{_WEIGHT}(?:{_PARAMETER})*)?[ \t]*(?:,|\Z)"
-)
-_EMPTY_MEMBERS = re.compile(r"[ \t,]*")
+_MEDIA_RANGE = rf"[ \t,]*({TOKEN}/{TOKEN})(?:{_PARAMETER})*(?:{_WEIGHT}(?:{_PARAMETER})*)?[ \t]*(?:,|\Z)"
+_EMPTY_MEMBERS = r"[ \t,]*"
 
 
 @functools.lru_cache(maxsize=256)
@@ -90,11 +89,12 @@ def prefers_json(accept: str | None) -> bool:
     return json[0] > 0 and json > quality("text/html")
 
 
-def _parse_list(member: re.Pattern[str], value: str) -> list[tuple[str, float]] | None:
+def _parse_list(member: str, value: str) -> list[tuple[str, float]] | None:
     """Return the lower-case names and the weights of a list's members; None if the list is malformed."""
+    pattern = re.compile(member)
     members = []
     position = 0
-    while (match := member.match(value, position)) is not None:
+    while (match := pattern.match(value, position)) is not None:
         members.append((match[1].lower(), float(match[2] or 1)))
         position = match.end()
-    return members if _EMPTY_MEMBERS.fullmatch(value, position) else None
+    return members if re.fullmatch(_EMPTY_MEMBERS, value[position:]) else None

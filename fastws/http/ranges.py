@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
+from ..language.named_tuple import NamedTuple
 from .errors import HTTPError
 
 MAX_RANGES = 100  # Apache allows 200, and no client is known to ask for as many as this

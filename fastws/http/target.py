@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import NamedTuple
 
+from ..language.named_tuple import NamedTuple
 from .authority import is_authority
 from .errors import HTTPError
 from .urlpath import PLAIN, decode_path, encode_path, normalise

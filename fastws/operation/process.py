@@ -81,6 +81,7 @@ def run(source: Source, *, shows_requests: bool = False) -> int:
     # Answers make no cycles, and what is published lives long: the collector has little to find and much to
     # look through. What was made until now lives for ever.
     gc.freeze()
+    gc.enable()  # it is off while modules are loaded
     gc.set_threshold(GC_THRESHOLD)
     if not is_shown or server.config.access_log == STANDARD_ERROR:
         return _run_until_signal(server, read)

@@ -9,9 +9,10 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from typing import IO, NamedTuple
+from typing import IO
 
 from ..application.loan import Head, Loan, Piece
+from ..language.named_tuple import NamedTuple
 from . import wire
 from .spawner import Spawner
 

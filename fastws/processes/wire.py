@@ -12,7 +12,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from ..language.named_tuple import NamedTuple
 
 HEADER = struct.Struct("<IBI")
 

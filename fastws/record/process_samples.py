@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import NamedTuple
+
+from ..language.named_tuple import NamedTuple
 
 PROC = "/proc/self"
 _START_FIELD = 19  # of proc(5) stat after the name in parentheses: starttime, the 22nd of all

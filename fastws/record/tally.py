@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from ..language.named_tuple import NamedTuple
 from ..seam import DURATION_BOUNDS_S, ReplayCounters, TLSCounters
 
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..config.settings import Config
 from ..files.hashes import blake2b
@@ -20,6 +20,7 @@ from ..files.identity import identity_of, is_settled
 from ..http.errors import PASSWORD, ConfigError, HTTPError, Problem, UndecidedError
 from ..http.messages import Identity
 from ..http.urlpath import glob_pattern
+from ..language.named_tuple import NamedTuple
 from .places import Places
 from .spelling import Spellings, has_short_name
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import NamedTuple
 
 from ..backend import Parser, Reactor
 from ..files import representation as rep
@@ -18,6 +17,7 @@ from ..http.errors import HTTPError
 from ..http.httpdate import format_http_date
 from ..http.messages import ANY_CODINGS, Fields, Prepared, Publication
 from ..http.urlpath import PLAIN
+from ..language.named_tuple import NamedTuple
 from ..seam import Filled, Published
 from .places import Places
 from .rules import FILE, Rules

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..backend import Opener
 from ..config.settings import Config
 from ..files.folder import Folder
 from ..files.root import Hidden
+from ..language.named_tuple import NamedTuple
 
 
 class Place(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..application.mounts import Call
 from ..backend import Parser, Reactor
@@ -16,6 +16,7 @@ from ..http.httpdate import format_http_date
 from ..http.messages import Fields, Publication, Request, Response
 from ..http.target import Target
 from ..http.urlpath import encode_path
+from ..language.named_tuple import NamedTuple
 from ..seam import Published
 from .filling import Filling
 from .places import Place

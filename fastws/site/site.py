@@ -9,7 +9,6 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ..application.mounts import Mounts
 from ..backend import Opener
@@ -27,6 +26,7 @@ from ..http.negotiation import IDENTITY_CODING
 from ..http.target import Target, parse_target
 from ..http.urlpath import encode_path
 from ..http.vocabulary import READ_METHODS
+from ..language.named_tuple import NamedTuple
 from ..pages import listing, message
 from . import publication
 from .filling import Filling

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..http.authority import check_host, is_authority
 from ..http.errors import HTTPError
 from ..http.messages import Fields, Request, Response
 from ..http.target import parse_target
 from ..http.urlpath import encode_path
+from ..language.named_tuple import NamedTuple
 from ..pages.message import redirect_page
 from .publication import Answering, Decision
 

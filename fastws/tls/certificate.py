@@ -11,7 +11,8 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from ..language.named_tuple import NamedTuple
 
 _LABEL = rb"(?:X509 |TRUSTED )?CERTIFICATE-----"
 _PEM = rb"-----BEGIN " + _LABEL + rb"([A-Za-z0-9+/=\s]+)-----END " + _LABEL

@@ -7,8 +7,8 @@ import stat
 import sys
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from ..language.named_tuple import NamedTuple
 from .certificate import Certificate, read_certificate
 from .settings import TICKET_KEY_BYTES, CertificatePair, TLSSettings, server_context
 

@@ -6,7 +6,9 @@ Module ``ssl`` takes 10 ms and 4 MB: it is imported by the functions that make a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from ..language.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     import ssl

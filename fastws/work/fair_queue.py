@@ -6,9 +6,9 @@ import collections
 import logging
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ..http.errors import UndecidedError, Work
+from ..language.named_tuple import NamedTuple
 from .background import Background
 
 QUEUE_JOBS = 64

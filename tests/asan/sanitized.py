@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
 
+
 DYING = "test_only_requests_in_a_process_that_dies_are_502"
 """Has an application that reads address 0: that is the signal's, not a finding."""
 

@@ -20,8 +20,10 @@ PYTHON = sorted(PACKAGE.rglob("*.py"))
 CYTHON = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".pyx", ".pxd"))
 
 # Who may import whom: a row names every room that a room may import from; imports for types count. The hall is the
-# package's own folder but for the door, which is what other programs import and run.
+# package's own folder but for the door, which is what other programs import and run. `language` stands in no row:
+# every room may import it, as it may import Python's library.
 ROOMS = {
+    "language": "",
     "http": "",
     "native": "",
     "h1": "http",
@@ -205,7 +207,7 @@ def test_a_module_imports_only_from_the_rooms_of_its_row(path: Path) -> None:
 
 def against_the_rooms(path: Path, imports: list[Import]) -> list[str]:
     own = room_of(path)
-    allowed = {own, *ROOMS[own].split()}
+    allowed = {own, "language", *ROOMS[own].split()}
     return [shown(found.target) for found in imports if found.target and room_of(found.target) not in allowed]
 
 
@@ -298,6 +300,17 @@ def test_a_room_is_taken_in_at_a_glance(room: str) -> None:
     assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())), (
         "a room has one sentence"
     )
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=shown)
+def test_named_tuples_are_those_that_cost_a_start_little(path: Path) -> None:
+    names = [
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == "typing"
+        for alias in node.names
+    ]
+    assert "NamedTuple" not in names or room_of(path) in ("client", "language"), "see language/named_tuple.py"
 
 
 # Who may choose
