@@ -11,8 +11,8 @@ from typing import Protocol
 from .. import portable
 from ..config.settings import Config
 from ..http.errors import HTTPError
-<<<<<<< HEAD
 from ..http.forwarded import UNIX, UNKNOWN, Proxies
+from ..language.named_tuple import NamedTuple
 from ..seam import (
     IDLE,
     PLAIN,
@@ -25,10 +25,6 @@ from ..seam import (
     TLSCounters,
     Transport,
 )
-=======
-from ..language.named_tuple import NamedTuple
-from ..seam import PLAIN, REDIRECT, TLS, Accepted, TLSContext, TLSCounters, Transport
->>>>>>> 117eece (language: named tuples that compile no annotation; patterns and the collector wait, a start takes a fifth less)
 from ..transport.plain import PlainTransport
 from ..transport.preamble import PREAMBLE_BYTES, PreambleError, PreambleTransport, parse_preamble
 from ..transport.tls import TLSTally, TLSTransport

@@ -15,11 +15,8 @@ from ..http.messages import Fields, Limits, Request
 from ..http.negotiation import codings_number, preferred_codings
 from ..http.target import parse_target
 from ..http.urlpath import glob_pattern
-<<<<<<< HEAD
-from ..processes.takers import Takers
-=======
 from ..language.named_tuple import NamedTuple
->>>>>>> 117eece (language: named tuples that compile no annotation; patterns and the collector wait, a start takes a fifth less)
+from ..processes.takers import Takers
 from ..record.clock import Clock
 from ..record.ledger import Ledger
 from ..record.logfile import ErrorLog, LogFile

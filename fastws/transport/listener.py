@@ -16,12 +16,8 @@ from ..config import endpoints
 from ..config.endpoints import ANYBODY, Spoken, tcp_endpoints
 from ..config.settings import Config
 from ..http.errors import ListenError
-<<<<<<< HEAD
-from ..seam import PLAIN, PROXY, REDIRECT, TLS
-=======
 from ..language.named_tuple import NamedTuple
-from ..seam import PLAIN, REDIRECT, TLS
->>>>>>> 117eece (language: named tuples that compile no annotation; patterns and the collector wait, a start takes a fifth less)
+from ..seam import PLAIN, PROXY, REDIRECT, TLS
 
 BACKLOG = 4096  # what Linux cuts to net.core.somaxconn, whose default is this
 
