@@ -18,7 +18,12 @@ else:
             fields = namespace.pop("__annotations__", {})
             if not bases:
                 return super().__new__(cls, name, bases, namespace)
-            defaults = [namespace.pop(field) for field in fields if field in namespace]
+            given = [field for field in fields if field in namespace]
+            if given != list(fields)[len(fields) - len(given) :]:
+                raise TypeError(
+                    f"{name}: a field without a default follows one with a default ({', '.join(given)})"
+                )
+            defaults = [namespace.pop(field) for field in given]
             made = namedtuple(name, fields, defaults=defaults, module=namespace.pop("__module__"))
             made.__annotations__ = fields
             for key, value in namespace.items():

@@ -105,7 +105,7 @@ def test_with_a_file_its_port_speaks_tls_and_its_certificate_gives_way(site: Pat
     done = run(site, "--check", "--tls-cert", second.certificate, "--tls-key", second.key)
     shown = ast.literal_eval(done.stdout)
     assert shown["ListenPort"] == ()
-    assert shown["Listen"] == (("8080", "tls", 0o666),)
+    assert shown["Listen"] == (("8080", "tls", 0o666, False),)
     assert shown["TLSCertificate"] == ((second.certificate, second.key),)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -115,14 +115,14 @@ def test_with_a_file_that_speaks_tls_its_ports_stay(site: Path) -> None:
     (site / "ws.conf").write_text("ListenPort 8080\nListen 8443 tls\nDocumentRoot www\n")
     done = run(site, "--check", "--tls-cert", pair.certificate, "--tls-key", pair.key)
     shown = ast.literal_eval(done.stdout)
-    assert (shown["ListenPort"], shown["Listen"]) == ((8080,), (("8443", "tls", 0o666),))
+    assert (shown["ListenPort"], shown["Listen"]) == ((8080,), (("8443", "tls", 0o666, False),))
 
 
 def test_without_a_file_it_is_port_8443(site: Path) -> None:
     shown = ast.literal_eval(run(site, "--check", "--https", "www").stdout.partition("\n")[2])
-    assert shown["Listen"] == (("8443", "tls", 0o666),)
+    assert shown["Listen"] == (("8443", "tls", 0o666, False),)
     shown = ast.literal_eval(run(site, "--check", "--https", "-p", "9000", "www").stdout.partition("\n")[2])
-    assert shown["Listen"] == (("9000", "tls", 0o666),)
+    assert shown["Listen"] == (("9000", "tls", 0o666, False),)
 
 
 def test_without_trustme_the_error_names_the_extra_and_mkcert(site: Path) -> None:
