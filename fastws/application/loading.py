@@ -7,12 +7,15 @@ import os
 import sys
 import threading
 import traceback
+import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..config.settings import Config
 from ..http.errors import ConfigError, FastwsError, Problem
 from .mounts import Application
+
+_CO_VARARGS, _CO_COROUTINE = 0x04, 0x80  # as inspect has them, which takes long to import
 
 
 class LoadError(FastwsError):
@@ -35,11 +38,48 @@ def load(name: str, directory: str) -> Application:
         if name.endswith("()"):
             found = found()
     except (Exception, SystemExit) as error:
-        raise LoadError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise LoadError(f"{name} cannot be called: it is of type {type(found).__name__!r}")
+        reason = f"{type(error).__name__}: {error}{_place_of(error)}{_hint(name, error)}"
+        raise LoadError(f"{name} cannot be loaded: {reason}") from error
+    if wrong := _wrong_with(found):
+        raise LoadError(f"{name} {wrong}")
     application: Application = found
     return application
+
+
+def _place_of(error: BaseException) -> str:
+    """Return where an imported module raised ``error``, '' where that is said or there is no such place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames or frames[-1].filename.startswith((__file__, "<frozen")):
+        return ""
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})"
+
+
+def _hint(name: str, error: BaseException) -> str:
+    module_name = name.partition(":")[0]
+    if isinstance(error, ModuleNotFoundError) and module_name.endswith(".py"):
+        return f"; the module of {module_name} is {module_name.removesuffix('.py')}"
+    if isinstance(error, TypeError) and name.endswith("()") and "required positional argument" in str(error):
+        return f"; an application that is no factory is {name.removesuffix('()')}, without ()"
+    return ""
+
+
+def _wrong_with(found: Any) -> str:
+    """Return why ``found`` cannot be a WSGI application, '' if it may be one."""
+    if not callable(found):
+        return f"cannot be called: it is of type {type(found).__name__!r}"
+    function = found if isinstance(found, types.FunctionType) else vars(type(found)).get("__call__")
+    if isinstance(function, types.FunctionType) and function.__code__.co_flags & _CO_COROUTINE:
+        return "is no WSGI application but one for ASGI, which fastws does not run"
+    if isinstance(found, types.FunctionType):
+        code = found.__code__
+        takes_more = code.co_flags & _CO_VARARGS
+        required = code.co_argcount - len(found.__defaults__ or ())
+        if required > 2 or (code.co_argcount < 2 and not takes_more):
+            factory = "; a factory is named with () behind it" if not required else ""
+            return (
+                f"does not take the two arguments of a WSGI application, environ and start_response{factory}"
+            )
+    return ""
 
 
 def load_all(config: Config, logger: logging.Logger) -> dict[str, Application]:

@@ -236,6 +236,10 @@ class Draft:
                 hint = f"; a port is given by --port {self._directory}"
             elif os.path.isfile(self._directory):
                 hint = f"; a configuration file is given by --config {self._directory}"
+            elif named := re.fullmatch(r"([\w.]+):[^/]*", self._directory):
+                hint = f"; an application is given as MODULE:CALLABLE, such as {named[1]}:application"
+            elif os.path.isfile(f"{self._directory.removesuffix('()').replace('.', '/')}.py"):
+                hint = f"; an application is given as MODULE:CALLABLE, such as {self._directory}:application"
             self._report_of("DocumentRoot", f"{wrong}; a readable directory is needed{hint}")
 
     def _check_ports(self) -> None:

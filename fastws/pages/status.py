@@ -36,7 +36,7 @@ td{white-space:nowrap}th:nth-child(4),td:nth-child(4){display:none}}
 dl{display:grid;gap:.15rem 1.25rem;margin:0;font-size:.9rem}
 dt{font-weight:600}dd{margin:0 0 .5rem;color:var(--dim)}
 @media(min-width:44rem){dl{grid-template-columns:max-content 1fr;gap:.5rem 1.25rem}dd{margin:0}}
-.charts+section{margin-bottom:.75rem}
+.charts+section,#applications{margin-bottom:.75rem}
 .scroll{overflow-x:auto}.bad{color:var(--bad)}.ok{color:var(--ok)}
 </style></head>
 <body><main>
@@ -54,6 +54,9 @@ dt{font-weight:600}dd{margin:0 0 .5rem;color:var(--dim)}
 </div>
 <section class="scroll"><h2>Threads</h2><table><thead><tr><th>worker<th>open<th>requests<th>hits<th>5xx
 <th>body bytes<th>cache</tr></thead><tbody id="workers"></tbody></table></section>
+<section class="scroll" id="applications" hidden><h2>Applications</h2><table><thead><tr><th>processes<th>busy
+<th>waiting<th>requests<th>in the queue<th>in the application<th>ended</tr></thead>
+<tbody id="calls"></tbody></table></section>
 <section><h2>What the figures mean</h2><dl>
 <dt>/ s<dd>The average since the figures were last read, a second ago; “in all” counts from the start.
 <dt>body bytes<dd>What was really sent of the responses' contents, without their heads.
@@ -67,6 +70,9 @@ counts in full. “Half within” and “99 %” are bounds since the start: at 
 <dt>to compress<dd>Files that wait for the background thread; they are sent as they are until then.
 <dt>worker<dd>A thread that owns its connections from start to end; many more connections on one than on another
 are chance.
+<dt>busy, waiting<dd>Requests that an application has, and those that wait for a thread of one. “In the queue”
+and “in the application” are averages since the start. “Ended” says why application processes were replaced:
+the error log has more.
 </dl></section>
 </main>
 <script>
@@ -101,7 +107,7 @@ const size = (n) => {
   return `${Number((n / 1024 ** unit).toPrecision(3))} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
 };
 const time = (s) => s < 0.001 ? `${Number((s * 1e6).toPrecision(3))} µs` :
-  s < 1 ? `${Number((s * 1e3).toPrecision(3))} ms` : `${s} s`;
+  s < 1 ? `${Number((s * 1e3).toPrecision(3))} ms` : `${Number(s.toPrecision(3))} s`;
 
 function buckets(find) {  // the histogram's counts over all workers, no longer accumulated
   const byBound = new Map();
@@ -168,6 +174,17 @@ function rows(find) {
   }).join("");
 }
 
+function calls(find) {
+  const of = (name) => sum(find(`application_${name}`)), requests = of("requests_total");
+  const each = (total) => requests ? time(total / requests) : "–";
+  const ends = find("application_process_ends_total").filter((sample) => sample.value);
+  byId("applications").hidden = !requests && !of("processes") && !of("waiting");
+  byId("calls").innerHTML = `<tr><td>${of("processes") || "none"}<td>${of("busy")}<td>${of("waiting")}` +
+    `<td>${requests.toLocaleString("en")}<td>${each(of("waiting_seconds_total"))}` +
+    `<td>${each(of("seconds_total"))}` +
+    `<td>${ends.map((sample) => `${sample.value} ${sample.labels.reason}`).join(", ") || "none"}</tr>`;
+}
+
 function draw(find) {
   const now = performance.now() / 1000, last = history.at(-1);
   const totals = { now, requests: sum(find("requests_total")), bytes: sum(find("sent_body_bytes_total")) };
@@ -182,6 +199,7 @@ function draw(find) {
   line("bytes", history.slice(1).map((entry) => entry.speed), size);
   bars(counts);
   rows(find);
+  calls(find);
   const draining = sum(find("draining")) > 0;
   state(draining ? "is draining" : "is serving", !draining);
 }

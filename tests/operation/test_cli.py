@@ -216,6 +216,20 @@ def test_port_in_place_of_the_directory_gets_a_hint(site: Path) -> None:
     assert done.stderr.endswith("; a port is given by --port 9000\n")
 
 
+@pytest.mark.parametrize(
+    ("given", "hint"), [("hello", "hello"), ("my.hello", "my.hello"), ("hello:", "hello")]
+)
+def test_half_a_name_of_an_application_in_place_of_the_directory_gets_a_hint(
+    site: Path, given: str, hint: str
+) -> None:
+    (site / "my").mkdir()
+    for module in ("hello.py", "my/hello.py"):
+        (site / module).touch()
+    done = run(site, given)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"; an application is given as MODULE:CALLABLE, such as {hint}:application\n")
+
+
 def test_spa_falls_back_to_the_index(site: Path) -> None:
     assert ast.literal_eval(run(site, "www", "--spa", "--check").stdout)["Fallback"] == "/index.html"
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import django_site
 import httpx
 import launch
 import pytest
 from rawhttp import TIMEOUT_S
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = launch.REPOSITORY / "examples"
 
 pytestmark = pytest.mark.posix
 
@@ -37,9 +36,7 @@ def site(directory: Path, *arguments: str, side: str = "compiled") -> Iterator[h
 def copied(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """Return a copy of an example, which may write there."""
     place = tmp_path / "site"
-    shutil.copytree(
-        EXAMPLES / request.param, place, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3")
-    )
+    shutil.copytree(EXAMPLES / request.param, place, ignore=shutil.ignore_patterns("__pycache__"))
     return place
 
 
@@ -77,26 +74,11 @@ def test_flask(copied: Path, mode: tuple[str, ...]) -> None:
         assert client.get("/guestbook.py").status_code == 404
 
 
-@pytest.mark.parametrize("copied", ["django"], indirect=True)
 @pytest.mark.parametrize("mode", [("--processes", "0"), ("--processes", "2")], ids=["threads", "processes"])
-def test_django(copied: Path, mode: tuple[str, ...]) -> None:
+def test_django(tmp_path: Path, mode: tuple[str, ...]) -> None:
     pytest.importorskip("django")
-
-    def manage(*words: str, **variables: str) -> None:
-        environment = launch.environment("pure", copied, is_measured=False) | variables
-        subprocess.run(
-            [sys.executable, "manage.py", *words],
-            cwd=copied,
-            check=True,
-            env=environment,
-            capture_output=True,
-        )
-
-    manage("migrate")
-    manage("collectstatic", "--noinput")
-    manage("createsuperuser", "--noinput", "--username", "anna", "--email", "a@example.org",
-           DJANGO_SUPERUSER_PASSWORD="s3cret-enough")  # fmt: skip
-    with site(copied, *mode) as client:
+    place = django_site.prepare(tmp_path / "site")
+    with site(place, *mode) as client:
         for number in range(1, 4):
             assert client.get("/visits/").text == f"visit {number}"
         assert client.get("/admin/", follow_redirects=True).url.path == "/admin/login/"
@@ -106,7 +88,7 @@ def test_django(copied: Path, mode: tuple[str, ...]) -> None:
         form = {
             "csrfmiddlewaretoken": token[1],
             "username": "anna",
-            "password": "s3cret-enough",
+            "password": django_site.PASSWORD,
             "next": "/admin/",
         }
         page = client.post("/admin/login/?next=/admin/", data=form, follow_redirects=True)
@@ -120,7 +102,7 @@ def test_django(copied: Path, mode: tuple[str, ...]) -> None:
         users = client.get("/admin/auth/user/")
         assert "a@example.org" in users.text
         assert client.post("/upload/", files={"file": b"x" * 5_000_000}).text == "5000000 bytes"
-        assert client.get("/download/").text == (copied / "manage.py").read_text()
+        assert client.get("/download/").text == (place / "manage.py").read_text()
         assert client.get("/stream/").text.count("\n") == 1000
         assert client.get("/nowhere/").status_code == 404
         assert client.get("/admin", follow_redirects=True).status_code == 200
