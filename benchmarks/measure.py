@@ -50,6 +50,10 @@ def _core_busy_ns(core: int) -> int:
 
 
 def _expected_body(case: Case) -> bytes | None:
+    if case.load.path == "/":
+        return None  # an application's
+    if case.load.path.startswith("/static/"):
+        return body(SIZES[case.load.path.removeprefix("/static")])
     if case.peer == "floor" or case.load.path in SIZES:
         whole = body(SIZES[case.load.path])
     elif case.load.path == BIG_PATH:
@@ -78,7 +82,7 @@ class Contestant:
         case = self.case
         server = Server(
             PEERS[case.peer], self._root, self._directory, cores=case.server_cores,
-            variables=Variables(SIZES.get(case.load.path, 0), case.floor_mode, case.cache),
+            variables=Variables(SIZES.get(case.load.path, 0), case.floor_mode, case.cache, case.app),
         )  # fmt: skip
         self._server = server.__enter__()
         verify(server.port, case.load, case.load.status, _expected_body(case))

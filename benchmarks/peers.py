@@ -3,11 +3,12 @@
 Placeholders in commands and configurations: ``$port``, ``$root`` (document root), ``$dir`` (the server's
 own temporary directory), ``$python``, ``$floor`` (the compiled floor), ``$body`` (the floor's body size in
 bytes), ``$mode`` (the floor's mode), ``$cache`` (CacheSize of fastws), ``$apps`` (directory of ``apps.py``),
-``$certificate`` and ``$key`` (PEM files, for TLS).
+``$app`` (the application in it), ``$certificate`` and ``$key`` (PEM files, for TLS).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import shutil
 import subprocess
@@ -127,6 +128,16 @@ Compression off
 """
 
 
+APPLICATION = """\
+Static /static/ $root
+Application / apps:$app
+ApplicationThreads 4
+ApplicationProcesses %d
+ApplicationQueue 1000
+MaxBodySize 100M
+"""
+
+
 NGINX_TLS = (
     "ssl_certificate $certificate; ssl_certificate_key $key; ssl_protocols TLSv1.2 TLSv1.3;"
     " ssl_session_tickets on;"
@@ -157,6 +168,12 @@ def _fastws(name: str, workers: int, *, pure: bool, tls: bool = False) -> Peer:
         config_name="ws.conf",
         environment={"FASTWS_NO_EXTENSIONS": "1"} if pure else {"FASTWS_REQUIRE_EXTENSIONS": "1"},
     )
+
+
+def _with_application(name: str, processes: int, *, pure: bool = False) -> Peer:
+    files = _fastws(name, 1, pure=pure)
+    config = files.config.replace("DocumentRoot $root\n", APPLICATION % processes)
+    return dataclasses.replace(files, config=config, environment={**files.environment, "PYTHONPATH": "$apps"})
 
 
 def _h2o(name: str, *, tls: bool = False) -> Peer:
@@ -190,6 +207,29 @@ _TABLE = (
     _fastws("fastws pure TLS", 1, pure=True, tls=True),
     _nginx("nginx TLS", cache=OPEN_FILE_CACHE, log=" buffer=64k flush=1s", tls=True),
     _h2o("h2o TLS", tls=True),
+    _with_application("fastws threads", 0),
+    _with_application("fastws process", 1),
+    _with_application("fastws pure threads", 0, pure=True),
+    _with_application("fastws pure process", 1, pure=True),
+    _python(
+        "gunicorn gthread",
+        "$python -m gunicorn --chdir $apps -w 1 -k gthread --threads 4 --keep-alive 300 --no-control-socket"
+        " --access-logfile $dir/access.log -b 127.0.0.1:$port apps:$app",
+        "gunicorn",
+    ),
+    _python(
+        "waitress",
+        "$python -m waitress --threads=4 --listen=127.0.0.1:$port apps:$app",
+        "waitress",
+        access_log=False,
+    ),
+    _python(
+        "granian",
+        "$python -m granian --interface wsgi --workers 1 --runtime-threads 1 --blocking-threads 4"
+        " --static-path-route /static --static-path-mount $root"
+        " --working-dir $apps --access-log --host 127.0.0.1 --port $port apps:$app",
+        "granian",
+    ),
     Peer(
         "lighttpd",
         "lighttpd -D -f $dir/peer.conf",

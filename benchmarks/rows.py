@@ -42,6 +42,7 @@ class Case:
     wrk_cores: tuple[int, ...] = (1,)
     floor_mode: str = ""
     cache: str = "64M"
+    app: str = "hello"
     idle: int = 0  # connections held open beside the load
     warm_files: int = 0  # of the many files, fetched before the first round
     fresh: bool = False  # the server is started anew for every round
@@ -229,8 +230,54 @@ def _tls_rows(idle: int) -> tuple[Row, ...]:
     )  # fmt: skip
 
 
+APPLICATIONS = ("fastws threads", "fastws process", "fastws pure threads", "granian", "waitress", "gunicorn gthread")
+
+
+def _application_cases(peers: Iterable[str], path: str, app: str) -> tuple[Case, ...]:
+    return tuple(Case(peer, peer, Load(path), app=app) for peer in peers)
+
+
+def _application_rows() -> tuple[Row, ...]:
+    """WSGI applications, and the files beside them."""
+    return (
+        Row(
+            "app-hello", "application: hello, 14 bytes", _application_cases(APPLICATIONS, "/", "hello"),
+            (
+                Goal("fastws threads", 0.8, "granian"), Goal("fastws threads", 0.15, "gunicorn gthread"),
+                Goal("fastws process", 0.25, "gunicorn gthread"), Goal("fastws process", 0.4, "waitress"),
+                Goal("fastws pure threads", 0.6, "waitress"),
+            ),
+            baseline="gunicorn gthread",
+        ),
+        Row(
+            "app-flask", "application: Flask, 10 KiB of JSON", _application_cases(APPLICATIONS, "/", "flask"),
+            (Goal("fastws threads", 0.75, "gunicorn gthread"), Goal("fastws process", 0.75, "gunicorn gthread")),
+            baseline="gunicorn gthread",
+        ),
+        Row(
+            "app-django", "application: Django, 14 bytes", _application_cases(APPLICATIONS, "/", "django"),
+            (Goal("fastws threads", 0.5, "gunicorn gthread"), Goal("fastws process", 0.5, "gunicorn gthread")),
+            baseline="gunicorn gthread",
+        ),
+        Row(
+            "app-static", "application: a file of 1 KiB beside it",
+            (
+                Case("fastws, no application", "fastws", Load("/1k.html")),
+                *_application_cases(("fastws threads", "fastws process", "granian"), "/static/1k.html", "hello"),
+                *_application_cases(("gunicorn gthread", "waitress"), "/static/1k.html", "noise"),
+            ),
+            (
+                Goal("fastws threads", 1.05, "fastws, no application"),
+                Goal("fastws process", 1.05, "fastws, no application"),
+                Goal("fastws process", 0.2, "granian"),
+            ),
+            baseline="fastws, no application",
+        ),
+    )  # fmt: skip
+
+
 def table(*, quick: bool = False) -> dict[str, Row]:
     """Return every row by its key; ``quick`` makes the expensive ones smaller."""
     files, idle = (QUICK_FILES, QUICK_IDLE) if quick else (FILES, IDLE)
-    rows = (*_replayed_rows(), *_decided_rows(files), *_scale_rows(files, idle), *_tls_rows(idle // 10))
+    rows = (*_replayed_rows(), *_decided_rows(files), *_scale_rows(files, idle), *_tls_rows(idle // 10), *_application_rows())
     return {row.key: row for row in rows}

@@ -40,6 +40,7 @@ class Variables(NamedTuple):
     body: int = 0  # bytes of the floor's one response
     mode: str = ""  # the floor's
     cache: str = "64M"
+    app: str = "hello"
 
 
 BY_DEFAULT = Variables()
