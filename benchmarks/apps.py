@@ -84,10 +84,12 @@ def _django() -> Any:
     def page(request: HttpRequest) -> HttpResponse:
         return HttpResponse(HELLO)
 
+    urls = type("urls", (), {"urlpatterns": [path("", page)]})
+    names = ("security.SecurityMiddleware", "common.CommonMiddleware")
+    middleware = [f"django.middleware.{name}" for name in names]
     settings.configure(
-        SECRET_KEY="for measuring", ALLOWED_HOSTS=["*"], ROOT_URLCONF=type("urls", (), {"urlpatterns": [path("", page)]}),
-        MIDDLEWARE=["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"],
-    )  # fmt: skip
+        SECRET_KEY="for measuring", ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, MIDDLEWARE=middleware
+    )
     django.setup(set_prefix=False)
     return WSGIHandler()
 

@@ -230,7 +230,14 @@ def _tls_rows(idle: int) -> tuple[Row, ...]:
     )  # fmt: skip
 
 
-APPLICATIONS = ("fastws threads", "fastws process", "fastws pure threads", "granian", "waitress", "gunicorn gthread")
+APPLICATIONS = (
+    "fastws threads",
+    "fastws process",
+    "fastws pure threads",
+    "granian",
+    "waitress",
+    "gunicorn gthread",
+)
 
 
 def _application_cases(peers: Iterable[str], path: str, app: str) -> tuple[Case, ...]:
@@ -279,5 +286,11 @@ def _application_rows() -> tuple[Row, ...]:
 def table(*, quick: bool = False) -> dict[str, Row]:
     """Return every row by its key; ``quick`` makes the expensive ones smaller."""
     files, idle = (QUICK_FILES, QUICK_IDLE) if quick else (FILES, IDLE)
-    rows = (*_replayed_rows(), *_decided_rows(files), *_scale_rows(files, idle), *_tls_rows(idle // 10), *_application_rows())
+    rows = (
+        *_replayed_rows(),
+        *_decided_rows(files),
+        *_scale_rows(files, idle),
+        *_tls_rows(idle // 10),
+        *_application_rows(),
+    )
     return {row.key: row for row in rows}

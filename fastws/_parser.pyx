@@ -34,8 +34,9 @@ from .native.scan cimport (
     fastws_scan_head,
 )
 
+from .h1.given import check_given as _diagnose
 from .h1.grammar import refusal, refuse_incomplete
-from .http.messages import Request
+from .http.messages import Given, Request
 from .http.vocabulary import REASON_PHRASES
 
 cdef extern from "Python.h":
@@ -229,6 +230,193 @@ cdef Py_ssize_t _count_controls(const unsigned char *text, Py_ssize_t size) noex
             i += 1
         count += found
     return count
+
+
+# Heads that applications give
+
+cdef char[256] _in_token       # 1: may stand in a field's name
+cdef char[256] _in_value       # 1: may stand in a field's value, and in a reason phrase
+cdef int _i
+for _i in range(256):
+    _in_token[_i] = chr(_i) in "!#$%&'*+-.^_`|~" or (_i < 128 and chr(_i).isalnum())
+    _in_value[_i] = _i == 9 or 0x20 <= _i <= 0x7E or _i >= 0x80
+
+cdef struct Line:
+    const unsigned char *name
+    const unsigned char *value
+    Py_ssize_t name_len, value_len
+
+cdef enum:
+    GIVEN_MAX = 64             # fields, together with those that are added; more are left to the pure side
+
+cdef enum Meaning:
+    UNTAKEN = -1
+    ORDINARY, DATE, CONTENT_LENGTH
+
+
+def check_given(status, fields, tuple added not None):
+    """See ``backend.Parser.check_given``."""
+    cdef Line lines[GIVEN_MAX]
+    cdef Py_ssize_t count, own
+    cdef long long length = -1
+    cdef bint is_dated = False
+    cdef bytes start = _status_line(status)
+    if start is None or not isinstance(fields, list) or len(<list>fields) + len(added) > GIVEN_MAX:
+        return _diagnose(status, fields, added)
+    count = _take_given(<list>fields, lines, &length, &is_dated)
+    if count < 0:
+        return _diagnose(status, fields, added)
+    own = count
+    for pair in added:
+        if not _as_line(pair, &lines[count]):
+            return _diagnose(status, fields, added)
+        count += not _is_among(&lines[count], lines, own)
+    cdef const char *line = PyBytes_AS_STRING(start)
+    cdef int code = 100 * (line[9] - c"0") + 10 * (line[10] - c"0") + line[11] - c"0"
+    return Given(code, _write_lines(start, lines, count), None if length < 0 else length, is_dated)
+
+
+cdef bytes _status_line(status):
+    """Return the status line as it is sent, None where it is for the pure side to say what is wrong."""
+    cdef const unsigned char *text
+    cdef Py_ssize_t i, size
+    if type(status) is not str or PyUnicode_KIND(status) != PyUnicode_1BYTE_KIND:
+        return None
+    text, size = <const unsigned char *>PyUnicode_DATA(status), PyUnicode_GET_LENGTH(status)
+    if size < 5 or not c"2" <= text[0] <= c"5" or not c"0" <= text[1] <= c"9" or not c"0" <= text[2] <= c"9":
+        return None
+    if text[3] != c" ":
+        return None
+    for i in range(4, size):
+        if not _in_value[text[i]]:
+            return None
+    return b"HTTP/1.1 " + (<const char *>text)[:size] + b"\r\n"
+
+
+cdef Py_ssize_t _take_given(list fields, Line *lines, long long *length, bint *is_dated) except -2:
+    """Take the fields but for Content-Length; return how many there are, -1 where the pure side is to say why not."""
+    cdef Py_ssize_t i, count = 0
+    cdef Line *line
+    for pair in fields:
+        line = &lines[count]
+        if not _as_line(pair, line) or line.name_len == 0:
+            return -1
+        for i in range(line.name_len):
+            if not _in_token[line.name[i]]:
+                return -1
+        for i in range(line.value_len):
+            if not _in_value[line.value[i]]:
+                return -1
+        meaning = _meaning_of(line)
+        if meaning == UNTAKEN:
+            return -1
+        if meaning == CONTENT_LENGTH:
+            if length[0] >= 0:
+                return -1
+            length[0] = _length_of(line)
+            if length[0] < 0:
+                return -1
+            continue
+        _strip(line)
+        is_dated[0] |= meaning == DATE
+        count += 1
+    return count
+
+
+cdef long long _length_of(Line *line) noexcept:
+    """Return the number that is the value of a field, -1 if it is none or too long."""
+    cdef Py_ssize_t i
+    cdef long long length = 0
+    if not 0 < line.value_len <= 18:
+        return -1
+    for i in range(line.value_len):
+        if not c"0" <= line.value[i] <= c"9":
+            return -1
+        length = 10 * length + (line.value[i] - c"0")
+    return length
+
+
+cdef void _strip(Line *line) noexcept:
+    """Leave out the white space around a value."""
+    while line.value_len and line.value[0] in (c" ", c"\t"):
+        line.value += 1
+        line.value_len -= 1
+    while line.value_len and line.value[line.value_len - 1] in (c" ", c"\t"):
+        line.value_len -= 1
+
+
+cdef bint _as_line(pair, Line *line) except -1:
+    """Point to the text of a (name, value); False if it is anything else."""
+    cdef PyObject *name
+    cdef PyObject *value
+    if type(pair) is not tuple or PyTuple_GET_SIZE(pair) != 2:
+        return False
+    name, value = PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)
+    if type(<object>name) is not str or type(<object>value) is not str:
+        return False
+    if PyUnicode_KIND(<object>name) != PyUnicode_1BYTE_KIND or PyUnicode_KIND(<object>value) != PyUnicode_1BYTE_KIND:
+        return False
+    line.name, line.name_len = <const unsigned char *>PyUnicode_DATA(<object>name), PyUnicode_GET_LENGTH(<object>name)
+    line.value, line.value_len = <const unsigned char *>PyUnicode_DATA(<object>value), PyUnicode_GET_LENGTH(<object>value)
+    return True
+
+
+cdef Meaning _meaning_of(Line *line) noexcept:
+    """Return what the server has to know of a field; whatever may belong to the connection is not taken."""
+    if line.name_len == 4:
+        return DATE if _is_like(line, "date", 4) else ORDINARY
+    if line.name_len == 14:
+        return CONTENT_LENGTH if _is_like(line, "content-length", 14) else ORDINARY
+    if _is_like(line, "te", 2) or _is_like(line, "connection", 10) or _is_like(line, "upgrade", 7):
+        return UNTAKEN
+    if _is_like(line, "keep-alive", 10) or _is_like(line, "trailer", 7) or _is_like(line, "transfer-encoding", 17):
+        return UNTAKEN
+    if _is_like(line, "proxy-authenticate", 18) or _is_like(line, "proxy-authorization", 19):
+        return UNTAKEN
+    return ORDINARY
+
+
+cdef inline bint _is_like(Line *line, const char *lower, Py_ssize_t size) noexcept:
+    """Compare with a name in lower case; for ASCII alone, which all names are."""
+    cdef Py_ssize_t i
+    if line.name_len != size:
+        return False
+    for i in range(size):
+        if _lower(line.name[i]) != lower[i]:
+            return False
+    return True
+
+
+cdef inline char _lower(unsigned char character) noexcept:
+    return character + 32 if c"A" <= character <= c"Z" else character
+
+
+cdef bint _is_among(Line *line, Line *lines, Py_ssize_t count) noexcept:
+    """Tell whether one of ``lines`` has the name of ``line``."""
+    cdef Py_ssize_t i, k
+    for i in range(count):
+        if lines[i].name_len == line.name_len:
+            for k in range(line.name_len):
+                if _lower(lines[i].name[k]) != _lower(line.name[k]):
+                    break
+            else:
+                return True
+    return False
+
+
+cdef bytes _write_lines(bytes start, Line *lines, Py_ssize_t count):
+    cdef Py_ssize_t i, size = PyBytes_GET_SIZE(start)
+    for i in range(count):
+        size += lines[i].name_len + lines[i].value_len + 4
+    cdef bytes written = PyBytes_FromStringAndSize(NULL, size)
+    cdef char *out = _copy(PyBytes_AS_STRING(written), PyBytes_AS_STRING(start), PyBytes_GET_SIZE(start))
+    for i in range(count):
+        out = _copy(out, lines[i].name, lines[i].name_len)
+        out[0], out[1] = c":", c" "
+        out = _copy(out + 2, lines[i].value, lines[i].value_len)
+        out[0], out[1] = c"\r", c"\n"
+        out += 2
+    return written
 
 
 def format_access_line(str log_format, line):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 import re
 import sys
+from collections.abc import Iterable
 
+from .h1 import given
 from .h1.grammar import refusal, refuse_incomplete
-from .http.messages import Fields, Limits, Request
+from .http.messages import Fields, Given, Limits, Request
 from .http.vocabulary import REASON_PHRASES, TOKEN_CHARACTER
 from .seam import AccessLine
 
@@ -80,6 +82,11 @@ def build_head(status: int, fields: Fields) -> bytes:
     if head.count("\r\n") != len(fields) + 1 or _UNSAFE_FIELD.search(head.replace("\r\n", "")):
         raise ValueError("a response field has a control character or one beyond ISO 8859-1")
     return head.encode("latin-1")
+
+
+def check_given(status: str, fields: Iterable[tuple[str, str]], added: Fields) -> Given:
+    """See ``backend.Parser.check_given``."""
+    return given.check_given(status, fields, added)
 
 
 def format_access_line(log_format: str, line: AccessLine) -> bytes:

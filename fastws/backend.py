@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from .http.messages import Fields, Identity, Limits, Prepared, Request
+from .http.messages import Fields, Given, Identity, Limits, Prepared, Request
 from .language.named_tuple import NamedTuple
 from .seam import (
     PLAIN,
@@ -66,6 +66,14 @@ class Parser(Protocol):
 
         Raises ``ValueError`` for a field with a control character or one beyond ISO 8859-1, ``KeyError``
         for an unknown status.
+        """
+
+    def check_given(self, status: str, fields: Iterable[tuple[str, str]], added: Fields) -> Given:
+        """Return the head that an application gave, with the fields ``added`` of which it gave none of that name.
+
+        Raises ``ValueError`` or ``TypeError`` for one that cannot be sent: another status line than three digits
+        from 200 to 599 and a phrase, a name that is no token, a control character or one beyond ISO 8859-1, a
+        field that belongs to the connection, a Content-Length that is not one decimal number.
         """
 
     def format_access_line(self, log_format: str, line: AccessLine) -> bytes:
@@ -351,6 +359,11 @@ class Backend(NamedTuple):
         Two loops that both need the GIL are slower than one; see ``benchmarks/README.md``.
         """
         return 1 if self.reactor.side == "pure" else processors
+
+
+def load_parser(*, pure: bool) -> Parser:
+    """Return the parser alone, for a process that needs nothing else; not the compiled one where ``pure``."""
+    return cast(Parser, _twin("_parser", pure=pure, required=_is_set(REQUIRED) and not pure))
 
 
 def load(*, pure: bool | None = None, required: bool | None = None) -> Backend:

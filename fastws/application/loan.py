@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ..http.errors import FastwsError, HTTPError
-from ..http.messages import Fields, FileSlice
+from ..http.messages import FileSlice, Given
 from ..language.named_tuple import NamedTuple
 from .body import Spool
 from .environ import Ends
@@ -25,26 +25,13 @@ class AbandonedError(FastwsError):
     """Nobody waits for the answer any more: the client is gone, or had to be answered otherwise."""
 
 
-class Head(NamedTuple):
-    """The head of an answer. ``length`` is that of the body in bytes, None where its end tells.
-
-    ``reason`` is the application's own phrase. The fields have no Content-Length, and none that belong to the
-    connection.
-    """
-
-    status: int
-    reason: str
-    fields: Fields
-    length: int | None
-
-
 Piece = bytes | FileSlice
 
 
 class Portion(NamedTuple):
     """What has come since the last one. ``error`` ends the answer: before a head it is the answer."""
 
-    head: Head | None
+    head: Given | None
     pieces: list[Piece]
     is_over: bool
     error: HTTPError | None
@@ -59,13 +46,14 @@ class Loan:
 
     __slots__ = (
         "_bytes",
-        "_changed",
         "_error",
         "_head",
         "_is_over",
         "_is_told",
+        "_lock",
         "_pieces",
         "_resume",
+        "_room",
         "begun_at",
         "body",
         "call",
@@ -94,9 +82,10 @@ class Loan:
         self.on_abandon: Callable[[bool], None] | None = None
         """Called with whether it was too late, when nobody waits any more; set by who began the loan."""
         self._resume = resume
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._room: threading.Condition | None = None  # what an application waits for that is far ahead
         self._is_told = False  # since the last portion was taken
-        self._head: Head | None = None
+        self._head: Given | None = None
         self._pieces: list[Piece] = []
         self._bytes = 0  # in the pieces that are in memory
         self._is_over = False
@@ -106,31 +95,34 @@ class Loan:
 
     def begin(self) -> bool:
         """Tell that an application has it from now on, and closes the body; False if nobody waits any more."""
-        with self._changed:
+        with self._lock:
             self.is_begun = not self.is_abandoned
             return self.is_begun
 
-    def put(self, head: Head | None, *pieces: Piece, is_over: bool = False) -> None:
+    def put(self, head: Given | None, *pieces: Piece, is_over: bool = False) -> None:
         """Add to the answer; waits while its reader is far behind. Raises ``AbandonedError``.
 
         A file in ``pieces`` is closed in any case.
         """
         self._add(head, pieces, is_over=is_over, waits=True)
 
-    def deliver(self, head: Head | None, *pieces: Piece, is_over: bool = False) -> None:
+    def deliver(self, head: Given | None, *pieces: Piece, is_over: bool = False) -> None:
         """Add to the answer without waiting. Raises ``AbandonedError``."""
         self._add(head, pieces, is_over=is_over, waits=False)
 
-    def _add(self, head: Head | None, pieces: tuple[Piece, ...], *, is_over: bool, waits: bool) -> None:
-        with self._changed:
-            while waits and self._bytes > AHEAD_BYTES and not self.is_abandoned:
-                self._changed.wait()
+    def _add(self, head: Given | None, pieces: tuple[Piece, ...], *, is_over: bool, waits: bool) -> None:
+        with self._lock:
+            while self._bytes > AHEAD_BYTES and waits and not self.is_abandoned:
+                self._room = self._room or threading.Condition(self._lock)
+                self._room.wait()
             if self.is_abandoned:
                 _close_files(pieces)
                 raise AbandonedError
             self._head = head or self._head
-            self._pieces.extend(pieces)
-            self._bytes += sum([len(piece) for piece in pieces if isinstance(piece, bytes)])
+            for piece in pieces:
+                self._pieces.append(piece)
+                if isinstance(piece, bytes):
+                    self._bytes += len(piece)
             self._is_over = is_over
             is_told, self._is_told = self._is_told, True
         if not is_told:
@@ -138,7 +130,7 @@ class Loan:
 
     def fail(self, error: HTTPError) -> None:
         """End the answer with an error; where a part of it is sent, the connection is cut."""
-        with self._changed:
+        with self._lock:
             if self.is_abandoned or self._is_over:
                 return
             self._error = error
@@ -150,11 +142,12 @@ class Loan:
 
     def take(self) -> Portion:
         """Return what has come since the last call, perhaps nothing; its files are the caller's."""
-        with self._changed:
+        with self._lock:
             portion = Portion(self._head, self._pieces, self._is_over, self._error)
             taken = self._bytes
             self._head, self._pieces, self._bytes, self._is_told = None, [], 0, False
-            self._changed.notify_all()
+            if self._room is not None:
+                self._room.notify_all()
         if taken and self.on_take is not None and not portion.is_over:
             self.on_take(taken)
         return portion
@@ -164,13 +157,14 @@ class Loan:
 
         ``is_late`` tells that the application took too long.
         """
-        with self._changed:
+        with self._lock:
             if self.is_abandoned:
                 return
             self.is_abandoned = True
             _close_files(self._pieces)
             self._pieces = []
-            self._changed.notify_all()
+            if self._room is not None:
+                self._room.notify_all()
             if not self.is_begun:
                 self.body.close()
         if self.on_abandon is not None:

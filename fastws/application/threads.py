@@ -10,7 +10,7 @@ from ..config.settings import Config
 from .environ import Manner
 from .loan import Loan
 from .tally import ApplicationStatus, Tally
-from .wsgi import answer
+from .wsgi import Caller, Check
 
 MANNER = Manner(multithread=True, multiprocess=False)
 
@@ -20,12 +20,18 @@ class Threads:
 
     Threads start as they are needed, up to their number. One that an application does not leave cannot be ended:
     it is missing until the application returns.
+
+    One that has nothing to do is parked at a lock of its own. It is woken by the loan that comes, or by the thread
+    that takes one and leaves others behind: so a thread whose applications do not wait takes all that there is,
+    without another that contends with it for the interpreter at each of them.
     """
 
-    def __init__(self, logger: logging.Logger, manner: Manner = MANNER) -> None:
+    def __init__(self, logger: logging.Logger, check: Check, manner: Manner = MANNER) -> None:
         self._log = logger
-        self._manner = manner
-        self._changed = threading.Condition(threading.Lock())
+        self._caller = Caller(manner, check, logger)
+        self._lock = threading.Lock()
+        self._parked: list[threading.Lock] = []
+        self._is_waking = False  # a thread that has not yet looked
         self._waiting: collections.deque[Loan] = collections.deque()
         self._most = self._most_waiting = 1
         self._count = 0  # threads
@@ -40,25 +46,27 @@ class Threads:
 
     def limit(self, threads: int, waiting: int) -> None:
         """Have no more than so many threads, and so many requests that wait for one, from now on."""
-        with self._changed:
+        with self._lock:
             self._most, self._most_waiting = threads, waiting
             self._start_threads()
-            self._changed.notify_all()
+            self._wake_all()
 
     def submit(self, loan: Loan) -> bool:
         """Have ``loan`` answered; False if too many others wait."""
-        with self._changed:
-            if self._is_closed:
+        with self._lock:
+            if self._is_closed or (len(self._waiting) >= self._most_waiting and not self._has_room()):
                 return False
-            room = self._most_waiting + max(0, self._most - self._busy)
-            if len(self._waiting) >= room:
-                self._waiting = collections.deque(each for each in self._waiting if not each.is_abandoned)
-                if len(self._waiting) >= room:
-                    return False
             self._waiting.append(loan)
-            self._start_threads()
-            self._changed.notify()
+            if self._count < self._most:
+                self._start_threads()
+            self._wake_one()
             return self._count > 0
+
+    def _has_room(self) -> bool:
+        room = self._most_waiting + max(0, self._most - self._busy)
+        if len(self._waiting) >= room:
+            self._waiting = collections.deque(each for each in self._waiting if not each.is_abandoned)
+        return len(self._waiting) < room
 
     def _start_threads(self) -> None:
         """Start as many threads as there are requests that no free one will take, up to their number."""
@@ -72,34 +80,59 @@ class Threads:
             self._names += 1
             self._count += 1
 
-    def _run(self) -> None:
-        while (loan := self._next()) is not None:
-            answer(loan, self._manner, self._log)
-            with self._changed:
-                self._busy -= 1
-                self._tally.end(loan)
+    def _wake_one(self) -> None:
+        """Have a parked thread look, if none is about to."""
+        if self._parked and not self._is_waking:
+            self._is_waking = True
+            self._parked.pop().release()
 
-    def _next(self) -> Loan | None:
-        """Return the next loan that somebody waits for; None: this thread is to end."""
-        with self._changed:
-            while not self._is_closed and self._count <= self._most:
-                if not self._waiting:
-                    self._changed.wait()
-                elif (loan := self._waiting.popleft()).begin():
-                    self._busy += 1
-                    self._tally.begin(loan)
-                    return loan
-            self._count -= 1
-            return None
+    def _wake_all(self) -> None:
+        while self._parked:
+            self._parked.pop().release()
+
+    def _run(self) -> None:
+        gate = threading.Lock()
+        gate.acquire()
+        answer, done = self._caller.answer, None
+        while True:
+            with self._lock:
+                if done is None:
+                    self._is_waking = False
+                else:
+                    self._busy -= 1
+                    self._tally.end(done)
+                if self._is_closed or self._count > self._most:
+                    self._count -= 1
+                    return
+                done = self._take()
+                if done is None:
+                    self._parked.append(gate)
+            if done is None:
+                gate.acquire()
+            else:
+                answer(done)
+
+    def _take(self) -> Loan | None:
+        """Return the next loan that somebody waits for, if there is one; the lock is held."""
+        waiting = self._waiting
+        while waiting:
+            loan = waiting.popleft()
+            if loan.begin():
+                self._busy += 1
+                self._tally.begin(loan)
+                if waiting:
+                    self._wake_one()
+                return loan
+        return None
 
     def status(self) -> ApplicationStatus:
         """Return the counts."""
-        with self._changed:
+        with self._lock:
             return self._tally.status(self._busy, len(self._waiting))
 
     def close(self) -> None:
         """Drop what waits; the threads end after the requests in progress, for which nobody waits."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             self._waiting.clear()
-            self._changed.notify_all()
+            self._wake_all()

@@ -5,35 +5,24 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
 from ..http.errors import HTTPError
-from ..http.messages import FileSlice
-from ..http.vocabulary import TOKEN
+from ..http.messages import Fields, FileSlice, Given
 from .body import Input
 from .environ import Manner, build_environ
-from .loan import AbandonedError, Head, Loan
+from .loan import AbandonedError, Loan
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 BLOCK_BYTES = 65536
 """A piece of a file that cannot be sent as one, and of no size that the application names."""
 
-_STATUS = re.compile(r"([2-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_NAME = re.compile(TOKEN)
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_LENGTH = re.compile(r"[0-9]{1,18}")
-_CONNECTIONS = frozenset(
-    (
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
-        *("transfer-encoding", "upgrade"),
-    )
-)
-"""The fields that are the server's business (PEP 3333, "Other HTTP Features"; RFC 9110 section 7.6.1)."""
+Check = Callable[[str, Iterable[tuple[str, str]], Fields], Given]
+"""See ``backend.Parser.check_given``."""
 
 
 class FileWrapper:
@@ -68,8 +57,10 @@ class OwnedFile:
             os.close(fd)
 
 
-class Errors(io.TextIOBase):
+class Errors:
     """``wsgi.errors``: lines for the error log."""
+
+    __slots__ = ("_line", "_log", "_prefix")
 
     def __init__(self, logger: logging.Logger, prefix: str) -> None:
         self._log = logger
@@ -83,6 +74,11 @@ class Errors(io.TextIOBase):
             self._log.error("application %s: %s", self._prefix, line)
         return len(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write all of ``lines``, to which no line ends are added."""
+        for line in lines:
+            self.write(line)
+
     def flush(self) -> None:
         """Write what has no line end."""
         if self._line:
@@ -90,35 +86,51 @@ class Errors(io.TextIOBase):
             self._log.error("application %s: %s", self._prefix, line)
 
 
-def answer(loan: Loan, manner: Manner, logger: logging.Logger) -> None:
-    """Call the application that ``loan`` is for, and put its answer there. Raises nothing; the body is closed."""
-    call = loan.call
-    errors = Errors(logger, str(call.mount))
-    try:
-        environ = build_environ(call, loan.ends, loan.body.size, manner)
-        environ["wsgi.input"] = Input(loan.body)
-        environ["wsgi.errors"] = errors
-        environ["wsgi.file_wrapper"] = FileWrapper
-        _Answering(loan, logger).run(environ)
-    except AbandonedError:
-        pass
-    except BaseException as error:  # sys.exit() too ends this request and nothing else
-        request = call.request
-        logger.exception("application %s failed at %s %s", call.mount, request.method, request.target)
-        loan.fail(HTTPError(500, f"The application failed: {type(error).__name__}."))
-    finally:
-        errors.flush()
-        loan.body.close()
+class Caller:
+    """Calls applications in one manner; ``check`` looks at the heads that they give."""
+
+    __slots__ = ("_check", "_log", "_manner")
+
+    def __init__(self, manner: Manner, check: Check, logger: logging.Logger) -> None:
+        self._manner = manner
+        self._check = check
+        self._log = logger
+
+    def answer(self, loan: Loan) -> None:
+        """Call the application that ``loan`` is for, and put its answer there. Raises nothing; closes the body."""
+        call = loan.call
+        errors = Errors(self._log, call.mount.prefix or "/")
+        try:
+            environ = build_environ(call, loan.ends, loan.body.size, self._manner)
+            environ["wsgi.input"] = Input(loan.body)
+            environ["wsgi.errors"] = errors
+            environ["wsgi.file_wrapper"] = FileWrapper
+            _Answering(loan, self._check, self._log).run(environ)
+        except AbandonedError:
+            pass
+        except BaseException as error:  # sys.exit() too ends this request and nothing else
+            request = call.request
+            self._log.exception("application %s failed at %s %s", call.mount, request.method, request.target)
+            loan.fail(HTTPError(500, f"The application failed: {type(error).__name__}."))
+        finally:
+            errors.flush()
+            loan.body.close()
 
 
 class _Answering:
     """One answer being made."""
 
-    def __init__(self, loan: Loan, logger: logging.Logger) -> None:
+    __slots__ = (
+        "_check", "_head", "_is_begun", "_is_bodiless", "_is_head", "_is_long", "_left", "_loan", "_log",
+        "_result",
+    )  # fmt: skip
+
+    def __init__(self, loan: Loan, check: Check, logger: logging.Logger) -> None:
         self._loan = loan
+        self._check = check
         self._log = logger
         self._is_head = loan.call.request.method == "HEAD"
-        self._head: Head | None = None  # what start_response was called with
+        self._head: Given | None = None  # what start_response was called with
         self._is_begun = False  # it is sent
         self._is_bodiless = False  # whatever the application returns
         self._left: int | None = None  # of the length announced
@@ -157,7 +169,7 @@ class _Answering:
                 exc_info = None  # no circle of references
         elif self._head is not None:
             raise AssertionError("start_response was called a second time, and without exc_info")
-        self._head = check_head(status, fields)
+        self._head = self._check(status, fields, self._loan.call.fields)
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -166,9 +178,13 @@ class _Answering:
     # What it returns
 
     def _send_all(self, result: Iterable[bytes]) -> None:
-        if isinstance(result, list | tuple) and all(isinstance(piece, bytes) for piece in result):
-            self._send_whole(result)
-            return
+        if type(result) is list or type(result) is tuple:
+            for piece in result:
+                if not isinstance(piece, bytes):
+                    break
+            else:
+                self._send_whole(result)
+                return
         self._result = result
         for piece in result:
             self._put(piece)
@@ -183,8 +199,11 @@ class _Answering:
                 self._put(piece)
             self._finish()
             return
-        size = sum(map(len, pieces))
+        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         head = self._begin(size if size or not self._is_head else None)
+        if self._left == size and not self._is_bodiless:
+            self._loan.put(head, *pieces, is_over=True)
+            return
         if self._is_bodiless:
             self._loan.put(head, is_over=True)
             return
@@ -217,7 +236,7 @@ class _Answering:
         except TypeError:
             return False
 
-    def _begin(self, length: int | None) -> Head:
+    def _begin(self, length: int | None) -> Given:
         """Return the head, to be sent now; ``length`` is the body's, as far as the server knows."""
         head = self._head
         if head is None:
@@ -285,28 +304,3 @@ class _Answering:
             self._loan.put(head, FileSlice(file, position, length))
         self._finish()
         return True
-
-
-def check_head(status: str, fields: list[tuple[str, str]]) -> Head:
-    """Return the head that start_response was called with.
-
-    Raises ``ValueError`` or ``TypeError`` for one that cannot be sent.
-    """
-    if not isinstance(status, str) or not (match := _STATUS.fullmatch(status)):
-        raise ValueError(f"{status!r} is no status line: three digits from 200 to 599, a space, and a phrase")
-    kept, length = [], None
-    for name, value in fields:
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"the field {name!r} is not made of text")
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise ValueError(f"the field {name!r} has a character that no field may have: {value!r}")
-        lower = name.lower()
-        if lower in _CONNECTIONS:
-            raise ValueError(f"the field {name} is the server's business, not the application's")
-        if lower == "content-length":
-            if length is not None or not _LENGTH.fullmatch(value):
-                raise ValueError(f"Content-Length is not one decimal number: {value!r}")
-            length = int(value)
-        else:
-            kept.append((name, value.strip(" \t")))
-    return Head(int(match[1]), match[2] or "", tuple(kept), length)

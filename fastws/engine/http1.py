@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..application.body import Spool
-from ..application.environ import Ends
-from ..application.loan import Loan
 from ..application.mounts import Call
 from ..h1 import framing
 from ..h1.grammar import beginning
@@ -19,7 +16,7 @@ from ..site.publication import Answering, publish
 from . import states
 from .answer import Answer, build_answer, continue_answer
 from .connection import Connection
-from .lending import Relay, ends_of
+from .lending import Lending
 from .states import BODY, HEAD, IDLE, LENT, WAITING
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -31,8 +28,8 @@ class Http1:
     """See ``speaker.Speaker``."""
 
     __slots__ = (
-        "_answer", "_asked_at", "_asks", "_awaited", "_buffer", "_connection", "_decoder", "_ends", "_is_tried",
-        "_relay", "_request", "_scanned", "_shared", "_spool",
+        "_answer", "_asked_at", "_asks", "_awaited", "_buffer", "_connection", "_decoder", "_is_tried",
+        "_lending", "_request", "_scanned", "_shared",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -47,9 +44,7 @@ class Http1:
         self._asks = 0  # how often the site has been asked in vain
         self._awaited = PASSWORD  # what was to be done first
         self._answer: Answer | None = None
-        self._ends: Ends | None = None  # of the connection, once an application was to know them
-        self._spool: Spool | None = None  # what the decoder adds to, of a body for an application
-        self._relay: Relay | None = None  # while an application has the request
+        self._lending: Lending | None = None  # once a request was for an application
 
     @property
     def _site(self) -> Answering:
@@ -85,7 +80,9 @@ class Http1:
             if self._fail(HTTPError(503, self._awaited.late)):
                 self.advance()
         elif connection.state == LENT:
-            self._call_back()
+            assert self._lending is not None
+            if self._give_up(self._lending.call_back(self._answer)):
+                self.advance()
         else:
             part = "head" if connection.state == HEAD else "body"
             self.refuse(HTTPError(408, f"The request {part} took too long to arrive.", close=True))
@@ -97,13 +94,11 @@ class Http1:
 
     def on_close(self) -> None:
         """See ``Speaker.on_close``."""
-        relay = self._relay
-        if relay is not None:
-            relay.loan.abandon()
-        self._drop_spool()
+        if self._lending is not None:
+            self._lending.abandon()
         if self._answer is not None:
             self._record(self._answer)
-        self._relay = None  # it refers to this
+        self._lending = None  # it refers to the connection
 
     # The pipeline
 
@@ -185,7 +180,8 @@ class Http1:
         shared, connection = self._shared, self._connection
         self._decoder = framing.body_decoder(length, shared.max_body_bytes(request), shared.limits)
         if self._site.lends(request):
-            self._spool = Spool()
+            self._lending = self._lending or Lending(connection)
+            self._lending.begin_body()
         if framing.expects_continue(request) and not self._buffer:
             return self._answer_expectation()
         connection.enter(BODY)
@@ -225,9 +221,8 @@ class Http1:
         assert decoder is not None
         try:
             taken = decoder.feed(self._buffer)
-            if self._spool is not None:
-                self._spool += decoder.body
-                decoder.body.clear()
+            if self._lending is not None:
+                self._lending.add(decoder.body)
         except HTTPError as error:
             self.refuse(error)
             return False
@@ -290,81 +285,49 @@ class Http1:
 
     def _lend(self, call: Call) -> bool:
         """Let an application have the request, with all of its body."""
-        connection, shared = self._connection, self._shared
-        scheme = "http" if connection.secured is None else "https"
+        connection = self._connection
+        if self._shared.secure_fields:
+            call = call._replace(fields=(*call.fields, *self._secure_fields()))
+        lending = self._lending = self._lending or Lending(connection)
         try:
-            self._ends = ends = self._ends or ends_of(connection.fd, connection.peer, scheme)
+            error = lending.lend(call)
         except OSError:
             connection.close()
             return False
-        spool, self._spool = self._spool or Spool(), None
-        if shared.secure_fields:
-            call = call._replace(fields=(*call.fields, *self._secure_fields()))
-        loan = Loan(call, ends, spool, self._ask_again)
-        self._relay = Relay(loan)
-        if not shared.applications.submit(loan):
-            self._relay = None
-            loan.abandon()
-            return self._fail(HTTPError(503, "Too many requests wait for the application."))
+        if error is not None:
+            return self._fail(error)
         connection.enter(LENT)
         connection.wait(NOTHING)
         return False
 
-    def _relay_on(self) -> bool:
+    def _send_on(self) -> bool:
         """Send what has come of the application's answer."""
-        relay, answer, connection = self._relay, self._answer, self._connection
-        assert relay is not None
-        portion = relay.loan.take()
-        if portion.head is not None:
-            self._request = self._decoder = None
-            date_line, is_last = self._shared.clock.date_line, self._shared.is_draining
-            self._answer = relay.begin(portion, date_line, is_last=is_last)
-        elif portion.error is not None and answer is None:
-            self._relay = None
-            return self._fail(portion.error)
-        elif answer is not None and (portion.pieces or portion.is_over):
-            self._answer = relay.go_on(portion, answer)
-        else:
-            if portion.error is not None:
-                connection.close()  # the client sees that the answer is not whole
+        assert self._lending is not None
+        answer = self._lending.take(self._answer)
+        if answer is None:
             return False
-        assert self._answer is not None
-        return connection.send(self._answer.transmission) and self._after_message()
+        if isinstance(answer, HTTPError):
+            return self._give_up(answer)
+        self._request = self._decoder = None
+        self._answer = answer
+        return self._connection.send(answer.transmission) and self._after_message()
 
     def _after_message(self) -> bool:
         """Go on after a message that is sent."""
-        relay, connection = self._relay, self._connection
-        if relay is None or relay.is_over:
+        if self._lending is None or self._lending.is_over:
             return self._finish()
-        connection.enter(LENT)
-        connection.wait(NOTHING)
+        self._connection.enter(LENT)
+        self._connection.wait(NOTHING)
         return True  # more may have come meanwhile
 
-    def _call_back(self) -> None:
-        """End a loan that has lasted too long."""
-        relay = self._relay
-        assert relay is not None
-        relay.loan.abandon(is_late=True)
+    def _give_up(self, error: HTTPError) -> bool:
+        """Expect nothing more of an application: answer with ``error`` if nothing is sent yet."""
         if self._answer is not None:
-            self._shared.logger.error(
-                "application %s: nothing more of an answer came in time; the connection to %s is closed",
-                relay.loan.call.mount,
-                self._connection.peer,
-            )
-            self._connection.close()
-            return
-        self._relay = None
-        if relay.loan.is_begun:
-            error = HTTPError(504, "The application did not answer in time.")
-        else:
-            error = HTTPError(503, "No thread was free for the application in time.")
-        if self._fail(error):
-            self.advance()
-
-    def _drop_spool(self) -> None:
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            spool.close()
+            self._connection.close()  # the client sees that the answer is not whole
+            return False
+        assert self._lending is not None
+        self._lending.finish()
+        return self._fail(error)
 
     # Answers
 
@@ -384,8 +347,8 @@ class Http1:
     def _start(self, response: Response, *, is_last: bool = False) -> bool:
         shared = self._shared
         request, self._request, self._decoder = self._request, None, None
-        if self._spool is not None:
-            self._drop_spool()
+        if self._lending is not None:
+            self._lending.drop_body()
         try:
             fields = (*response.fields, *self._secure_fields()) if shared.secure_fields else response.fields
             head = shared.parser.build_head(response.status, fields)
@@ -422,8 +385,8 @@ class Http1:
         """Record the answer in progress with what was really sent, and let go of it."""
         connection = self._connection
         sent, duration_s = connection.body_sent(answer.transmission), time.monotonic() - self._asked_at
-        if self._relay is not None:
-            sent, self._relay = max(0, sent - self._relay.framing_bytes), None
+        if self._lending is not None:
+            sent = max(0, sent - self._lending.finish())
         self._shared.ledger.record(connection, answer.request, answer.response, sent, duration_s)
         answer.close()
         self._answer = None
@@ -446,6 +409,6 @@ _STEPS: dict[int, Callable[[Http1], bool]] = {
     HEAD: Http1._read_head,
     BODY: Http1._read_body,
     WAITING: Http1._ask_on,
-    LENT: Http1._relay_on,
+    LENT: Http1._send_on,
 }
 """What is done in a state in which there is something to do; it tells whether to go on at once."""

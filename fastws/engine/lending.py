@@ -1,66 +1,161 @@
-"""The connection's side of a request on loan: how its answer is framed in HTTP/1.x, portion by portion."""
+"""The connection's side of requests on loan: lent, called back, and their answers framed in HTTP/1.x."""
 
 from __future__ import annotations
 
+import functools
 import socket
 
+from ..application.body import Spool
 from ..application.environ import Ends
-from ..application.loan import Head, Loan, Piece, Portion
+from ..application.loan import Loan, Piece, Portion
+from ..application.mounts import Call
 from ..h1 import framing
-from ..http.messages import FileSlice, Response
-from ..http.vocabulary import reason_phrase
+from ..http.errors import HTTPError
+from ..http.messages import FileSlice, Given, Response
 from ..transport.transmission import JOIN_BYTES, Transmission
 from .answer import Answer, head_end
+from .connection import Connection
 
 _LAST_CHUNK = b"0\r\n\r\n"
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_NO_BODY = Spool()
+"""For all requests that have none: nothing is ever added."""
 
 
-def ends_of(fd: int, peer: str, scheme: str) -> Ends:
-    """Return the ends of the connection with this descriptor; raises ``OSError`` if it is broken."""
-    sock = socket.socket(fileno=fd)
+def _ends_of(connection: Connection) -> Ends:
+    """Return the ends of a connection; raises ``OSError`` if it is broken."""
+    scheme = "http" if connection.secured is None else "https"
+    if connection.peer == "unix:":
+        return Ends(connection.peer, "localhost", 80, scheme)
+    sock = socket.socket(fileno=connection.fd)
     try:
-        name = sock.getsockname()
+        host, port, *_ = sock.getsockname()
     finally:
         sock.detach()
-    if not isinstance(name, tuple):  # a Unix-domain socket
-        return Ends(peer, "localhost", 80, scheme)
-    return Ends(peer, name[0], name[1], scheme)
+    return Ends(connection.peer, host, port, scheme)
 
 
-class Relay:
-    """Makes messages of what an application answers; the body is chunked where its length is not known."""
+class Lending:
+    """Lends the requests of one connection, one at a time. A body of unknown length is chunked."""
 
-    __slots__ = ("_is_chunked", "framing_bytes", "is_over", "loan")
+    __slots__ = (
+        "_connection",
+        "_ends",
+        "_framing_bytes",
+        "_is_chunked",
+        "_loan",
+        "_resume",
+        "_shared",
+        "_spool",
+        "is_over",
+    )  # fmt: skip
 
-    def __init__(self, loan: Loan) -> None:
-        self.loan = loan
-        self.is_over = False
-        """Whether the last part of the answer is on its way or sent."""
-        self.framing_bytes = 0
-        """How many bytes of what follows the head are not of the body."""
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._shared = connection.shared
+        self._ends: Ends | None = None
+        self._resume = functools.partial(connection.shared.resume, connection)  # called by other threads
+        self._spool: Spool | None = None  # of the body that is arriving
+        self._loan: Loan | None = None
+        self.is_over = True
+        """Whether nothing more comes: the last part of an answer is on its way or sent."""
+        self._framing_bytes = 0
         self._is_chunked = False
 
-    def begin(self, portion: Portion, date_line: bytes, *, is_last: bool) -> Answer:
-        """Return the answer with its first message; ``portion`` has the head.
+    def begin_body(self) -> None:
+        """The body of a request for an application is about to arrive."""
+        self._spool = Spool()
 
-        ``is_last`` tells that the connection ends after it in any case.
+    def add(self, data: bytearray) -> None:
+        """Move ``data`` to the body, if it is for an application. Raises ``HTTPError`` 507."""
+        if self._spool is not None:
+            self._spool += data
+            data.clear()
+
+    def lend(self, call: Call) -> HTTPError | None:
+        """Let an application have the request, with all of its body; return the error if it cannot.
+
+        Raises ``OSError`` if the connection is broken.
         """
-        head, request = portion.head, self.loan.call.request
-        assert head is not None
-        is_last = is_last or not framing.is_persistent(request)
-        is_bodiless = request.method == "HEAD" or head.status in (204, 304)
-        if head.length is None and not is_bodiless:
-            self._is_chunked = request.version != "HTTP/1.0"
-            is_last = is_last or not self._is_chunked
-        text = _head_text(head, self.loan, is_chunked=self._is_chunked)
-        names = [name.lower() for name, _ in head.fields]
-        lines = [text.encode("latin-1"), b"" if "date" in names else date_line, head_end(request, is_last)]
-        response = Response(head.status, (), user=self.loan.call.user)
-        return self._continue(portion, Answer(request, response, _NOTHING, is_last), b"".join(lines), 0)
+        if self._ends is None:
+            self._ends = _ends_of(self._connection)
+        spool, self._spool = self._spool or _NO_BODY, None
+        self._loan = loan = Loan(call, self._ends, spool, self._resume)
+        self.is_over, self._framing_bytes, self._is_chunked = False, 0, False
+        if self._shared.applications.submit(loan):
+            return None
+        loan.abandon()
+        self.finish()
+        return HTTPError(503, "Too many requests wait for the application.")
 
-    def go_on(self, portion: Portion, answer: Answer) -> Answer:
-        """Return ``answer`` with its next message."""
+    def take(self, answer: Answer | None) -> Answer | HTTPError | None:
+        """Return the answer with its next message, if anything has come since the last; or why there is no more.
+
+        ``answer`` is the one that has begun.
+        """
+        loan = self._loan
+        if loan is None:
+            return None
+        portion = loan.take()
+        if portion.head is not None:
+            return self._begin(portion, portion.head, loan.call)
+        if portion.error is not None and not (answer and portion.pieces):
+            return portion.error
+        if answer is None or not (portion.pieces or portion.is_over):
+            return None
         return self._continue(portion, answer, b"", answer.transmission.body_sent)
+
+    def call_back(self, answer: Answer | None) -> HTTPError:
+        """End a loan that has lasted too long; return what it is answered by, if nothing is sent yet."""
+        loan = self._loan
+        assert loan is not None
+        loan.abandon(is_late=True)
+        if answer is not None:
+            self._shared.logger.error(
+                "application %s: nothing more of an answer came in time; the connection to %s is closed",
+                loan.call.mount,
+                self._connection.peer,
+            )
+        elif not loan.is_begun:
+            return HTTPError(503, "No thread was free for the application in time.")
+        return HTTPError(504, "The application did not answer in time.")
+
+    def finish(self) -> int:
+        """The answer is sent, or another one is; return how many bytes after its head are not of the body."""
+        framing_bytes, self._framing_bytes, self._loan, self.is_over = self._framing_bytes, 0, None, True
+        return framing_bytes
+
+    def abandon(self) -> None:
+        """Nobody waits for an answer any more. A body that has begun to arrive is dropped."""
+        if self._loan is not None:
+            self._loan.abandon()
+        self.drop_body()
+
+    def drop_body(self) -> None:
+        """Let go of a body that nobody will read."""
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.close()
+
+    # Framing
+
+    def _begin(self, portion: Portion, head: Given, call: Call) -> Answer:
+        request, shared = call.request, self._shared
+        is_last = shared.is_draining or not framing.is_persistent(request)
+        lines, length = head.lines, head.length
+        if length is not None:
+            lines += b"Content-Length: %d\r\n" % length
+        elif request.method != "HEAD" and head.status not in (204, 304):
+            self._is_chunked = request.version != "HTTP/1.0"
+            lines += _CHUNKED if self._is_chunked else b""
+            is_last = is_last or not self._is_chunked
+        lines += (
+            head_end(request, is_last)
+            if head.is_dated
+            else shared.clock.date_line + head_end(request, is_last)
+        )
+        response = Response(head.status, (), user=call.user)
+        return self._continue(portion, Answer(request, response, _NOTHING, is_last), lines, 0)
 
     def _continue(self, portion: Portion, answer: Answer, head: bytes, sent: int) -> Answer:
         pieces = portion.pieces
@@ -70,7 +165,7 @@ class Relay:
             if isinstance(piece, FileSlice):
                 answer.response = answer.response._replace(file=piece.file)
         self.is_over = portion.is_over
-        answer.transmission = Transmission(head, _joined(pieces), sent)
+        answer.transmission = Transmission(head, pieces if len(pieces) == 1 else _joined(pieces), sent)
         return answer
 
     def _chunked(self, pieces: list[Piece], *, is_over: bool) -> list[Piece]:
@@ -79,26 +174,14 @@ class Relay:
             size = piece.length if isinstance(piece, FileSlice) else len(piece)
             line = b"%x\r\n" % size
             framed += (line, piece, b"\r\n")
-            self.framing_bytes += len(line) + 2
+            self._framing_bytes += len(line) + 2
         if is_over:
             framed.append(_LAST_CHUNK)
-            self.framing_bytes += len(_LAST_CHUNK)
+            self._framing_bytes += len(_LAST_CHUNK)
         return framed
 
 
 _NOTHING = Transmission(b"", ())
-
-
-def _head_text(head: Head, loan: Loan, *, is_chunked: bool) -> str:
-    fields = head.fields
-    own = {name.lower() for name, _ in fields}
-    fields += tuple([(name, value) for name, value in loan.call.fields if name.lower() not in own])
-    if head.length is not None:
-        fields += (("Content-Length", str(head.length)),)
-    elif is_chunked:
-        fields += (("Transfer-Encoding", "chunked"),)
-    lines = "".join([f"{name}: {value}\r\n" for name, value in fields])
-    return f"HTTP/1.1 {head.status} {head.reason or reason_phrase(head.status)}\r\n{lines}"
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

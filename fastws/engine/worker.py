@@ -63,6 +63,8 @@ class Worker:
         self.admission.secure(context)
         self._arrivals: collections.deque[Accepted] = collections.deque()
         self._tasks: collections.deque[Callable[[Worker], None]] = collections.deque()
+        self._resumed: collections.deque[Connection] = collections.deque()
+        self._is_woken = False  # and has not yet looked at what it was woken for
         self._accepting = Accepting(self.reactor, equipment.logger)
         self._flush_at = time.monotonic() + FLUSH_S
         self._is_stopping = self.has_ended = False
@@ -102,12 +104,19 @@ class Worker:
 
     def resume(self, connection: Connection) -> None:
         """Make ``connection`` go on if it is paused."""
-        self.tell(lambda _: connection.handle(Connection.on_resume))
+        self._resumed.append(connection)
+        self._wake()
 
     def tell(self, task: Callable[[Worker], None]) -> None:
         """Run ``task`` on this worker's thread, soon."""
         self._tasks.append(task)
-        self.reactor.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the tables for other threads looked at: once, for all that comes until that is done."""
+        if not self._is_woken:
+            self._is_woken = True
+            self.reactor.wake()
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait for the thread to end; return whether it has ended or never began."""
@@ -140,8 +149,11 @@ class Worker:
             for event in events:
                 self._guard(self._take_event, *event)
             self._take_turns()
+            self._is_woken = False  # before the look: what comes from now on wakes again
             while self._tasks:
                 self._tasks.popleft()(self)  # one that fails would leave this worker unlike the others
+            while self._resumed:
+                self._resumed.popleft().handle(Connection.on_resume)
             while self._arrivals:
                 admission.take(self._arrivals.popleft(), admission.has_room())
             now = time.monotonic()

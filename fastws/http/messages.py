@@ -124,3 +124,17 @@ class Response(NamedTuple):
     detail: str = ""
     user: str = ""
     received: str = ""
+
+
+class Given(NamedTuple):
+    """The head of an answer as an application gave it.
+
+    ``lines`` are the status line and those of the fields, without Content-Length and what belongs to the moment
+    and the connection. ``length`` is the Content-Length, None where it gave none; ``is_dated`` tells that it gave
+    a Date.
+    """
+
+    status: int
+    lines: bytes
+    length: int | None
+    is_dated: bool

@@ -75,7 +75,7 @@ class Server(Embedded):
         self.logger: logging.Logger = logs.error.logger
         self._queues = FairQueues(self.logger)
         self._given_applications = dict(applications or {})
-        self._takers = Takers(self.logger, config)
+        self._takers = Takers(self.logger, config, self._backend.parser)
         equipment = Equipment(
             self._backend, logs.access, logs.error, self._queues, self._takers, self.worker_count
         )

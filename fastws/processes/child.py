@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
-from ..application.loan import Head, Loan, Piece
+from ..application.loan import Loan, Piece
+from ..http.messages import Given
 from ..language.named_tuple import NamedTuple
 from . import wire
 from .spawner import Spawner
@@ -44,7 +45,7 @@ class Coming:
     __slots__ = ("head", "is_over", "pieces")
 
     def __init__(self) -> None:
-        self.head: Head | None = None
+        self.head: Given | None = None
         self.pieces: list[Piece] = []
         self.is_over = False
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from ..application.tally import Tally
+from ..backend import Parser
 from . import wire
 from .child import RETIRING, SERVING, STARTING, Child, Settings
 
@@ -28,8 +29,9 @@ class Crew:
     wake: Callable[[], None]
     """Have the courier look at what is due and what waits to be sent; any thread may call."""
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, parser: Parser) -> None:
         self.log = logger
+        self.parser = parser
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         """Notified when a process serves, fails or is gone."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..application.loan import AbandonedError
-from ..application.wsgi import OwnedFile, check_head
+from ..application.wsgi import OwnedFile
 from ..http.errors import HTTPError
 from ..http.messages import FileSlice
 from . import wire
@@ -26,6 +26,7 @@ class Hearing:
     def __init__(self, crew: Crew, handing: Handing) -> None:
         self._crew = crew
         self._handing = handing
+        self._check = crew.parser.check_given
 
     def receive(self, child: Child) -> bool | None:
         """Take what a process says; None if that is nothing, False after the last."""
@@ -99,14 +100,15 @@ class Hearing:
     # Of answers
 
     def _take_head(self, child: Child, frame: wire.Frame) -> None:
-        status, reason, fields, length = json.loads(frame.payload)
+        loan = child.streams.get(frame.stream)
+        if loan is None:
+            return
         try:
-            head = check_head(f"{status} {reason}", fields)._replace(length=length)
+            length, status, fields = wire.unpack_head(frame.payload)
+            head = self._check(status, fields, loan.call.fields)._replace(length=length)
         except (TypeError, ValueError):  # the process has checked it, if nothing in it has forged it since
             self._crew.log.error("%s sends a head that no answer may have", child.name)
-            loan = child.streams.get(frame.stream)
-            if loan is not None:
-                loan.fail(HTTPError(502, "The application's process sent what cannot be sent on."))
+            loan.fail(HTTPError(502, "The application's process sent what cannot be sent on."))
             return
         child.coming.setdefault(frame.stream, Coming()).head = head
 

@@ -16,6 +16,7 @@ from ..application.environ import Ends, Manner
 from ..application.loading import LoadError, explain, files_of, load, watch
 from ..application.mounts import Application, Call, Mount
 from ..application.threads import Threads
+from ..backend import load_parser
 from ..http.messages import Request
 from . import wire
 from .stream import Stream
@@ -63,7 +64,7 @@ class _Process:
         self._log.addHandler(_Handler(self))
         count = settings["threads"]
         manner = Manner(multithread=count > 1, multiprocess=True)
-        self._threads = Threads(self._log, manner)
+        self._threads = Threads(self._log, load_parser(pure=settings["is_pure"]).check_given, manner)
         self._threads.limit(count, count)  # the server sends no more than there are threads
 
     def run(self) -> int:

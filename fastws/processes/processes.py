@@ -7,6 +7,7 @@ import time
 
 from ..application.loan import Loan
 from ..application.tally import ApplicationStatus
+from ..backend import Parser
 from ..http.errors import ConfigError, Problem
 from .child import SERVING, STARTING, Child, Settings
 from .crew import Crew
@@ -27,8 +28,8 @@ Where = tuple[str, int] | None
 class Processes:
     """The application processes of one server, and the queue before them. Any thread may call."""
 
-    def __init__(self, logger: logging.Logger) -> None:
-        self.crew = Crew(logger)
+    def __init__(self, logger: logging.Logger, parser: Parser) -> None:
+        self.crew = Crew(logger, parser)
         self._handing = Handing(self.crew)
         self.upkeep = Upkeep(self.crew, Hearing(self.crew, self._handing))
 

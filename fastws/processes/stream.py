@@ -58,7 +58,7 @@ class Stream:
             if not self._pending and not self._is_over:
                 portion = self.loan.take()
                 if portion.head is not None:
-                    frames += wire.pack_json(self._number, wire.HEAD, portion.head)
+                    frames += wire.pack_head(self._number, portion.head)
                 self._pending = [memoryview(x) if isinstance(x, bytes) else x for x in portion.pieces[::-1]]
                 self._is_over = portion.is_over
                 if portion.error is not None and not portion.pieces:

@@ -12,6 +12,7 @@ from ..application.loan import Loan
 from ..application.mounts import Application, Mounts
 from ..application.tally import ApplicationStatus
 from ..application.threads import Threads
+from ..backend import Parser
 from ..config.settings import Config
 
 if TYPE_CHECKING:
@@ -27,16 +28,16 @@ def needs_processes(config: Config) -> bool:
 class Takers:
     """Those of one server. ``has_processes`` tells whether applications that have a name run in processes."""
 
-    def __init__(self, logger: logging.Logger, config: Config) -> None:
+    def __init__(self, logger: logging.Logger, config: Config, parser: Parser) -> None:
         self._log = logger
-        self._threads = Threads(logger)
+        self._threads = Threads(logger, parser.check_given)
         self._threads.configure(config)
         self.has_processes = needs_processes(config)
         self._processes: Processes | None = None
         if self.has_processes:
             from .processes import Processes  # and with it what threads have no use for
 
-            self._processes = Processes(logger)
+            self._processes = Processes(logger, parser)
 
     def mounts(self, config: Config, given: Mapping[str, Application]) -> Mounts:
         """Return the mounts of ``config``, with applications ``given`` by path. Raises ``ConfigError``."""

@@ -74,6 +74,7 @@ class Upkeep:
             "reload": settings.reload,
             "preload": settings.preload,
             "path": sys.path,
+            "is_pure": self._crew.parser.side == "pure",
         }
         try:
             self.spawner.spawn(number, told, its.fileno(), report.fileno())

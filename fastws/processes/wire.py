@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..http.messages import Given
 from ..language.named_tuple import NamedTuple
 
 HEADER = struct.Struct("<IBI")
@@ -78,6 +79,31 @@ def pack(stream: int, kind: int, payload: bytes | memoryview = b"") -> bytes:
 def pack_json(stream: int, kind: int, value: Any) -> bytes:
     """Return the bytes of a frame whose payload is ``value`` as JSON."""
     return pack(stream, kind, json.dumps(value).encode())
+
+
+_LENGTH = struct.Struct("<q")
+
+
+def pack_head(stream: int, head: Given) -> bytes:
+    """Return the frame of the head of an answer: the length of the body or -1, and its lines."""
+    length = -1 if head.length is None else head.length
+    return b"".join((HEADER.pack(stream, HEAD, 8 + len(head.lines)), _LENGTH.pack(length), head.lines))
+
+
+def unpack_head(payload: bytes) -> tuple[int | None, str, list[tuple[str, str]]]:
+    """Return the length, the status line as an application gives it, and the fields. Raises ``ValueError``.
+
+    All of it is to be checked: a process that has been taken over sends what it likes.
+    """
+    status, *lines = payload[8:].decode("latin-1").split("\r\n")
+    if not lines or lines.pop():
+        raise ValueError("the last line of a head has no end")
+    fields = []
+    for line in lines:
+        name, _, value = line.partition(": ")
+        fields.append((name, value))
+    length: int = _LENGTH.unpack_from(payload)[0]
+    return None if length < 0 else length, status[len("HTTP/1.1 ") :], fields
 
 
 class Reader:

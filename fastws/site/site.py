@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from ..application.mounts import Mounts
+from ..application.mounts import Call, Mounts
 from ..backend import Opener
 from ..config.settings import Config
 from ..files import representation as rep
@@ -18,7 +18,7 @@ from ..files.locate import Located
 from ..files.root import Hidden, Root, not_found
 from ..files.variants import Asked, Choice
 from ..http import conditional, forms
-from ..http.authority import check_host
+from ..http.authority import check_host, is_authority
 from ..http.errors import HTTPError, UndecidedError
 from ..http.mediatypes import extension_of
 from ..http.messages import Fields, FileSlice, Request, Response
@@ -40,6 +40,10 @@ from .tohttps import ToHttps
 KNOWN_FORMS = 4096
 """Forms of files that are remembered; about 4 MB."""
 
+KNOWN_CALLS = 1024
+"""Paths of applications that are remembered; of at most 8 KiB each."""
+
+_NO_REQUEST = Request("", "", "", {}, 0)
 _LENT = Response(200, ())
 """Stands for what an application will answer."""
 
@@ -109,6 +113,9 @@ class Site:
         self._places = Places(config, logger, opener=opener, replays=replays, hidden=hidden)
         self._rules = Rules(config, self._places, logger, status, mounts)
         self._lends = bool(mounts)
+        self._calls: dict[
+            str, Call
+        ] = {}  # of requests that an application answered, by the path as it was sent
         self._known: dict[tuple[str, str, str], _Known] = {}  # by path, file and coding
         self._listings = listing.Listings()
         self.fill = Filling(self._rules, self._places, logger)
@@ -146,7 +153,22 @@ class Site:
         10. the range, if any, is satisfiable (206, 416)
         11. all of the file (200)
         """
+        if self._lends:
+            call = self._call_again(request)
+            if call is not None:
+                return Decision(_LENT, None, call)
         return self._respond(request, body, peer)
+
+    def _call_again(self, request: Request) -> Call | None:
+        """Return the call for a path that was an application's for everybody; None where steps 1 to 5 tell."""
+        path, _, query = request.target.partition("?")
+        known = self._calls.get(path)
+        if known is None or "#" in query or request.version not in self.config.http_types:
+            return None
+        host = request.fields.get("host")
+        if host is None or not is_authority(host):
+            return None
+        return Call(known.mount, request, known.script_name, known.path_info, query, "", known.fields)
 
     def _respond(self, request: Request, body: bytes | None, peer: str) -> Decision:
         """Do so; without the ``body`` what depends on it is a 200."""
@@ -260,6 +282,10 @@ class Site:
         mount = self._rules.mount(exchange.target.path)
         assert mount is not None
         call = self._rules.call(mount, exchange.request, exchange.target, exchange.user)
+        if exchange.answerer is APPLICATION:
+            if len(self._calls) >= KNOWN_CALLS:
+                self._calls.clear()  # one step, whatever other threads are doing
+            self._calls[exchange.request.target.partition("?")[0]] = call._replace(request=_NO_REQUEST)
         return Decision(_LENT, None, call)
 
     def _serve(self, exchange: _Exchange) -> Decision:

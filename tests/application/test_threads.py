@@ -16,6 +16,7 @@ from fastws.application.loan import Loan
 from fastws.application.mounts import Call, Mount
 from fastws.application.threads import Threads
 from fastws.config.settings import defaults
+from fastws.h1.given import check_given
 from fastws.http.messages import Request
 
 ENDS = Ends("127.0.0.1", "127.0.0.1", 80, "http")
@@ -48,7 +49,7 @@ def loan_for(gate: Gate) -> Loan:
 
 
 def threads_of(count: int, queue: int) -> Threads:
-    made = Threads(logging.getLogger("test"))
+    made = Threads(logging.getLogger("test"), check_given)
     made.configure(defaults().with_overrides(application_threads=count, application_queue=queue))
     return made
 

@@ -297,6 +297,62 @@ def test_an_unknown_status_is_a_key_error(side: backend.Backend, status: int) ->
         side.parser.build_head(status, ())
 
 
+SERVER = (("Server", "s"), ("X-A", "ours"))
+START, OURS = b"HTTP/1.1 200 OK\r\n", b"Server: s\r\nX-A: ours\r\n"
+GIVEN = [
+    ("200 OK", [], (200, START + OURS, None, False)),
+    ("200", [("x-a", " b ")], (200, START + b"x-a: b\r\nServer: s\r\n", None, False)),
+    (
+        "599 \xe9",
+        [("SERVER", ""), ("X-A", "")],
+        (599, b"HTTP/1.1 599 \xe9\r\nSERVER: \r\nX-A: \r\n", None, False),
+    ),
+    (
+        "404 Not",
+        [*SERVER, ("cONTENT-lENGTH", "012"), ("X-a", "c")],
+        (404, b"HTTP/1.1 404 Not\r\n" + OURS + b"X-a: c\r\n", 12, False),
+    ),
+    ("200 OK", [("Date", "d"), *SERVER], (200, START + b"Date: d\r\n" + OURS, None, True)),
+    ("200 OK", [list(pair) for pair in SERVER], (200, START + OURS, None, False)),
+    ("200 OK", [("A", "b")] * 100 + [*SERVER], (200, START + b"A: b\r\n" * 100 + OURS, None, False)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(GIVEN)))
+def test_given_head_becomes_lines_with_what_it_lacks(side: backend.Backend, number: int) -> None:
+    status, fields, expected = GIVEN[number]
+    assert side.parser.check_given(status, fields, SERVER) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "error"),
+    [
+        ("OK", [], "status line"),
+        ("199 X", [], "status line"),
+        ("600 X", [], "status line"),
+        ("200OK", [], "status line"),
+        (200, [], "status line"),
+        (b"200 OK", [], "status line"),
+        ("200 O\nK", [], "status line"),
+        ("200 \u20ac", [], "status line"),
+        ("200 OK", [("A", "b\r\nc")], "a character that no field may have"),
+        ("200 OK", [("A:", "b")], "a character that no field may have"),
+        ("200 OK", [("", "b")], "a character that no field may have"),
+        ("200 OK", [("A", "\u0100")], "a character that no field may have"),
+        ("200 OK", [("TE", "b")], "server's business"),
+        ("200 OK", [("Content-Length", "1"), ("content-length", "1")], "one decimal number"),
+        ("200 OK", [("Content-Length", "x")], "one decimal number"),
+        ("200 OK", [(b"A", "b")], "not made of text"),
+        ("200 OK", [("A", 1)], "not made of text"),
+    ],
+)
+def test_what_cannot_be_sent_of_a_given_head_is_an_error(
+    side: backend.Backend, status: str, fields: list[tuple[str, str]], error: str
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=error):
+        side.parser.check_given(status, fields, SERVER)
+
+
 INJECTIONS = [
     "a\r\nX: b",
     "a\rb",

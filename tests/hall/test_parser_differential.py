@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import fuzz_differential
 import h11
@@ -18,6 +19,7 @@ from fastws import backend
 from fastws.http.messages import Fields, Request
 from fastws.seam import AccessLine
 
+T = TypeVar("T")
 Twins = tuple[backend.Parser, backend.Parser]
 
 
@@ -222,7 +224,7 @@ ANY_TEXT = (
 )
 
 
-def result_of(make: Callable[[], bytes]) -> bytes | type[Exception]:
+def result_of(make: Callable[[], T]) -> T | type[Exception]:
     try:
         return make()
     except ValueError:
@@ -242,6 +244,51 @@ def test_twins_build_the_same_head_or_refuse_alike(twins: Twins, status: int, fi
     if isinstance(pure, bytes):
         assert pure.count(b"\n") == pure.count(b"\r\n") == len(fields) + 1
         assert not re.search(rb"[^\t\x20-\x7e\x80-\xff]", pure.replace(b"\r\n", b""))
+
+
+GIVEN_NAMES = st.sampled_from(
+    [
+        *(
+            "Date",
+            "dAtE",
+            "X-A",
+            "x-a",
+            "Content-Length",
+            "content-length",
+            "Te",
+            "TE2",
+            "X_^`|~!",
+            "Server",
+            "A:",
+            "",
+        ),
+        *("Keep-Alive", "Trailer", "Upgrade", "Connection", "Transfer-Encoding", "Proxy-Authenticate"),
+        "Proxy-Authorization",
+    ]
+)
+GIVEN_FIELD = st.tuples(
+    GIVEN_NAMES | ANY_TEXT,
+    st.sampled_from(["7", "07", "-1", "+7", " x\ty ", "", "9" * 18, "9" * 19]) | ANY_TEXT,
+)
+
+
+@settings(max_examples=1500)
+@given(
+    st.sampled_from(
+        ["200 OK", "200", "200 ", "599 \xe9", "600 X", "199 X", "2000 X", "20 X", "200 a\nb", "404 \t"]
+    )
+    | ANY_TEXT,
+    st.lists(GIVEN_FIELD, max_size=6),
+    st.lists(st.tuples(st.sampled_from(["Server", "X-A", "Date", "X-B"]), ANY_TEXT), max_size=3).map(tuple),
+)
+def test_twins_take_the_same_given_head_or_refuse_alike(
+    twins: Twins, status: str, fields: list[tuple[str, str]], added: Fields
+) -> None:
+    compiled, pure = (
+        result_of(lambda parser=parser: parser.check_given(status, fields, added)) for parser in twins
+    )  # type: ignore[misc]
+    assert compiled == pure
+    assert type(compiled) is type(pure)
 
 
 @settings(max_examples=400)

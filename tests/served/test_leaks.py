@@ -299,12 +299,15 @@ def test_building_heads_and_lines_leaves_nothing(side: backend.Backend) -> None:
 
     def work() -> None:
         side.parser.build_head(200, fields)
+        side.parser.check_given("200 OK", [*fields, ("Content-Length", "5")], fields)
         side.parser.format_access_line("combined", line)
         side.parser.format_access_line("json", line)
         with pytest.raises(ValueError, match="control"):
             side.parser.build_head(200, (*fields, ("A", "b\n")))
         with pytest.raises(KeyError):
             side.parser.build_head(999, ())
+        with pytest.raises(ValueError, match="a character"):
+            side.parser.check_given("200 OK", [("A", "b\n")], fields)
 
     check_leftover(work)
 

@@ -33,7 +33,7 @@ def equipped(
     error_log = ErrorLog(config.error_log, config.log_level)
     access_log = LogFile(config.access_log, error_log.logger.error)
     queues = FairQueues(error_log.logger)
-    applications = Takers(error_log.logger, config)
+    applications = Takers(error_log.logger, config, side.parser)
     site = Site(
         config,
         error_log.logger,

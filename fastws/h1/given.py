@@ -1,0 +1,50 @@
+"""The head of an answer as an application gives it (PEP 3333): what of it cannot be sent, and why.
+
+``check_given`` is also how both parsers say why: the compiled one asks it about whatever it does not take itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..http.messages import Fields, Given
+from ..http.vocabulary import TOKEN, reason_phrase
+
+_STATUS = re.compile(r"([2-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_NAME = re.compile(TOKEN)
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+CONNECTIONS = frozenset(
+    (
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
+        *("transfer-encoding", "upgrade"),
+    )
+)
+"""The fields that are the server's business (PEP 3333, "Other HTTP Features"; RFC 9110 section 7.6.1)."""
+
+
+def check_given(status: str, fields: Iterable[tuple[str, str]], added: Fields) -> Given:
+    """See ``backend.Parser.check_given``."""
+    if not isinstance(status, str) or not (match := _STATUS.fullmatch(status)):
+        raise ValueError(f"{status!r} is no status line: three digits from 200 to 599, a space, and a phrase")
+    code = int(match[1])
+    lines, names, length = [f"HTTP/1.1 {match[1]} {match[2] or reason_phrase(code)}\r\n"], set(), None
+    for name, value in fields:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"the field {name!r} is not made of text")
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"the field {name!r} has a character that no field may have: {value!r}")
+        lower = name.lower()
+        if lower in CONNECTIONS:
+            raise ValueError(f"the field {name} is the server's business, not the application's")
+        if lower == "content-length":
+            if length is not None or not _LENGTH.fullmatch(value):
+                raise ValueError(f"Content-Length is not one decimal number: {value!r}")
+            length = int(value)
+        else:
+            names.add(lower)
+            text = value.strip(" \t")
+            lines.append(f"{name}: {text}\r\n")
+    lines += [f"{name}: {value}\r\n" for name, value in added if name.lower() not in names]
+    return Given(code, "".join(lines).encode("latin-1"), length, "date" in names)
