@@ -248,22 +248,9 @@ def test_twins_build_the_same_head_or_refuse_alike(twins: Twins, status: int, fi
 
 GIVEN_NAMES = st.sampled_from(
     [
-        *(
-            "Date",
-            "dAtE",
-            "X-A",
-            "x-a",
-            "Content-Length",
-            "content-length",
-            "Te",
-            "TE2",
-            "X_^`|~!",
-            "Server",
-            "A:",
-            "",
-        ),
+        *("Date", "dAtE", "X-A", "x-a", "Content-Length", "content-length", "Te", "TE2", "X_^`|~!", "A:", ""),
         *("Keep-Alive", "Trailer", "Upgrade", "Connection", "Transfer-Encoding", "Proxy-Authenticate"),
-        "Proxy-Authorization",
+        *("Proxy-Authorization", "Server"),
     ]
 )
 GIVEN_FIELD = st.tuples(
