@@ -64,6 +64,12 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             " Unix-domain socket in octal digits, such as `0660`; without it they are `0666`. With `proxy` at the"
             " end, connections begin with the preamble of a proxy: see ProxyProtocol.",
             most=3, repeatable=True, unset=()),
+        Directive("ReusePort", "reuse_port", "on|off", v.parse_reuse_port, "off",
+            "Bind TCP ports so that other servers of the same account may listen on them too (SO_REUSEPORT); the"
+            " kernel spreads new connections over all of them. Linux alone."),
+        Directive("PidFile", "pid_file", "FILE", v.optional(v.parse_path), "off",
+            "File that names the server's process while it serves, for `fastws upgrade` and programs that send"
+            " signals. Its directory must be one that the server's account may write."),
         Directive("User", "user", "NAME", v.parse_user, "",
             "Account to change to once the sockets are bound, when started as root."),
     ),

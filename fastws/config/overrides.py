@@ -26,6 +26,8 @@ class Overrides(TypedDict, total=False):
     hosts: str | Several[str]
     listen_ports: Number | Several[int]
     listen: Listen | Several[Listen]
+    reuse_port: Switch
+    pid_file: Path | None
     user: str | None
     trusted_proxies: str | Several[str]
     proxy_protocol: Switch

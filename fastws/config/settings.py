@@ -36,6 +36,8 @@ class Config(NamedTuple):
     hosts: tuple[str, ...]
     listen_ports: tuple[int, ...]
     listen: tuple[Endpoint, ...]
+    reuse_port: bool
+    pid_file: str | None
     user: str | None
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool

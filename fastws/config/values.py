@@ -132,6 +132,14 @@ def parse_switch(words: Sequence[str], base: str) -> bool:
     return words[0].lower() == "on"
 
 
+def parse_reuse_port(words: Sequence[str], base: str) -> bool:
+    """``on`` or ``off``; where the kernel does not spread connections over the servers of a port, only ``off``."""
+    is_on = parse_switch(words, base)
+    if is_on and sys.platform != "linux":
+        raise ValueError("'on' needs Linux, whose SO_REUSEPORT spreads connections; 'off' is allowed here")
+    return is_on
+
+
 def parse_hosts(words: Sequence[str], base: str) -> tuple[str, ...]:
     """IPv4 and IPv6 addresses, IPv6 with or without brackets, and names, which stand for all their addresses."""
     hosts = [host for hosts in each(hosts_of, items_of(words)) for host in hosts]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import argparse
 
 CONFIG_FILE = "ws.conf"
+UPGRADE = "upgrade"
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _do(words: Sequence[str]) -> int:
     if not words:
         return _serve(find_source())  # without argparse, a tenth of the time to the first answer
+    if words[0] == UPGRADE:
+        return _upgrade(words[1:])
     parser = build_parser()
     arguments = parser.parse_args(words)
     if arguments.directory is not None and arguments.option is not None:
@@ -57,22 +60,35 @@ def _do(words: Sequence[str]) -> int:
     if arguments.version:
         return _print_version()
     source = find_source(arguments)
+    return _check(source) if arguments.check else _serve(source, is_quiet=arguments.quiet)
+
+
+def _check(source: Source) -> int:
     try:
-        # Who checks has no sockets that a service manager will hand over.
-        config = source.read(needs_address=not arguments.check)
-        if arguments.check:
-            _check_passwords(config)
-            _check_applications(config)
+        config = source.read(needs_address=False)  # it has no sockets that a service manager will hand over
+        _check_passwords(config)
+        _check_applications(config)
     except ConfigError as error:
         say(str(error))
         return EXIT_USAGE
     except (OSError, MemoryError) as error:
         say(f"fastws: {_explain(error, source)}")
         return EXIT_FAILED
-    if arguments.check:
-        _print_doubts(config)
-        return EXIT_OK if _print_directives(config) else EXIT_FAILED
-    return _serve(source, is_quiet=arguments.quiet)
+    _print_doubts(config)
+    return EXIT_OK if _print_directives(config) else EXIT_FAILED
+
+
+def _upgrade(words: Sequence[str]) -> int:
+    from ..upgrade.command import upgrade  # whoever serves has no use for it
+
+    def read(path: str | None) -> Config:
+        return Source(path or CONFIG_FILE).read(needs_address=False)
+
+    try:
+        return upgrade(words, read, say)
+    except ConfigError as error:
+        say(str(error))
+        return EXIT_USAGE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,7 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="fastws",
         description="Serve files over HTTP/1.1.",
         epilog=f"Without DIR and --config the server reads ./{CONFIG_FILE}; where there is none, it serves"
-        " the current directory on 127.0.0.1:8080. --port 0 takes a free port; the line at the start names it.",
+        " the current directory on 127.0.0.1:8080. --port 0 takes a free port; the line at the start names it."
+        f" 'fastws {UPGRADE}' replaces a running server by a new process: see 'fastws {UPGRADE} --help'.",
     )
     parser.add_argument(
         "directory",

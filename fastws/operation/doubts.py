@@ -28,7 +28,12 @@ from ..site.policy import is_long_lived
 NAME = "fastws-server"
 """The distribution, as pip knows it."""
 
-_FIXED_AT_START = {"WorkerThreads": "worker_threads", "User": "user"}
+_FIXED_AT_START = {
+    "WorkerThreads": "worker_threads",
+    "User": "user",
+    "PidFile": "pid_file",
+    "ReusePort": "reuse_port",
+}
 """The directives that a reload leaves as they were, and their fields."""
 
 

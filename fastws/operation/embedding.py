@@ -10,7 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from ..config.settings import Config
+from ..engine.pool import Pool
+from ..record.tally import WorkerStatus
 from ..transport.listeners import Listeners
+from .logs import Logs
 
 END_S = 1.0
 """How long responses in flight may take once the program has ended without stopping its server."""
@@ -24,6 +27,25 @@ class Embedded(ABC):
 
     listeners: Listeners
     """The sockets that it listens on while it runs."""
+
+    _pool: Pool
+    _logs: Logs
+
+    def is_responsive(self, timeout_s: float) -> bool:
+        """Tell whether a worker does what it is told within ``timeout_s``."""
+        return self._pool.is_responsive(timeout_s)
+
+    def observe_requests(self, observe: Callable[[bytes], None]) -> None:
+        """Have ``observe`` called with lines of the access log, several at once. It neither waits nor raises."""
+        self._logs.access.on_lines = observe
+
+    def connection_count(self) -> int:
+        """Return the number of open connections."""
+        return self._pool.connection_count()
+
+    def worker_status(self) -> list[WorkerStatus]:
+        """Return the counts of each worker."""
+        return self._pool.status()
 
     @property
     def addresses(self) -> list[str]:

@@ -1,7 +1,8 @@
 """One server as a process: signals, the banner, the service manager, and root's rights.
 
 SIGINT and SIGTERM drain and end, a second one ends at once; SIGHUP reloads the configuration and reopens the
-logs, or ends a server whose terminal was closed; SIGUSR1 only reopens the logs.
+logs, or ends a server whose terminal was closed; SIGUSR1 only reopens the logs; SIGUSR2 has a new process take
+this one's place.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .. import portable
 from ..config.settings import Config, Source
+from ..http.errors import ConfigError, Problem
 from ..record.logfile import OFF, STANDARD_ERROR
 from ..record.stream import StandardError
+from ..upgrade import pidfile
+from ..upgrade.heir import Heir, succeeding
+from ..upgrade.upgrading import Upgrading
 from ..version import __version__
 from .rights import is_root, raise_file_limit
 from .server import Server
@@ -39,7 +45,9 @@ def _numbers(*names: str) -> tuple[int, ...]:
 # SIGBREAK is what Windows makes of Ctrl-Break, a closed console, a log-off and a shutdown.
 _ENDING = _numbers("SIGINT", "SIGTERM", "SIGBREAK")
 _RELOADING = _numbers("SIGHUP")
-_OTHERS = (*_RELOADING, *_numbers("SIGUSR1"))
+_REOPENING = _numbers("SIGUSR1")
+_UPGRADING = _numbers("SIGUSR2")
+_OTHERS = (*_RELOADING, *_REOPENING, *_UPGRADING)
 
 END_S = 7.0
 """How long after a second signal the process ends, whatever still holds it up."""
@@ -64,7 +72,8 @@ def serve(config: Config | str | os.PathLike[str]) -> int:
         )
     if not isinstance(config, Config):
         return run(Source(config))
-    return _run_until_signal(Server(config), lambda: config)
+    with succeeding() as heir:
+        return _run_until_signal(Server(config), lambda: config, heir)
 
 
 def run(source: Source, *, shows_requests: bool = False) -> int:
@@ -73,6 +82,11 @@ def run(source: Source, *, shows_requests: bool = False) -> int:
     ``shows_requests`` has each request shown on the terminal, if there is one. Raises ``ConfigError`` and
     ``ListenError``.
     """
+    with succeeding() as heir:
+        return _run(source, heir, shows_requests=shows_requests)
+
+
+def _run(source: Source, heir: Heir | None, *, shows_requests: bool) -> int:
     read: Callable[[], Config] = source.read
     is_shown = shows_requests and is_terminal()
     if is_shown:
@@ -84,11 +98,11 @@ def run(source: Source, *, shows_requests: bool = False) -> int:
     gc.enable()  # it is off while modules are loaded
     gc.set_threshold(GC_THRESHOLD)
     if not is_shown or server.config.access_log == STANDARD_ERROR:
-        return _run_until_signal(server, read)
+        return _run_until_signal(server, read, heir)
     lines = RequestLines(os.dup(2), is_coloured=wants_colour(os.environ))
     server.observe_requests(lines.show)
     try:
-        return _run_until_signal(server, read)
+        return _run_until_signal(server, read, heir)
     finally:
         lines.close()
 
@@ -137,6 +151,11 @@ class _Signals:
             self._is_ending = True
         self._noted.add(number)
 
+    def wake(self) -> None:
+        """Have ``wait`` return. For any thread."""
+        with suppress(OSError):  # it is full, and so returns anyway; or closed
+            self._sender.send(b"\0")
+
     def wait(self, timeout_s: float | None) -> set[int]:
         """Return the numbers of the signals that have arrived, none after ``timeout_s``."""
         self._receiver.settimeout(timeout_s)
@@ -148,30 +167,80 @@ class _Signals:
         return {self._noted.pop() for _ in range(len(self._noted))}
 
 
-def _run_until_signal(server: Server, read: Callable[[], Config]) -> int:
+def _run_until_signal(server: Server, read: Callable[[], Config], heir: Heir | None = None) -> int:
     # nohup has SIGHUP ignored: then there is no hang-up to be obeyed.
     is_by_hand = has_controlling_terminal() and not any(
         signal.getsignal(number) is signal.SIG_IGN for number in _RELOADING
     )
     with _Signals(server.abort) as signals:
-        file_limit = _fit_file_limit(server)
-        server.start()
-        _warn(server, file_limit)
-        _print_banner(server)
-        notify("READY=1")
+        upgrading = Upgrading(server.listeners, server.logger, _standard_error.say, signals.wake)
+        _start(server, heir)
         interval_s = watchdog_interval_s()
         while not (arrived := signals.wait(interval_s)).intersection(_ENDING):
             if interval_s is not None and server.is_responsive(interval_s / 2):
                 notify("WATCHDOG=1")
-            if arrived.intersection(_RELOADING):
-                if is_by_hand and not has_controlling_terminal():
-                    break  # the terminal was closed
-                _reload(server, read)
-            elif arrived:
-                server.reopen_logs()
-        notify("STOPPING=1")
-        server.stop(on_wait=_say_what_is_waited_for if signal.SIGINT in arrived else None)
+            if arrived.intersection(_RELOADING) and is_by_hand and not has_controlling_terminal():
+                break  # the terminal was closed
+            upgrading.take_outcome(arrived)
+            if upgrading.successor:
+                break
+            _obey(server, read, upgrading, arrived)
+        if upgrading.successor:
+            notify(f"MAINPID={upgrading.successor}")
+            upgrading.hand_over(arrived)
+        else:
+            upgrading.cancel()
+            notify("STOPPING=1")
+        server.stop(
+            on_wait=_say_what_is_waited_for if signal.SIGINT in arrived else None,
+            is_replaced=bool(upgrading.successor),
+        )
+        if server.config.pid_file is not None:
+            pidfile.remove(server.config.pid_file)
     return 0
+
+
+def _obey(server: Server, read: Callable[[], Config], upgrading: Upgrading, arrived: set[int]) -> None:
+    """Do what signals that do not end the server ask for."""
+    if arrived.intersection(_REOPENING):
+        server.reopen_logs()
+    if upgrading.is_going_on:
+        upgrading.missed |= arrived - {*_UPGRADING}  # the new process has its idea of the listeners already
+    elif arrived.intersection(_RELOADING):
+        _reload(server, read)
+    if arrived.intersection(_UPGRADING):
+        upgrading.begin(server.config.user)
+
+
+def _start(server: Server, heir: Heir | None) -> None:
+    """Start, and say so to all that wait for it."""
+    if heir is not None:
+        server.listeners.shared = heir.listeners
+    file_limit = _fit_file_limit(server)
+    server.start()
+    if heir is not None:
+        heir.take_place(list(server.listeners.by_address))
+        server.listeners.own()
+    _write_pid_file(server, must_be=heir is None)
+    _warn(server, file_limit)
+    _print_banner(server)
+    notify("READY=1")
+    if heir is not None:
+        heir.finish()
+
+
+def _write_pid_file(server: Server, *, must_be: bool) -> None:
+    path = server.config.pid_file
+    if path is None:
+        return
+    try:
+        pidfile.write(path)
+    except OSError as error:
+        text = f"PidFile {path} cannot be written: {error.strerror}; the server needs a directory for it"
+        if must_be:
+            server.stop(0.0)
+            raise ConfigError((Problem(*server.config.given["PidFile"], text),)) from None
+        server.logger.error("%s", text)
 
 
 def _reload(server: Server, read: Callable[[], Config]) -> None:

@@ -15,7 +15,6 @@ from ..engine.pool import ANSWER_S, Pool
 from ..engine.shared import Equipment
 from ..http.errors import ConfigError, ListenError
 from ..processes.takers import Takers
-from ..record.tally import WorkerStatus
 from ..site.hidden import OwnFiles
 from ..site.site import Site
 from ..transport.listener import Address
@@ -122,6 +121,8 @@ class Server(Embedded):
                 self._takers.start(self.config)
                 self._securing.adopt(self.config)
                 self._allow_hosts()
+                if self.listeners.shared:  # the process that serves them goes on until applications do
+                    self._takers.await_start(self.config, must_serve=True)
                 self._pool.start(self.config, self._site, self.listeners.with_manners())
             self._takers.await_start(self.config)
         except BaseException:
@@ -153,26 +154,10 @@ class Server(Embedded):
 
     # What is asked
 
-    def is_responsive(self, timeout_s: float) -> bool:
-        """Tell whether a worker does what it is told within ``timeout_s``."""
-        return self._pool.is_responsive(timeout_s)
-
-    def observe_requests(self, observe: Callable[[bytes], None]) -> None:
-        """Have ``observe`` called with lines of the access log, several at once. It neither waits nor raises."""
-        self._logs.access.on_lines = observe
-
-    def connection_count(self) -> int:
-        """Return the number of open connections."""
-        return self._pool.connection_count()
-
     @property
     def is_draining(self) -> bool:
         """Whether the server is stopping."""
         return self._is_stopping
-
-    def worker_status(self) -> list[WorkerStatus]:
-        """Return the counts of each worker."""
-        return self._pool.status()
 
     def unused_compiler(self) -> str:
         """Return a sentence if pure Python runs although a C compiler is here, else ''."""
@@ -239,22 +224,26 @@ class Server(Embedded):
         *,
         grace_s: float | None = None,
         on_wait: Callable[[int], None] | None = None,
+        is_replaced: bool = False,
     ) -> None:
         """Drain: stop accepting, finish the requests in flight, and end within ``timeout_s`` (None: DrainTimeout).
 
         All goes on as before for DrainDelay first, but for ``readyz``.
         An idle connection has ``grace_s`` for a last request (None: ``GRACE_S``). If connections are still busy
-        then, ``on_wait`` is called with their number.
+        then, ``on_wait`` is called with their number. Where ``is_replaced`` another process serves what this one
+        did: nobody has to learn of its end, and an idle connection may stay as long as it could have.
         """
         with self._lock:
             if self._is_stopping:
                 return
-            self._is_stopping = self._condition.is_draining = True
+            self._is_stopping = True
+            self._condition.is_draining = not is_replaced
         note_end(self)
-        self._is_urgent.wait(self.config.drain_delay_s)
+        self._is_urgent.wait(0.0 if is_replaced else self.config.drain_delay_s)
         timeout_s = self.config.drain_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
-        grace_s = min(GRACE_S if grace_s is None else grace_s, timeout_s / 2)
+        usual_s = self.config.keepalive_time_s if is_replaced else GRACE_S
+        grace_s = min(usual_s if grace_s is None else grace_s, timeout_s / 2)
         are_let_go = self._pool.drain(grace_s, timeout_s)
         self.listeners.leave_all(self._pool.accept_rest)
         if are_let_go:

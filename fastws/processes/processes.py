@@ -42,10 +42,16 @@ class Processes:
                 self.upkeep.spawn(settings)
             self.upkeep.courier.start()
 
-    def await_start(self, where: Where) -> None:
-        """Return when one process serves, or after ``START_S``. Raises ``ConfigError`` if one cannot."""
+    def await_start(self, where: Where, *, must_serve: bool = False) -> None:
+        """Return when one process serves, or after ``START_S``. Raises ``ConfigError`` if one cannot.
+
+        Where one ``must_serve`` it has ``CHANGE_S``, and later is too late.
+        """
         with self.crew.lock:
-            self._await(list(self.crew.children.values()), START_S, where)
+            children = list(self.crew.children.values())
+            self._await(children, CHANGE_S if must_serve else START_S, where)
+            if must_serve and not any(child.state == SERVING for child in children):
+                raise _failure(f"they were not imported within {CHANGE_S:g} s", where)
 
     def change(self, settings: Settings, where: Where) -> None:
         """Start processes anew, one after another, each before an old one ends; returns when the first serves.

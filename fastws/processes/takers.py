@@ -50,10 +50,13 @@ class Takers:
         if self._processes is not None:
             self._processes.start(_settings(config))
 
-    def await_start(self, config: Config) -> None:
-        """Return when applications are served, or their import takes long. Raises ``ConfigError`` if it fails."""
+    def await_start(self, config: Config, *, must_serve: bool = False) -> None:
+        """Return when applications are served, or their import takes long. Raises ``ConfigError`` if it fails.
+
+        It fails too where they ``must_serve`` and do not within ``CHANGE_S``.
+        """
         if self._processes is not None:
-            self._processes.await_start(config.given.get("Application"))
+            self._processes.await_start(config.given.get("Application"), must_serve=must_serve)
 
     def change(self, config: Config) -> None:
         """Use another configuration. Raises ``ConfigError``; then all is as it was."""

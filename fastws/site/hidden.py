@@ -16,7 +16,12 @@ class OwnFiles:
 
     def __init__(self, config: Config, *logs: LogFile) -> None:
         self._logs = logs
-        paths = [config.config_path, config.tls_ticket_key, *(path for _, path in config.basic_auth)]
+        paths = [
+            config.config_path,
+            config.tls_ticket_key,
+            config.pid_file,
+            *(path for _, path in config.basic_auth),
+        ]
         paths += [path for pair in config.tls_certificates for path in pair]  # a certificate may hold its key
         self._paths = [path for path in paths if path]
         roots = (config.document_root, *config.static.values())

@@ -8,7 +8,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from .. import portable
@@ -59,6 +59,17 @@ class UnixListener(socket.socket):
             os.umask(umask)
         self.path, self.mode, self._file_number = path, mode, _file_number(path)
 
+    @property
+    def file_number(self) -> tuple[int, int]:
+        """Device and inode of the file that it made."""
+        return self._file_number
+
+    def inherit(self, path: str, file_number: tuple[int, int]) -> None:
+        """Know the file that another process has made."""
+        self.path, self._file_number, self.mode = path, file_number, -1
+        with suppress(OSError):
+            self.mode = stat.S_IMODE(os.lstat(path).st_mode)
+
     def change_mode(self, mode: int) -> None:
         """Give the file other permissions, unless another program has put its own in its place."""
         with suppress(OSError):
@@ -81,12 +92,16 @@ def _file_number(path: str) -> tuple[int, int]:
 
 
 def open_listeners(
-    wanted: Iterable[Address], kept: Mapping[Address, socket.socket], modes: Mapping[str, int]
+    wanted: Iterable[Address],
+    kept: Mapping[Address, socket.socket],
+    modes: Mapping[str, int],
+    *,
+    reuse_port: bool = False,
 ) -> dict[Address, socket.socket]:
     """Return the listening socket of each address, those of ``kept`` as they are, and all activated ones.
 
-    ``modes`` are the permissions of Unix-domain sockets by their paths. Raises ``ListenError`` if one cannot be
-    had; then none is opened.
+    ``modes`` are the permissions of Unix-domain sockets by their paths. With ``reuse_port`` other servers may
+    listen on the TCP ports that are opened. Raises ``ListenError`` if one cannot be had; then none is opened.
     """
     listeners = {address: sock for address, sock in kept.items() if address[0] == ACTIVATED}
     opened: list[socket.socket] = []
@@ -94,7 +109,7 @@ def open_listeners(
         listener = kept.get(address)
         if listener is None:
             try:
-                listener = _listen(address, modes)
+                listener = _listen(address, modes, reuse_port=reuse_port)
             except ListenError:
                 for other in opened:
                     turn_away(other)
@@ -108,24 +123,26 @@ def open_listeners(
     return listeners
 
 
-def _listen(address: Address, modes: Mapping[str, int]) -> socket.socket:
+def _listen(address: Address, modes: Mapping[str, int], *, reuse_port: bool) -> socket.socket:
     host, port = address
     if not host.startswith("unix:"):
-        return listen_tcp(host, max(port, 0))
+        return listen_tcp(host, max(port, 0), reuse_port=reuse_port)
     path = host.removeprefix("unix:")
     return listen_unix(path, modes.get(path, ANYBODY))
 
 
-def listen_tcp(host: str, port: int) -> socket.socket:
+def listen_tcp(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     """Return a non-blocking socket that listens on ``host`` (IPv4 or IPv6) and ``port`` (0: a free one).
 
-    Raises ``ListenError``.
+    With ``reuse_port``, others of the same account that ask for it may listen there too. Raises ``ListenError``.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = None
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, portable.SO_SAME_PORT, 1)
+        if reuse_port and sys.platform == "linux":  # elsewhere no configuration asks for it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # :: is every IPv6 address and no more, whatever the system's default; 0.0.0.0 can stand beside it.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -159,6 +176,22 @@ def listen_unix(path: str, mode: int = ANYBODY) -> UnixListener:
     except OSError as error:
         listener.close()
         raise ListenError(f"cannot listen on unix:{path}: {_reason(error).replace('port', 'path')}") from None
+    return listener
+
+
+def inherited(host: str, fd: int, file_number: Sequence[int]) -> socket.socket:
+    """Return the listening socket ``fd`` of another process, which this one has been started with.
+
+    ``file_number`` are device and inode of the file of a Unix-domain socket.
+    """
+    if host.startswith("unix:"):
+        unix = UnixListener(fileno=fd)
+        unix.inherit(host.removeprefix("unix:"), (file_number[0], file_number[1]))
+        listener: socket.socket = unix
+    else:
+        listener = socket.socket(fileno=fd)
+    listener.set_inheritable(False)
+    listener.setblocking(False)
     return listener
 
 

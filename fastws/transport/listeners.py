@@ -34,17 +34,34 @@ class Listeners:
         self._config = config
         self.by_address: dict[Address, socket.socket] = {}
         self._left: list[socket.socket] = []  # nobody is let in there any more
+        self.shared: dict[Address, socket.socket] = {}
+        """Those that another process accepts from too: leaving them is no business of its clients."""
 
     # Open and close
 
     def open(self, activated: Iterable[socket.socket]) -> None:
-        """Open all of them, beside those that the service manager has handed over. Raises ``ListenError``."""
-        self.by_address = {(ACTIVATED, n): sock for n, sock in enumerate(activated)}
+        """Open all of them, beside those that the service manager has handed over. Raises ``ListenError``.
+
+        Those that are shared before are used, and closed where the configuration has no use for them.
+        """
+        self.by_address = self.shared | {(ACTIVATED, n): sock for n, sock in enumerate(activated)}
         self.by_address = self.opened_for(self._config)
+        for address in self.shared.keys() - self.by_address.keys():
+            self.shared.pop(address).close()
+
+    def share(self, addresses: Iterable[Address]) -> None:
+        """Know that another process serves these addresses from now on, by the same sockets."""
+        self.shared = {each: self.by_address[each] for each in addresses if each in self.by_address}
+
+    def own(self) -> None:
+        """Know that no other process serves any of them."""
+        self.shared = {}
 
     def opened_for(self, config: Config) -> dict[Address, socket.socket]:
         """Return the listeners that ``config`` names, those that are open as they are. Raises ``ListenError``."""
-        return open_listeners(addresses_in(config), self.by_address, modes_in(config))
+        return open_listeners(
+            addresses_in(config), self.by_address, modes_in(config), reuse_port=config.reuse_port
+        )
 
     def give_back(self, opened: Mapping[Address, socket.socket]) -> None:
         """Close those of ``opened_for`` that are not to be used after all."""
@@ -63,11 +80,12 @@ class Listeners:
         return dropped
 
     def leave(self, accept_rest: Callable[[Listener], None], dropped: Mapping[Address, Listener]) -> None:
-        """Let nobody in any more, and hand over what still waits in the queues."""
+        """Let nobody in any more, and hand over what still waits in the queues, unless others serve it."""
         for address, listener in dropped.items():
-            if address[0] != ACTIVATED:  # with those the service manager may go on
-                turn_away(listener.sock)
-            accept_rest(listener)
+            if address not in self.shared:
+                if address[0] != ACTIVATED:  # with those the service manager may go on
+                    turn_away(listener.sock)
+                accept_rest(listener)
             self._left.append(listener.sock)
 
     def leave_all(self, accept_rest: Callable[[Listener], None]) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rawhttp import TIMEOUT_S, put, request, wait_until
+from rawhttp import TIMEOUT_S, get, put, request, wait_until
 
 from fastws import ListenError, Server
+from fastws.config.values import parse_reuse_port
 from fastws.transport.listener import UnixListener, address_of, listen_tcp, listen_unix, turn_away
 
 Serve = Callable[..., Server]
@@ -279,3 +280,44 @@ def test_mode_of_a_socket_file_is_what_the_configuration_says(serve: Serve, tmp_
     number = path.stat().st_ino
     server.reload(lambda: server.config.with_overrides(listen=[(path, 0o600)]))
     assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_ino) == (0o600, number)
+
+
+# SO_REUSEPORT
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux spreads connections over the servers of a port"
+)
+def test_two_servers_share_a_port_and_both_serve(
+    serve: Callable[..., Server],
+) -> None:
+    first = serve("ReusePort on", server_header="one", listen_ports=(0,))
+    port = first.port
+    config = first.config.with_overrides(server_header="two", listen_ports=(port,))
+    with Server(config, backend=first._backend) as second:
+        assert second.port == port
+        seen = set()
+        for _ in range(200):
+            seen.add(get(port, "/")["Server"])
+            if seen == {"one", "two"}:
+                break
+        assert seen == {"one", "two"}
+    for _ in range(20):
+        assert get(port, "/")["Server"] == "one"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the directive is an error")
+def test_port_is_shared_only_by_those_that_ask_for_it(serve: Callable[..., Server]) -> None:
+    first = serve("ReusePort on")
+    with pytest.raises(ListenError, match="in use"):
+        listen_tcp("127.0.0.1", first.port)
+    second = serve("")
+    with pytest.raises(ListenError, match="in use"):
+        listen_tcp("127.0.0.1", second.port, reuse_port=True)
+
+
+def test_sharing_is_an_error_where_the_kernel_does_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert parse_reuse_port(["off"], "") is False
+    with pytest.raises(ValueError, match="needs Linux"):
+        parse_reuse_port(["on"], "")
