@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 
 PROGRAMS = (
     "chromium", "chromedriver", "nginx", "goaccess", "slowhttptest", "caddy", "faketime", "clang", "wrk", "curl",
-    "setpriv", "prlimit", "cc", "valgrind", "wine64", "musl-gcc", "certbot",
+    "setpriv", "prlimit", "cc", "valgrind", "wine64", "musl-gcc", "certbot", "testssl",
 )  # fmt: skip
 PACKAGES = ("atheris",)
 
