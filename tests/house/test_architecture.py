@@ -386,7 +386,7 @@ def test_a_start_and_a_first_answer_load_no_heavy_module(pure: str, tmp_path: Pa
     environment = os.environ | {
         "FASTWS_NO_EXTENSIONS": pure, "PYTHONPATH": str(PACKAGE.parent), "XDG_STATE_HOME": str(tmp_path / "state")
     }  # fmt: skip
-    environment.pop("FASTWS_REQUIRE_EXTENSIONS", None)  # the sanitizers' run sets it; it excludes the pure side
+    environment.pop("FASTWS_REQUIRE_EXTENSIONS", None)  # set by the run under sanitizers
     run = subprocess.run(
         [sys.executable, "-S", "-c", _START], capture_output=True, text=True, env=environment, cwd=tmp_path
     )
