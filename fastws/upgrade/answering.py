@@ -71,7 +71,8 @@ class Waiting:
     """The command, waiting for what process ``pid`` says. Raises ``OSError`` where another one does."""
 
     def __init__(self, pid: int) -> None:
-        assert sys.platform == "linux"
+        if sys.platform != "linux":
+            raise OSError("only Linux has abstract sockets")
         self._pid = pid
         self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -83,6 +84,8 @@ class Waiting:
 
     def wait(self, timeout_s: float) -> tuple[str, str] | None:
         """Return what the process says within ``timeout_s``, a kind and a text; None where it says nothing."""
+        if sys.platform != "linux":
+            raise OSError("only Linux has abstract sockets")
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0 and _is_alive(self._pid):
             self._receiver.settimeout(min(left, 1.0))

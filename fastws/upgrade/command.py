@@ -38,7 +38,7 @@ def upgrade(words: Sequence[str], read: Callable[[str | None], Config], say: Cal
     parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="process to replace")
     parser.add_argument("--config", metavar="FILE", help="else: the file whose PidFile names it (./ws.conf)")
     given = parser.parse_args(words)
-    if not hasattr(signal, "SIGUSR2"):
+    if sys.platform == "win32":
         say("fastws: this platform has no SIGUSR2; the server can only be stopped and started again")
         return EXIT_FAILED
     pid = given.pid
@@ -59,6 +59,8 @@ def upgrade(words: Sequence[str], read: Callable[[str | None], Config], say: Cal
 
 
 def _have_replaced(pid: int, say: Callable[[str], None]) -> int:
+    if sys.platform == "win32":
+        return EXIT_FAILED  # for mypy: the caller has said why
     if pid <= 0 or not is_server(pid):
         say(f"fastws: process {pid} is no server that can be replaced: it has ended, or is something else")
         return EXIT_FAILED

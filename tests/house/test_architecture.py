@@ -40,7 +40,7 @@ ROOMS = {
     "site": "http config hall record files pages application",
     "transport": "http config hall tls",
     "engine": "http h1 tls config hall work record files application processes site transport",
-    "upgrade": "language http config hall transport",
+    "upgrade": "http config hall transport",
     "operation": "http h1 tls config hall work record files pages application processes site transport engine"
     " upgrade",
     "client": "http h1",
