@@ -32,7 +32,7 @@ from .connection import Connection
 from .http1 import Http1, RedirectingHttp1
 from .shared import Shared
 from .speaker import Speaker
-from .states import HEAD
+from .states import HEAD, STATES
 
 SAY_S = 10.0
 """How often it is said that connections are closed for the same reason."""
@@ -129,6 +129,11 @@ class Admission:
     def count_from(self, peer: str) -> int:
         """Return how many of them have the address ``peer``; 0 if there is no limit. Any thread may ask."""
         return self._count_by_peer[peer]
+
+    def states(self) -> list[int]:
+        """Return how many connections are in each state, in the order of ``STATES``. Any thread may ask."""
+        present = [connection.state for connection in list(self._connections)]
+        return [present.count(state) for state in STATES]
 
     # Who is let in
 

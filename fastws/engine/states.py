@@ -37,6 +37,9 @@ CLOSED = 6
 LENT = 7
 """State: an application has the request, or makes more of its answer. Nothing is read meanwhile."""
 
+STATES = (IDLE, HEAD, BODY, WAITING, SENDING, LINGERING, LENT)
+"""Those of open connections, as ``record.tally.CONNECTION_STATES`` names them."""
+
 READING = (IDLE, HEAD, BODY)
 """The states in which the client is waited for."""
 

@@ -92,7 +92,8 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """Return this worker's counts, approximately current."""
-        return self.shared.ledger.status(self.load, self.admission.tls_counters())
+        status = self.shared.ledger.status(self.load, self.admission.tls_counters())
+        return status._replace(states=(*self.admission.states(), self.reactor.kept))
 
     def hand_over(self, accepted: Accepted) -> None:
         """Give this worker a connection that another one accepted."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Sequence
 
 from ..application.tally import ApplicationStatus
@@ -11,7 +13,9 @@ from ..engine.pool import Pool
 from ..http.errors import Problem
 from ..processes.takers import Takers
 from ..record.tally import WorkerStatus
+from ..site.status import About
 from ..tls.keeper import Keeper
+from ..transport.listeners import Listeners
 from ..version import __version__
 from .doubts import doubts_of
 from .logs import Logs
@@ -20,22 +24,49 @@ from .logs import Logs
 class Condition:
     """How a server does; a ``StatusSource``. The server sets ``start_time_s`` and ``is_draining``."""
 
-    def __init__(self, backend: Backend, logs: Logs, pool: Pool, keeper: Keeper, takers: Takers) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        logs: Logs,
+        pool: Pool,
+        keeper: Keeper,
+        takers: Takers,
+        listeners: Listeners,
+    ) -> None:
         self._backend = backend
         self._logs = logs
         self._pool = pool
         self._keeper = keeper
         self._takers = takers
+        self._listeners = listeners
+        self._generation, self._configured_at_s, self._is_reload_good = 1, 0.0, True
         self._logger = logs.error.logger
         self.start_time_s = 0.0
         """When the server began, in seconds since the epoch; 0 before the start."""
         self.is_draining = False
         """Whether the server is stopping."""
 
-    def build_info(self) -> dict[str, str]:
-        """Return the version, and the sides of the parser and the reactor."""
-        parser, reactor = self._backend.parser.side, self._backend.reactor.side
-        return {"version": __version__, "parser": parser, "reactor": reactor}
+    def about(self) -> About:
+        """Return the version, the sides of the parser and the reactor, and what is known of the configuration."""
+        build = {
+            "version": __version__,
+            "parser": self._backend.parser.side,
+            "reactor": self._backend.reactor.side,
+            "python": "{}.{}.{}".format(*sys.version_info),
+        }
+        configured_at_s = self._configured_at_s or self.start_time_s
+        return About(build, self.start_time_s, self._generation, configured_at_s, self._is_reload_good)
+
+    def note_reload(self, *, is_good: bool) -> None:
+        """Count a reload, which has taken another configuration or has failed."""
+        self._is_reload_good = is_good
+        if is_good:
+            self._generation += 1
+            self._configured_at_s = time.time()
+
+    def listener_queues(self) -> dict[str, tuple[int, int]]:
+        """Return how many connections wait at each TCP address, and how many may, where the system tells."""
+        return self._listeners.queues()
 
     def worker_status(self) -> list[WorkerStatus]:
         """Return the counts of each worker."""

@@ -80,7 +80,9 @@ class Server(Embedded):
         )
         self._pool = Pool(equipment)
         self._securing = Securing(self.logger, self._pool, self._renew)
-        self._condition = Condition(self._backend, logs, self._pool, self._securing.keeper, self._takers)
+        self._condition = Condition(
+            self._backend, logs, self._pool, self._securing.keeper, self._takers, self.listeners
+        )
         try:
             self._site = self._make_site(config)
         except BaseException:
@@ -176,6 +178,7 @@ class Server(Embedded):
             if self._is_stopping:
                 return
             self._logs.reopen(self.config)
+            is_good = False
             try:
                 config = read()
                 site = self._make_site(config)
@@ -194,6 +197,8 @@ class Server(Embedded):
                 self.logger.exception("the configuration was not reloaded")
             else:
                 self._adopt(config, site, opened)
+                is_good = True
+            self._condition.note_reload(is_good=is_good)
 
     def _adopt(self, config: Config, site: Site, opened: dict[Address, socket.socket]) -> None:
         previous_config, self.config = self.config, config

@@ -201,7 +201,9 @@ function draw(find) {
   rows(find);
   calls(find);
   const draining = sum(find("draining")) > 0;
-  state(draining ? "is draining" : "is serving", !draining);
+  const reload = find("config_last_reload_successful")[0], stale = reload && !reload.value;
+  const serving = stale ? "is serving; the last reload failed" : "is serving";
+  state(draining ? "is draining" : serving, !draining && !stale);
 }
 
 function about(find, now) {  // by the server's clock, which need not be the browser's

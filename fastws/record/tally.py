@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from ..language.named_tuple import NamedTuple
 from ..seam import DURATION_BOUNDS_S, ReplayCounters, TLSCounters
 
+CONNECTION_STATES = ("idle", "head", "body", "waiting", "sending", "lingering", "lent", "kept")
+"""What a connection may be doing, as engine/states.py has it; ``kept`` are those that compiled code has, which are
+idle or answered there."""
+
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
@@ -17,7 +21,8 @@ class WorkerStatus(NamedTuple):
     ``requests`` is by status class, in the order of ``STATUS_CLASSES``. ``durations`` counts requests by
     latency, one number for each of ``DURATION_BOUNDS_S`` (not accumulated) and one for what took longer;
     ``duration_s`` is their sum in seconds. ``body_bytes`` are those really sent. Cache hits are the answers
-    that were there already, misses all others; ``cache_bytes`` is what the published ones take.
+    that were there already, misses all others; ``cache_bytes`` is what the published ones take. ``states`` counts
+    connections in the order of ``CONNECTION_STATES``.
     """
 
     connections: int
@@ -29,6 +34,7 @@ class WorkerStatus(NamedTuple):
     cache_misses: int
     cache_bytes: int
     tls: TLSCounters = TLSCounters()
+    states: Sequence[int] = (0,) * len(CONNECTION_STATES)
 
 
 class Tally:

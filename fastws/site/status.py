@@ -17,13 +17,29 @@ from ..files.variants import Variants
 from ..http.errors import HTTPError
 from ..http.messages import Fields, Request, Response
 from ..http.vocabulary import READ_METHODS
+from ..language.named_tuple import NamedTuple
 from ..pages.status import STATUS_PAGE
 from ..record.process_samples import process_samples
-from ..record.tally import STATUS_CLASSES, WorkerStatus
+from ..record.tally import CONNECTION_STATES, STATUS_CLASSES, WorkerStatus
 from ..seam import DURATION_BOUNDS_S, TLS_FAILURES
 
 _FORWARDED = ("forwarded", "via", "x-real-ip")
 _FORWARDED_PREFIX = "x-forwarded-"
+
+
+class About(NamedTuple):
+    """What runs, and by which configuration. Times are seconds since the epoch."""
+
+    build: Mapping[str, str]
+    """The version and which sides run, by label."""
+    start_time_s: float
+    """When the server began."""
+    generation: int = 1
+    """How many configurations there have been, the present one included."""
+    configured_at_s: float = 0.0
+    """When the present one was taken."""
+    is_reload_good: bool = True
+    """Whether the last reload succeeded; there may have been none."""
 
 
 class StatusSource(Protocol):
@@ -33,12 +49,11 @@ class StatusSource(Protocol):
     def is_draining(self) -> bool:
         """Whether the server is about to end and should get no more work."""
 
-    def build_info(self) -> Mapping[str, str]:
-        """Return the version and which sides run, by label."""
+    def about(self) -> About:
+        """Return what runs, and by which configuration."""
 
-    @property
-    def start_time_s(self) -> float:
-        """When the server began, in seconds since the epoch."""
+    def listener_queues(self) -> Mapping[str, tuple[int, int]]:
+        """Return how many connections wait to be accepted at each address, and how many may."""
 
     def worker_status(self) -> Sequence[WorkerStatus]:
         """Return the present counts of every worker thread, in their order. Called by any of them."""
@@ -122,7 +137,8 @@ class Status:
         store, compressor = self._variants.store, self._variants.compressor
         text = "".join(
             [
-                *self._build_family(),
+                *self._about_families(),
+                *self._queue_families(),
                 *_family("fastws_draining", "gauge", "1 while the server is about to end.", [("", is_draining)]),
                 *_family("fastws_compressed_bytes", "gauge",
                     "Memory taken by files that were compressed in the background.",
@@ -138,15 +154,34 @@ class Status:
         )  # fmt: skip
         return _response(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
 
-    def _build_family(self) -> Iterator[str]:
+    def _about_families(self) -> Iterator[str]:
         if self._source is not None:
-            labels = ",".join([f'{name}="{value}"' for name, value in self._source.build_info().items()])
+            about = self._source.about()
+            labels = ",".join([f'{name}="{value}"' for name, value in about.build.items()])
             meaning = "The version, and which sides run."
             yield from _family("fastws_build_info", "gauge", meaning, [(f"{{{labels}}}", 1)])
-            meaning = "When the server began, in seconds since the epoch."
-            yield from _family(
-                "fastws_start_time_seconds", "gauge", meaning, [("", round(self._source.start_time_s, 3))]
-            )
+            for name, meaning, value in (
+                ("start_time_seconds", "When the server began, in seconds since the epoch.", about.start_time_s),
+                ("config_generation", "How many configurations there have been since the start.",
+                    about.generation),
+                ("config_last_reload_successful", "Whether the last reload succeeded.", about.is_reload_good),
+                ("config_last_reload_success_timestamp_seconds",
+                    "When the present configuration was taken, in seconds since the epoch.",
+                    about.configured_at_s),
+            ):  # fmt: skip
+                yield from _family(f"fastws_{name}", "gauge", meaning, [("", round(value, 3))])
+
+    def _queue_families(self) -> Iterator[str]:
+        queues = {} if self._source is None else self._source.listener_queues()
+        for index, name, meaning in (
+            (0, "queue", "Connections that wait to be accepted."),
+            (1, "queue_limit", "As many may wait; the kernel drops those that come then."),
+        ):
+            samples = [
+                (f'{{address="{_escaped(address)}"}}', each[index]) for address, each in queues.items()
+            ]
+            if samples:
+                yield from _family(f"fastws_listener_{name}", "gauge", meaning, samples)
 
     def _application_families(self) -> Iterator[str]:
         if self._source is not None:
@@ -205,6 +240,11 @@ def _worker_families(workers: Sequence[WorkerStatus]) -> Iterator[str]:
         for name, count in zip(STATUS_CLASSES, worker.requests, strict=True)
     ]
     yield from _family("fastws_requests_total", "counter", "Requests by class of the status.", by_class)
+    by_state = [
+        (f'{{state="{name}"}}', sum([worker.states[i] for worker in workers]))
+        for i, name in enumerate(CONNECTION_STATES)
+    ]
+    yield from _family("fastws_connection_states", "gauge", "Open connections by what they do.", by_state)
     yield from _histogram(workers)
     yield from _tls_families(workers)
 

@@ -260,6 +260,25 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def queue_of(listener: socket.socket) -> tuple[int, int] | None:
+    """Return how many connections wait to be accepted and how many may, None where the system does not tell.
+
+    tcp(7): in the TCP_INFO of a listening socket Linux has these two numbers in place of unacknowledged and
+    selectively acknowledged segments, as ss(8) shows them. /proc/net/tcp has them too, among all sockets of the
+    machine.
+    """
+    if sys.platform != "linux" or listener.family == portable.AF_UNIX:
+        return None
+    try:
+        waiting, most = _QUEUE.unpack(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE.size))
+    except (OSError, struct.error):
+        return None
+    return waiting, most
+
+
+_QUEUE = struct.Struct("24x2I")  # struct tcp_info: 8 bytes, 4 numbers, tcpi_unacked, tcpi_sacked
+
+
 def is_local(listener: socket.socket) -> bool:
     """Tell whether only this machine can connect to ``listener``."""
     if listener.family == portable.AF_UNIX:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from .. import portable
 from ..config.endpoints import PLAIN, REDIRECT, TLS
@@ -18,6 +19,7 @@ from .listener import (
     kind_of,
     modes_in,
     open_listeners,
+    queue_of,
     reachable,
     turn_away,
     with_manner,
@@ -106,6 +108,15 @@ class Listeners:
         listeners, self.by_address = self.by_address, {}
         for listener in listeners.values():
             listener.close()
+
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """Return how many connections wait at each TCP address, and how many may; none where that is not told."""
+        found = {}
+        for listener in list(self.by_address.values()):
+            with suppress(OSError):  # it has just been closed
+                if queue := queue_of(listener):
+                    found[address_of(listener)] = queue
+        return found
 
     # Where clients find them
 

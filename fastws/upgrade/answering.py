@@ -70,6 +70,8 @@ def _is_alive(pid: int) -> bool:
 class Waiting:
     """The command, waiting for what process ``pid`` says. Raises ``OSError`` where another one does."""
 
+    _receiver: socket.socket
+
     def __init__(self, pid: int) -> None:
         if sys.platform != "linux":
             raise OSError("only Linux has abstract sockets")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from certificates import port_of
-from hammer import hammering
+from hammer import hammering, holding
 from prometheus_client.parser import text_string_to_metric_families
 from rawhttp import Client, ProtocolError, get, put, request, wait_until
 
-from fastws import Server
+from fastws import Config, ConfigError, Server
+from fastws.http.errors import Problem
 from fastws.tls.settings import CertificatePair
 
 Serve = Callable[..., Server]
@@ -150,3 +152,66 @@ def test_operations_page_lists_every_metric(serve: Serve, root: Path, pair: Cert
     # What the platform does not tell is not there.
     untold = {name: "" for name in listed.keys() - served.keys() if name.startswith("process_")}
     assert listed == served | untold
+
+
+def test_reloads_are_counted_and_a_failed_one_is_seen(serve: Serve, root: Path) -> None:
+    server = serve("StatusPath /-/")
+
+    def figures() -> tuple[float, float, float]:
+        text = get(server, "/-/metrics").body
+        names = ("generation", "last_reload_successful", "last_reload_success_timestamp_seconds")
+        first, second, third = [total(text, f"fastws_config_{name}") for name in names]
+        return first, second, third
+
+    text = get(server, "/-/metrics").body
+    first = figures()
+    assert first == (1, 1, total(text, "fastws_start_time_seconds"))
+
+    def wrong() -> Config:
+        raise ConfigError((Problem("ws.conf", 1, "nothing is right"),))
+
+    server.reload(wrong)
+    assert figures() == (1, 0, first[2])
+    server.reload(lambda: server.config)
+    generation, is_good, at = figures()
+    assert (generation, is_good) == (2, 1)
+    assert at > first[2]
+
+
+def test_connections_are_counted_by_what_they_do(serve: Serve, root: Path) -> None:
+    server = serve("StatusPath /-/", "WorkerThreads 1")
+
+    def states() -> dict[str, int]:
+        found = next(
+            family.samples
+            for family in text_string_to_metric_families(get(server, "/-/metrics").body.decode())
+            if family.name == "fastws_connection_states"
+        )
+        return {sample.labels["state"]: int(sample.value) for sample in found}
+
+    # The one that asks is in its head, as far as the server knows, or has it behind it.
+    with Client(server) as idle, Client(server) as half, Client(server) as body:
+        assert idle.get("/page.txt").status == 200
+        half.send(b"GET /page.txt HTTP/1.1\r\nHost")
+        body.send(b"POST /page.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+        wait_until(lambda: states()["body"] == 1)
+        found = states()
+        assert sum(found.values()) == 4
+        assert found["idle"] + found["kept"] >= 1
+        assert found["head"] >= 1
+    wait_until(lambda: sum(states().values()) == 1)
+
+
+@pytest.mark.posix
+def test_queue_of_a_listener_is_seen(serve: Serve, root: Path, tmp_path: Path) -> None:
+    server = serve("StatusPath /-/", f"Listen unix:{tmp_path / 'socket'}", "WorkerThreads 1")
+    address = f"127.0.0.1:{server.port}"
+    text = get(server, "/-/metrics").body
+    if sys.platform != "linux":
+        assert b"fastws_listener_queue" not in text
+        return
+    assert total(text, "fastws_listener_queue", address=address) == 0
+    assert total(text, "fastws_listener_queue_limit", address=address) >= 128
+    with holding(server), Client(server), Client(server):
+        wait_until(lambda: server.listeners.queues()[address][0] == 2)
+    wait_until(lambda: server.listeners.queues()[address][0] == 0)

@@ -25,6 +25,7 @@ from fastws.record.tally import WorkerStatus
 from fastws.seam import DURATION_BOUNDS_S
 from fastws.site.publication import Decision
 from fastws.site.site import Site
+from fastws.site.status import About
 
 
 class Source:
@@ -33,10 +34,15 @@ class Source:
     def __init__(self) -> None:
         self.is_draining = False
         self.start_time_s = 1_700_000_000.25
+        self.is_reload_good = True
         self.turns = 0
 
-    def build_info(self) -> dict[str, str]:
-        return {"version": "1.2", "parser": "compiled", "reactor": "pure"}
+    def about(self) -> About:
+        build = {"version": "1.2", "parser": "compiled", "reactor": "pure"}
+        return About(build, self.start_time_s, 3, 1_700_000_500.5, self.is_reload_good)
+
+    def listener_queues(self) -> dict[str, tuple[int, int]]:
+        return {"127.0.0.1:80": (5, 4096)}
 
     def application_status(self) -> ApplicationStatus:
         return ApplicationStatus(1, 2, 3, 0.5, 1.5, 4, {"hung": 5})
@@ -332,11 +338,17 @@ def test_live_page_draws_the_metrics_in_chromium(
         assert driver.execute_script("return document.getElementById('version').textContent") == "1.2"
         source.start_time_s = time.time() - 3 * 3600 - 62
         browser.wait_for(driver, "document.getElementById('uptime').textContent === 'up for 3 h 1 min'")
+        source.is_reload_good = False
+        browser.wait_for(
+            driver, "document.getElementById('state').textContent === 'is serving; the last reload failed'"
+        )
         means = driver.execute_script("return document.querySelector('dl').textContent")
         for heading in driver.execute_script(
             "return [...document.querySelectorAll('th')].map(e => e.innerText)"
         ):
-            assert heading.removesuffix("s") in means or heading in ("requests", "5xx", "cache"), heading
+            assert heading.removesuffix("s") in means.lower() or heading in ("requests", "5xx", "cache"), (
+                heading
+            )
         browser.resize(driver, 1280, 900)
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         source.is_draining = True
