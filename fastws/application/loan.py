@@ -99,6 +99,12 @@ class Loan:
             self.is_begun = not self.is_abandoned
             return self.is_begun
 
+    def put_back(self) -> None:
+        """Tell that no application has it after all; its body must be in memory."""
+        with self._lock:
+            self.is_begun = False
+            self.on_take = self.on_abandon = None
+
     def put(self, head: Given | None, *pieces: Piece, is_over: bool = False) -> None:
         """Add to the answer; waits while its reader is far behind. Raises ``AbandonedError``.
 

@@ -57,9 +57,11 @@ class Tally:
         self.waiting_s += now - loan.lent_at
         loan.begun_at = now
 
-    def end(self, loan: Loan) -> None:
-        """Note that the application has done with ``loan``."""
-        self.running_s += time.monotonic() - loan.begun_at
+    def end(self, loan: Loan) -> float:
+        """Note that the application has done with ``loan``; return how many seconds it took."""
+        took_s = time.monotonic() - loan.begun_at
+        self.running_s += took_s
+        return took_s
 
     def status(self, busy: int, waiting: int, processes: int = 0) -> ApplicationStatus:
         """Return the counts, and what is now."""

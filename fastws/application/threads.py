@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import logging
 import threading
+from collections.abc import Callable
 
 from ..config.settings import Config
 from .environ import Manner
@@ -26,12 +27,23 @@ class Threads:
     without another that contends with it for the interpreter at each of them.
     """
 
-    def __init__(self, logger: logging.Logger, check: Check, manner: Manner = MANNER) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        check: Check,
+        manner: Manner = MANNER,
+        on_take: Callable[[int], None] | None = None,
+        on_rest: Callable[[], None] | None = None,
+    ) -> None:
+        """``on_take`` is called with how many loans were taken so far; ``on_rest`` when a thread has none."""
         self._log = logger
         self._caller = Caller(manner, check, logger)
         self._lock = threading.Lock()
         self._parked: list[threading.Lock] = []
         self._is_waking = False  # a thread that has not yet looked
+        self._on_take = on_take
+        self._on_rest = on_rest
+        self._taken = 0
         self._waiting: collections.deque[Loan] = collections.deque()
         self._most = self._most_waiting = 1
         self._count = 0  # threads
@@ -108,6 +120,8 @@ class Threads:
                 if done is None:
                     self._parked.append(gate)
             if done is None:
+                if self._on_rest is not None:
+                    self._on_rest()
                 gate.acquire()
             else:
                 answer(done)
@@ -117,6 +131,9 @@ class Threads:
         waiting = self._waiting
         while waiting:
             loan = waiting.popleft()
+            if self._on_take is not None:
+                self._taken += 1
+                self._on_take(self._taken)
             if loan.begin():
                 self._busy += 1
                 self._tally.begin(loan)

@@ -11,11 +11,15 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
+from ..application.body import Spool
 from ..application.loan import Loan, Piece
 from ..http.messages import Given
 from ..language.named_tuple import NamedTuple
 from . import wire
 from .spawner import Spawner
+
+GATHER_BYTES = 262144
+"""So much is sent in one call at most, but for what is larger as it comes."""
 
 STARTING, SERVING, RETIRING, ENDED = range(4)
 
@@ -39,6 +43,13 @@ class Settings(NamedTuple):
     reload: bool
 
 
+class Files(NamedTuple):
+    """Files that a process shares with the server: its report, and how many requests it has taken."""
+
+    report: IO[bytes]
+    taken: IO[bytes]
+
+
 class Coming:
     """What has come of one answer in what was received at once: its connection is woken once for all of it."""
 
@@ -58,13 +69,13 @@ class Child:
         number: int,
         spawner: Spawner,
         sock: socket.socket,
-        report: IO[bytes],
+        files: Files,
         settings: Settings,
     ) -> None:
         self.number = number
         self.spawner = spawner
         self.sock = sock
-        self.report = report
+        self.files = files
         self.settings = settings
         self.reader = wire.Reader(sock)
         self.state = STARTING
@@ -73,13 +84,15 @@ class Child:
         """The loans that it has."""
         self.coming: dict[int, Coming] = {}
         self.busy: set[int] = set()
-        """Of the streams: those that occupy a thread."""
+        """Of the streams: those that occupy a thread, or wait for one in the process."""
+        self.ahead = 0
+        """How many may wait there; their answers come one close behind another, where applications are quick."""
+        self.sent = 0
+        """How many requests it has got; the number of a stream is that of the request."""
         self.begun_at = time.monotonic()
         self.kill_at = 0.0
         """When it is killed, having been asked for its stacks; 0: it hangs not."""
-        self._unsent: collections.deque[tuple[memoryview, int]] = (
-            collections.deque()
-        )  # with a descriptor or -1
+        self._unsent: collections.deque[tuple[bytes, int]] = collections.deque()  # with a descriptor or -1
         self.failure = ""
         """Why it does not serve."""
         self.is_expected_to_end = False
@@ -102,13 +115,21 @@ class Child:
             memory is not None and self.pid > 0 and _memory_of(self.pid) > memory
         )
 
-    def takes(self, loan: Loan) -> bool:
-        """Tell whether it may have ``loan`` now."""
-        return (
-            self.state == SERVING
-            and len(self.busy) < self.settings.threads
-            and loan.call.mount.name in self.settings.names
-        )
+    def has_room(self, body: Spool | None = None) -> bool:
+        """Tell whether it may have another request now. One with this ``body`` must not wait there in vain."""
+        count, threads = len(self.busy), self.settings.threads
+        if self.state != SERVING or count >= threads + self.ahead:
+            return False
+        return count < threads or body is None or body.fileno() < 0
+
+    def has(self, loan: Loan) -> bool:
+        """Tell whether it has the application that ``loan`` is for."""
+        return loan.call.mount.name in self.settings.names
+
+    def has_begun(self, number: int) -> bool:
+        """Tell whether a thread has taken the request with that number. It is not run by then: it may be now."""
+        taken = os.pread(self.files.taken.fileno(), wire.COUNTER.size, 0)
+        return len(taken) == wire.COUNTER.size and number <= wire.COUNTER.unpack(taken)[0]
 
     # What it is told
 
@@ -126,37 +147,59 @@ class Child:
             if fd >= 0:
                 os.close(fd)
             return True
-        self._unsent.append((memoryview(data), fd))
+        self._unsent.append((data, fd))
         return len(self._unsent) > 1 or self.tell_on()
+
+    def tell_later(self, data: bytes, fd: int = -1) -> None:
+        """Have ``tell_on`` send ``data``; ``fd`` is closed after it."""
+        if self.state == ENDED:
+            if fd >= 0:
+                os.close(fd)
+        else:
+            self._unsent.append((data, fd))
 
     def tell_on(self) -> bool:
         """Send what waits; False if something is left."""
         while self._unsent:
-            data, fd = self._unsent[0]
+            data, fd = self._gather()
             try:
                 sent = wire.send(self.sock, data, (fd,) if fd >= 0 else ())
             except BlockingIOError:
+                self._unsent.appendleft((data, fd))
                 return False
             except OSError:  # its end will be read
                 sent = len(data)
             if fd >= 0:
                 os.close(fd)
             if sent < len(data):
-                self._unsent[0] = data[sent:], -1
-            else:
-                self._unsent.popleft()
+                self._unsent.appendleft((data[sent:], -1))
         return True
 
+    def _gather(self) -> tuple[bytes, int]:
+        """Take what is next, and with it what else can be sent in the same call."""
+        data, fd = self._unsent.popleft()
+        if fd >= 0 or not self._unsent:
+            return data, fd
+        gathered, size = [data], len(data)
+        while self._unsent and self._unsent[0][1] < 0 and size < GATHER_BYTES:
+            data, fd = self._unsent.popleft()
+            gathered.append(data)
+            size += len(data)
+        return b"".join(gathered), -1
+
     def close(self) -> list[Loan]:
-        """It has ended: let go of the channel; return the loans that it had."""
+        """It has ended: let go of the channel; return the loans that it had begun, and keep the others."""
         self.state = ENDED
         self.sock.close()
         for fd in [*self.reader.take_fds(), *(fd for _, fd in self._unsent if fd >= 0)]:
             os.close(fd)
         self._unsent.clear()
         self.busy.clear()
-        loans, self.streams = list(self.streams.values()), {}
-        return loans
+        return self.take_begun()
+
+    def take_begun(self) -> list[Loan]:
+        """Return the loans that its threads have taken, and keep the others."""
+        return [self.streams.pop(number) for number in list(self.streams) if self.has_begun(number)]
 
 
 def _memory_of(pid: int) -> int:

@@ -40,11 +40,23 @@ class Crew:
         self.start_again_at = 0.0
         """When the next process may be started in place of one that failed."""
         self.is_closed = False
+        self._untold: set[Child] = set()
 
     def tell(self, child: Child, data: bytes, fd: int = -1) -> None:
         """Send ``data`` now, or as soon as the socket takes it. ``fd`` is closed after it."""
         with self.lock:
             if not child.tell(data, fd):
+                self.wake()
+
+    def tell_later(self, child: Child, data: bytes, fd: int = -1) -> None:
+        """Have ``tell_on`` send ``data``, with what else there is for this process. ``fd`` is closed after it."""
+        child.tell_later(data, fd)
+        self._untold.add(child)
+
+    def tell_on(self) -> None:
+        """Send what is there for each process."""
+        while self._untold:
+            if not self._untold.pop().tell_on():
                 self.wake()
 
     def retire(self, child: Child) -> None:

@@ -59,7 +59,7 @@ class _Forks:
             signal.signal(signal.SIGCHLD, _nothing)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
-    def run(self) -> tuple[socket.socket, int, dict[str, Any]] | None:
+    def run(self) -> tuple[socket.socket, int, int, dict[str, Any]] | None:
         """Return what a forked child is to do, None in the spawner itself when the server is gone."""
         with selectors.DefaultSelector() as selector:
             for sock in (self._control, self._woken):
@@ -95,11 +95,11 @@ class _Forks:
                 with suppress(Exception):
                     __import__(name.partition(":")[0])
 
-    def _spawn(self, frame: wire.Frame) -> tuple[socket.socket, int, dict[str, Any]] | None:
+    def _spawn(self, frame: wire.Frame) -> tuple[socket.socket, int, int, dict[str, Any]] | None:
         """Fork; return what the child is to do, None in the parent."""
         if sys.platform == "win32":
             raise NotImplementedError
-        sock, report = self._reader.take_fd(), self._reader.take_fd()
+        sock, report, taken = [self._reader.take_fd() for _ in range(3)]
         settings = json.loads(frame.payload)
         self._preload(settings)
         try:
@@ -112,9 +112,9 @@ class _Forks:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for own in (self._control, self._woken, self._waker):
                 own.close()
-            return socket.socket(fileno=sock), report, settings
-        os.close(sock)
-        os.close(report)
+            return socket.socket(fileno=sock), report, taken, settings
+        for fd in (sock, report, taken):
+            os.close(fd)
         if pid > 0:
             self._processes[frame.stream] = pid
             self._tell(wire.pack_json(frame.stream, wire.BORN, pid))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import collections
-import json
 import os
 
 from ..application.loan import Loan
 from . import wire
 from .child import ENDED, Child
 from .crew import Crew
+
+QUICK_S = 0.005
+"""A process that answers more quickly than that gets requests ahead, while others wait."""
+
+AHEAD = 16
+"""So many at most, beyond one for each of its threads."""
 
 
 class Handing:
@@ -18,7 +23,6 @@ class Handing:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._waiting: collections.deque[Loan] = collections.deque()
-        self._streams = 0  # numbers of streams
 
     @property
     def waiting(self) -> int:
@@ -34,6 +38,7 @@ class Handing:
             child = self._free(loan)
             if child is not None:
                 self._hand(child, loan)
+                crew.tell_on()
                 return True
             if len(self._waiting) >= crew.settings.waiting:
                 self._waiting = collections.deque(each for each in self._waiting if not each.is_abandoned)
@@ -44,76 +49,85 @@ class Handing:
 
     def serve_waiting(self) -> None:
         """Hand out what waits, as far as there are free processes."""
-        for _ in range(len(self._waiting)):
-            loan = self._waiting.popleft()
-            if loan.is_abandoned:
-                continue
+        waiting, kept = self._waiting, []
+        while waiting and self._has_room():
+            loan = waiting.popleft()
             child = self._free(loan)
             if child is None:
-                self._waiting.append(loan)
+                kept.append(loan)  # of an application that only other processes have
             else:
                 self._hand(child, loan)
+        waiting.extendleft(reversed(kept))
+
+    def _has_room(self) -> bool:
+        return any(child.has_room() for child in self._crew.children.values())
 
     def finish(self, child: Child, number: int) -> None:
         """A stream is over, and its thread free."""
         crew = self._crew
-        with crew.lock:
-            loan = child.streams.pop(number, None)
-            if loan is not None:
-                crew.tally.end(loan)
-            child.busy.discard(number)
-            child.left -= 1
-            if child.left == 0:
-                child.is_due = True
-                crew.wake()
-            self.serve_waiting()
+        loan = child.streams.pop(number, None)
+        if loan is not None:
+            took_s = crew.tally.end(loan)
+            if took_s >= QUICK_S:
+                child.ahead //= 2
+            elif self._waiting and child.ahead < AHEAD:
+                child.ahead += 1
+        child.busy.discard(number)
+        child.left -= 1
+        if child.left == 0:
+            child.is_due = True
+            crew.wake()
+
+    def put_back(self, loans: list[Loan]) -> None:
+        """Have requests wait again that no thread of their process has taken before it ended."""
+        self._crew.tally.requests -= len(loans)
+        for loan in loans:
+            self._crew.tally.end(loan)
+            loan.put_back()
+        self._waiting.extendleft(reversed(loans))
+        self.serve_waiting()
+        self._crew.tell_on()
 
     def _free(self, loan: Loan) -> Child | None:
         """Return the process with the fewest requests that may have ``loan``, None if all are busy."""
-        free = [child for child in self._crew.children.values() if child.takes(loan)]
-        return min(free, key=lambda child: len(child.busy)) if free else None
+        found, least = None, 0
+        for child in self._crew.children.values():
+            if child.has_room(loan.body) and (found is None or len(child.busy) < least) and child.has(loan):
+                found, least = child, len(child.busy)
+        return found
 
     def _hand(self, child: Child, loan: Loan) -> None:
         """Give ``loan`` to ``child``."""
         if not loan.begin():
             return
         crew = self._crew
-        self._streams = (self._streams + 1) % (1 << 32)
-        number = self._streams
+        number = child.sent = child.sent + 1
         child.streams[number] = loan
         child.busy.add(number)
         crew.tally.begin(loan)
         loan.on_take = lambda count: crew.tell(child, wire.pack(number, wire.CREDIT, b"%d" % count))
         loan.on_abandon = lambda is_late: self._on_abandon(child, number, is_late=is_late)
-        call, body = loan.call, loan.body
+        body = loan.body
         fd = body.fileno()
-        told = {
-            "prefix": call.mount.prefix,
-            "name": call.mount.name,
-            "request": call.request[:4],
-            "path": (call.script_name, call.path_info, call.query),
-            "user": call.user,
-            "ends": loan.ends,
-            "size": body.size,
-            "has_file": fd >= 0,
-        }
-        text = json.dumps(told).encode()
-        payload = len(text).to_bytes(4, "little") + text + body.read_memory()
-        crew.tell(child, wire.pack(number, wire.REQUEST, payload), os.dup(fd) if fd >= 0 else -1)
+        frame = wire.pack_request(number, loan.call, loan.ends, body)
+        crew.tell_later(child, frame, os.dup(fd) if fd >= 0 else -1)
         body.close()
 
     def _on_abandon(self, child: Child, number: int, *, is_late: bool) -> None:
         crew = self._crew
         with crew.lock:
             loan = child.streams.pop(number, None)
-            if loan is None or child.state == ENDED:
+            if loan is None:
                 return
             crew.tally.end(loan)
             child.busy.discard(number)
-            if is_late:
+            if child.state == ENDED:
+                return
+            if is_late and child.has_begun(number):
                 crew.log.error("%s takes too long; it is replaced, and its stacks are below", child.name)
                 crew.stop(child)
             else:
                 # Its thread is free when the application has noticed, which is not waited for.
-                crew.tell(child, wire.pack(number, wire.CANCEL))
+                crew.tell_later(child, wire.pack(number, wire.CANCEL))
                 self.serve_waiting()
+                crew.tell_on()

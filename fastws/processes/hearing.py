@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..application.loan import AbandonedError
+from ..application.loan import AbandonedError, Loan
 from ..application.wsgi import OwnedFile
 from ..http.errors import HTTPError
-from ..http.messages import FileSlice
+from ..http.messages import FileSlice, Given
 from . import wire
 from .child import ENDED, SERVING, STARTING, Child, Coming
 from .crew import Crew
@@ -21,7 +21,7 @@ AGAIN_S = 1.0
 
 
 class Hearing:
-    """Takes what the processes of a crew say; only the courier's thread calls."""
+    """Takes what the processes of a crew say, for the courier's thread. It holds the crew's lock meanwhile."""
 
     def __init__(self, crew: Crew, handing: Handing) -> None:
         self._crew = crew
@@ -38,10 +38,13 @@ class Hearing:
             return None
         except OSError:
             is_open = False
-        for frame in child.reader.frames():
-            _TAKERS[frame.kind](self, child, frame)
-        if child.coming:
-            self._deliver(child)
+        with self._crew.lock:
+            for frame in child.reader.frames():
+                _TAKERS[frame.kind](self, child, frame)
+            if child.coming:
+                self._deliver(child)
+            self._handing.serve_waiting()
+            self._crew.tell_on()
         return is_open
 
     def _deliver(self, child: Child) -> None:
@@ -63,32 +66,28 @@ class Hearing:
 
     def _take_ready(self, child: Child, frame: wire.Frame) -> None:
         crew = self._crew
-        with crew.lock:
-            if child.state != STARTING:
-                return
-            child.state = SERVING
-            crew.log.info("%s serves %s", child.name, ", ".join(child.settings.names))
-            self._handing.serve_waiting()
-            crew.changed.notify_all()
-            crew.wake()
+        if child.state != STARTING:
+            return
+        child.state = SERVING
+        crew.log.info("%s serves %s", child.name, ", ".join(child.settings.names))
+        crew.changed.notify_all()
+        crew.wake()
 
     def _take_failed(self, child: Child, frame: wire.Frame) -> None:
         crew = self._crew
-        with crew.lock:
-            child.failure = frame.payload.decode("utf-8", "replace")
-            crew.log.error("%s: %s", child.name, child.failure)
-            child.is_expected_to_end, child.end = True, "unimported"
-            crew.start_again_at = time.monotonic() + AGAIN_S
-            crew.changed.notify_all()
+        child.failure = frame.payload.decode("utf-8", "replace")
+        crew.log.error("%s: %s", child.name, child.failure)
+        child.is_expected_to_end, child.end = True, "unimported"
+        crew.start_again_at = time.monotonic() + AGAIN_S
+        crew.changed.notify_all()
 
     def _take_changed(self, child: Child, frame: wire.Frame) -> None:
         crew = self._crew
-        with crew.lock:
-            crew.log.info("%s: a file has changed", child.name)
-            for each in crew.children.values():
-                each.is_due = True
-            crew.start_again_at = 0.0
-            crew.wake()
+        crew.log.info("%s: a file has changed", child.name)
+        for each in crew.children.values():
+            each.is_due = True
+        crew.start_again_at = 0.0
+        crew.wake()
 
     def _take_log(self, child: Child, frame: wire.Frame) -> None:
         level, thread, line = json.loads(frame.payload)
@@ -99,6 +98,24 @@ class Hearing:
 
     # Of answers
 
+    def _take_answer(self, child: Child, frame: wire.Frame) -> None:
+        loan = child.streams.get(frame.stream)
+        if loan is None:
+            return
+        try:
+            length, status, fields, body = wire.unpack_answer(frame.payload)
+            given = self._check(status, fields, loan.call.fields)
+        except (TypeError, ValueError):
+            self._refuse(child, loan)
+        else:
+            head = Given(given.status, given.lines, length, given.is_dated)
+            with suppress(AbandonedError):
+                if body:
+                    loan.deliver(head, body, is_over=True)
+                else:
+                    loan.deliver(head, is_over=True)
+        self._handing.finish(child, frame.stream)
+
     def _take_head(self, child: Child, frame: wire.Frame) -> None:
         loan = child.streams.get(frame.stream)
         if loan is None:
@@ -106,11 +123,15 @@ class Hearing:
         try:
             length, status, fields = wire.unpack_head(frame.payload)
             head = self._check(status, fields, loan.call.fields)._replace(length=length)
-        except (TypeError, ValueError):  # the process has checked it, if nothing in it has forged it since
-            self._crew.log.error("%s sends a head that no answer may have", child.name)
-            loan.fail(HTTPError(502, "The application's process sent what cannot be sent on."))
-            return
-        child.coming.setdefault(frame.stream, Coming()).head = head
+        except (TypeError, ValueError):
+            self._refuse(child, loan)
+        else:
+            child.coming.setdefault(frame.stream, Coming()).head = head
+
+    def _refuse(self, child: Child, loan: Loan) -> None:
+        """A head cannot be sent; the process has checked it, if nothing in it has forged it since."""
+        self._crew.log.error("%s sends a head that no answer may have", child.name)
+        loan.fail(HTTPError(502, "The application's process sent what cannot be sent on."))
 
     def _take_data(self, child: Child, frame: wire.Frame) -> None:
         child.coming.setdefault(frame.stream, Coming()).pieces.append(frame.payload)
@@ -124,9 +145,7 @@ class Hearing:
         child.coming.setdefault(frame.stream, Coming()).is_over = True
 
     def _take_free(self, child: Child, frame: wire.Frame) -> None:
-        with self._crew.lock:
-            child.busy.discard(frame.stream)
-            self._handing.serve_waiting()
+        child.busy.discard(frame.stream)
 
     def _take_error(self, child: Child, frame: wire.Frame) -> None:
         self._deliver(child)
@@ -141,6 +160,7 @@ _TAKERS: dict[int, Callable[[Hearing, Child, wire.Frame], None]] = {
     wire.READY: Hearing._take_ready,
     wire.FAILED: Hearing._take_failed,
     wire.CHANGED: Hearing._take_changed,
+    wire.ANSWER: Hearing._take_answer,
     wire.HEAD: Hearing._take_head,
     wire.DATA: Hearing._take_data,
     wire.FILE: Hearing._take_file,

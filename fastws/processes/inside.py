@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import faulthandler
-import json
 import logging
+import mmap
+import select
 import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from ..application.body import Spool
-from ..application.environ import Ends, Manner
+from ..application.environ import Manner
 from ..application.loading import LoadError, explain, files_of, load, watch
-from ..application.mounts import Application, Call, Mount
+from ..application.mounts import Application, Mount
 from ..application.threads import Threads
 from ..backend import load_parser
-from ..http.messages import Request
 from . import wire
-from .stream import Stream
+from .stream import HOLD_S, Outlet, Stream
 
 STACKS_SIGNAL = "SIGUSR2"
 """Has the stacks of all threads written into the report."""
 
 
-def run(sock: socket.socket, report: int, settings: dict[str, Any]) -> int:
+def run(sock: socket.socket, report: int, taken: int, settings: dict[str, Any]) -> int:
     """Serve until the server says that it is enough, or is gone; return the exit status.
 
     What signals do is inherited of the spawner.
@@ -35,7 +36,7 @@ def run(sock: socket.socket, report: int, settings: dict[str, Any]) -> int:
     faulthandler.enable(report)
     faulthandler.register(getattr(signal, STACKS_SIGNAL), report, all_threads=True)
     _name_process(f"fastws: app {settings['number']}")
-    process = _Process(sock, settings)
+    process = _Process(sock, taken, settings)
     try:
         return process.run()
     except OSError:  # the server is gone
@@ -51,11 +52,13 @@ def _name_process(name: str) -> None:
 
 
 class _Process:
-    def __init__(self, sock: socket.socket, settings: dict[str, Any]) -> None:
+    def __init__(self, sock: socket.socket, taken: int, settings: dict[str, Any]) -> None:
         self._sock = sock
+        self._outlet = Outlet(sock)
+        self._mounts: dict[str, Mount] = {}
+        self._counter = mmap.mmap(taken, wire.COUNTER.size)
         self._reader = wire.Reader(sock)
         self._settings = settings
-        self._sending = threading.Lock()
         self._changing = threading.Lock()
         self._streams: dict[int, Stream] = {}
         self._is_quitting = False
@@ -64,17 +67,34 @@ class _Process:
         self._log.addHandler(_Handler(self))
         count = settings["threads"]
         manner = Manner(multithread=count > 1, multiprocess=True)
-        self._threads = Threads(self._log, load_parser(pure=settings["is_pure"]).check_given, manner)
-        self._threads.limit(count, count)  # the server sends no more than there are threads
+        check = load_parser(pure=settings["is_pure"]).check_given
+        self._threads = Threads(self._log, check, manner, self._count, self._rest)
+        self._threads.limit(count, sys.maxsize)  # the server sends no more than is good
 
     def run(self) -> int:
         if not self._load():
             return 3
         self.send(wire.pack(0, wire.READY))
-        while not (self._is_quitting and not self._streams) and self._reader.receive():
-            for frame in self._reader.frames():
-                self._take(frame)
+        waiting = select.poll()
+        waiting.register(self._sock, select.POLLIN)
+        while not (self._is_quitting and not self._streams):
+            if not waiting.poll(HOLD_S * 1e3 if self._streams else None):
+                self._outlet.flush()  # a thread has answered, and its next call takes long
+            elif self._reader.receive():
+                for frame in self._reader.frames():
+                    self._take(frame)
+            else:
+                break
+        self._outlet.flush()
         return 0
+
+    def _count(self, taken: int) -> None:
+        """Tell how many requests were begun, in memory that the server sees even when this process is dead."""
+        wire.COUNTER.pack_into(self._counter, 0, taken)
+
+    def _rest(self) -> None:
+        with suppress(OSError):  # the server is gone, which the main thread sees too
+            self._outlet.flush()
 
     def _load(self) -> bool:
         sys.path[:] = self._settings["path"]
@@ -122,19 +142,18 @@ class _Process:
             stream.add_credit(int(frame.payload))
 
     def _begin(self, frame: wire.Frame) -> None:
-        size = int.from_bytes(frame.payload[:4], "little")
-        told = json.loads(frame.payload[4 : 4 + size])
+        asked = wire.unpack_request(frame.payload)
         body = Spool()
-        if told["has_file"]:
-            body.adopt(self._reader.take_fd(), told["size"])
-        else:
-            body += frame.payload[4 + size :]
-        method, target, version, fields = told["request"]
-        script_name, path_info, query = told["path"]
-        mount = Mount(told["prefix"], self._applications[told["name"]], told["name"])
-        request = Request(method, target, version, fields, 0)
-        call = Call(mount, request, script_name, path_info, query, told["user"], ())
-        stream = Stream(self, frame.stream, call, Ends(*told["ends"]), body)
+        if asked.has_file:
+            body.adopt(self._reader.take_fd(), asked.size)
+        elif asked.body:
+            body += asked.body
+        mount = self._mounts.get(asked.prefix)
+        if mount is None or mount.name != asked.name:
+            mount = Mount(asked.prefix, self._applications[asked.name], asked.name)
+            self._mounts[asked.prefix] = mount
+        call = asked.call._replace(mount=mount)
+        stream = Stream(self._outlet, self.forget, frame.stream, call, asked.ends, body)
         with self._changing:
             self._streams[frame.stream] = stream
         self._threads.submit(stream.loan)
@@ -146,13 +165,9 @@ class _Process:
             if self._is_quitting and not self._streams:
                 self._sock.shutdown(socket.SHUT_RD)  # wakes the main thread
 
-    def send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+    def send(self, data: bytes) -> None:
         """Send all of ``data``; any thread may. Raises ``OSError``."""
-        with self._sending:
-            view = memoryview(data)
-            sent = wire.send(self._sock, view, fds)
-            while sent < len(data):
-                sent += self._sock.send(view[sent:])
+        self._outlet.send(data)
 
 
 class _Handler(logging.Handler):

@@ -31,7 +31,7 @@ class Processes:
     def __init__(self, logger: logging.Logger, parser: Parser) -> None:
         self.crew = Crew(logger, parser)
         self._handing = Handing(self.crew)
-        self.upkeep = Upkeep(self.crew, Hearing(self.crew, self._handing))
+        self.upkeep = Upkeep(self.crew, self._handing, Hearing(self.crew, self._handing))
 
     def start(self, settings: Settings) -> None:
         """Start the processes; they serve when they have imported the applications. Raises ``OSError``."""
@@ -101,9 +101,10 @@ class Processes:
         crew = self.crew
         with crew.lock:
             children = list(crew.children.values())
-            busy = sum([len(child.busy) for child in children])
+            busy = [min(len(child.busy), child.settings.threads) for child in children]
+            waiting = self._handing.waiting + sum([len(child.busy) for child in children]) - sum(busy)
             serving = sum([child.state == SERVING for child in children])
-            return crew.tally.status(busy, self._handing.waiting, serving)
+            return crew.tally.status(sum(busy), waiting, serving)
 
     def close(self, timeout_s: float) -> None:
         """End the processes, those that are still busy after ``timeout_s`` by force."""

@@ -1,33 +1,82 @@
-"""A stream of an application process: one request, and its answer on the way to the server."""
+"""Streams of an application process: each is one request, and its answer on the way to the server."""
 
 from __future__ import annotations
 
+import socket
 import threading
-from typing import Protocol
+import time
+from collections.abc import Callable
 
 from ..application.body import Spool
 from ..application.environ import Ends
-from ..application.loan import AHEAD_BYTES, Loan, Piece
+from ..application.loan import AHEAD_BYTES, Loan, Piece, Portion
 from ..application.mounts import Call
-from ..http.messages import FileSlice
+from ..http.messages import FileSlice, Given
 from . import wire
 
+QUICK_S = 0.0005
+"""An answer that took longer is sent at once; after a quicker one others may be about to follow."""
 
-class Process(Protocol):
-    """The process, as its streams use it."""
+HOLD_S = 0.002
+"""How long an answer is held at most, in which case the next call takes long."""
+
+HOLD_BYTES = 65536
+"""More is sent at once."""
+
+
+class Outlet:
+    """What a process sends to the server. Any thread may call.
+
+    Quick answers are held until the thread that makes them has nothing more to do, so that many are sent in one
+    step and the server is woken once for all of them.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    def hold(self, data: bytes) -> None:
+        """Send ``data`` with what comes next, or at the next ``flush``. Raises ``OSError``."""
+        with self._lock:
+            self._held.append(data)
+            self._held_bytes += len(data)
+        if self._held_bytes > HOLD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is held. Raises ``OSError``."""
+        if self._held:
+            self.send(b"")
 
     def send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        """Send all of ``data``; any thread may. Raises ``OSError``."""
-
-    def forget(self, number: int) -> None:
-        """Have no such stream any more."""
+        """Send what is held, and all of ``data``. Raises ``OSError``."""
+        with self._lock:
+            if self._held:
+                held, self._held, self._held_bytes = b"".join(self._held), [], 0
+                self._sock.sendall(held if fds else held + data)
+                if not fds:
+                    return
+            if data:
+                view = memoryview(data)
+                sent = wire.send(self._sock, view, fds)
+                if sent < len(data):
+                    self._sock.sendall(view[sent:])
 
 
 class Stream:
-    """One request, and what of its answer the server has room for."""
+    """One request, and what of its answer the server has room for. ``forget`` is called when it is over."""
 
-    def __init__(self, process: Process, number: int, call: Call, ends: Ends, body: Spool) -> None:
-        self._process = process
+    __slots__ = (
+        "_credit", "_flushing", "_forget", "_is_free", "_is_over", "_number", "_outlet", "_pending", "loan",
+    )  # fmt: skip
+
+    def __init__(
+        self, outlet: Outlet, forget: Callable[[int], None], number: int, call: Call, ends: Ends, body: Spool
+    ) -> None:
+        self._outlet = outlet
+        self._forget = forget
         self._number = number
         self._flushing = threading.Lock()
         self._credit = AHEAD_BYTES
@@ -50,20 +99,22 @@ class Stream:
             self.loan.abandon()
             is_over = True
         if is_over:
-            self._process.forget(self._number)
+            self._forget(self._number)
 
     def _send_on(self) -> bool:
         frames = b""
         while True:
             if not self._pending and not self._is_over:
                 portion = self.loan.take()
+                if portion.head is not None and portion.is_over and self._send_whole(portion, portion.head):
+                    return True
                 if portion.head is not None:
                     frames += wire.pack_head(self._number, portion.head)
                 self._pending = [memoryview(x) if isinstance(x, bytes) else x for x in portion.pieces[::-1]]
                 self._is_over = portion.is_over
                 if portion.error is not None and not portion.pieces:
                     error = [portion.error.status, portion.error.detail]
-                    self._process.send(frames + wire.pack_json(self._number, wire.ERROR, error))
+                    self._outlet.send(frames + wire.pack_json(self._number, wire.ERROR, error))
                     return True
                 if not self._pending and not self._is_over:
                     break  # the next piece will resume it
@@ -77,8 +128,22 @@ class Stream:
         if is_whole:
             frames += wire.pack(self._number, wire.OVER)
         if frames:
-            self._process.send(frames)
+            self._outlet.send(frames)
         return is_whole
+
+    def _send_whole(self, portion: Portion, head: Given) -> bool:
+        """Send an answer that is there as a whole in one frame; False if it is too long, or comes from a file."""
+        body = b""
+        for piece in portion.pieces:
+            if isinstance(piece, FileSlice) or len(body) + len(piece) > wire.PIECE_BYTES:
+                return False
+            body = body + piece if body else piece
+        frame = wire.pack_answer(self._number, head, body)
+        if time.monotonic() - self.loan.begun_at < QUICK_S:
+            self._outlet.hold(frame)
+        else:
+            self._outlet.send(frame)
+        return True
 
     def _send_pending(self, frames: bytes) -> bytes:
         """Send ``frames`` and the pieces behind it, as far as there is room; return what is not yet sent of it."""
@@ -87,7 +152,7 @@ class Stream:
             if isinstance(piece, FileSlice):
                 frames += wire.pack_json(self._number, wire.FILE, [piece.offset, piece.length])
                 try:
-                    self._process.send(frames, (piece.file.fd,))
+                    self._outlet.send(frames, (piece.file.fd,))
                 finally:
                     piece.file.close()
                 frames = b""
@@ -98,6 +163,6 @@ class Stream:
             self._credit -= len(part)
             frames += wire.pack(self._number, wire.DATA, part)
             if len(frames) >= wire.PIECE_BYTES:
-                self._process.send(frames)
+                self._outlet.send(frames)
                 frames = b""
         return frames

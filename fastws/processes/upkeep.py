@@ -10,11 +10,13 @@ import socket
 import sys
 import time
 
+from ..application.loan import Loan
 from ..http.errors import HTTPError
 from . import wire
-from .child import ENDED, SERVING, STARTING, Child, Settings
+from .child import ENDED, SERVING, STARTING, Child, Files, Settings
 from .courier import Courier
 from .crew import Crew
+from .handing import Handing
 from .hearing import AGAIN_S, Hearing
 from .spawner import Spawner
 
@@ -40,8 +42,9 @@ class Upkeep:
     spawner: Spawner | None = None
     """Of the processes to come; those before it have their own."""
 
-    def __init__(self, crew: Crew, hearing: Hearing) -> None:
+    def __init__(self, crew: Crew, handing: Handing, hearing: Hearing) -> None:
         self._crew = crew
+        self._handing = handing
         self._hearing = hearing
         self._numbers = 0  # of processes
         self.courier = Courier(crew.log, self)
@@ -64,8 +67,9 @@ class Upkeep:
         number = self._numbers
         ours, its = socket.socketpair()
         ours.setblocking(False)
-        report = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        child = Child(number, self.spawner, ours, report, settings)
+        files = Files(*[tempfile.TemporaryFile(buffering=0) for _ in Files._fields])  # noqa: SIM115
+        files.taken.write(bytes(wire.COUNTER.size))
+        child = Child(number, self.spawner, ours, files, settings)
         told = {
             "number": number,
             "threads": settings.threads,
@@ -77,7 +81,7 @@ class Upkeep:
             "is_pure": self._crew.parser.side == "pure",
         }
         try:
-            self.spawner.spawn(number, told, its.fileno(), report.fileno())
+            self.spawner.spawn(number, told, its.fileno(), *[file.fileno() for file in files])
         finally:
             its.close()
         self._crew.children[number] = child
@@ -195,11 +199,14 @@ class Upkeep:
             crew.changed.notify_all()
             self.courier.leave(child.sock)
             loans = child.close()
-            for loan in loans:
-                crew.tally.end(loan)
+            self._fail(loans)
             if reason:
                 self._forget(child, reason)
+
+    def _fail(self, loans: list[Loan]) -> None:
+        """Answer what a process had begun when it ended."""
         for loan in loans:
+            self._crew.tally.end(loan)
             loan.fail(HTTPError(502, "The application's process ended."))
 
     def _forget(self, child: Child, reason: str) -> None:
@@ -207,9 +214,17 @@ class Upkeep:
         crew = self._crew
         if crew.children.pop(child.number, None) is None:
             return
-        child.report.seek(0)
-        report = child.report.read(REPORT_BYTES).decode("utf-8", "replace")
-        child.report.close()
+        self._fail(child.take_begun())
+        left = list(child.streams.values())
+        if child.spawner.is_gone:
+            self._fail(left)  # whether the process has ended for certain nobody tells
+        else:
+            self._handing.put_back(left)
+        child.streams.clear()
+        child.files.report.seek(0)
+        report = child.files.report.read(REPORT_BYTES).decode("utf-8", "replace")
+        for file in child.files:
+            file.close()
         if not child.is_expected_to_end:
             crew.log.error("%s: %s", child.name, reason)
         for line in report.splitlines():

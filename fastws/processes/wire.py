@@ -14,13 +14,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..http.messages import Given
+from ..application.body import Spool
+from ..application.environ import Ends
+from ..application.mounts import NOWHERE, Call
+from ..http.messages import Given, Request
 from ..language.named_tuple import NamedTuple
 
-HEADER = struct.Struct("<IBI")
+HEADER = struct.Struct("<QBI")
+COUNTER = struct.Struct("<Q")
+"""How many requests the threads of a process have taken, in a file that it shares with the server."""
 
 REQUEST = 1
-"""To a process: a request, JSON and the body behind it, or its file's descriptor."""
+"""To a process: a request and its body, or the descriptor of that."""
 CREDIT = 2
 """To a process: so many bytes of an answer were taken, and may follow."""
 CANCEL = 3
@@ -45,6 +50,8 @@ LOG = 12
 """From a process: a line for the error log."""
 FREE = 17
 """From a process: the application's thread is free, and the rest of the answer waits for credit."""
+ANSWER = 19
+"""From a process: a whole answer, head and body."""
 CHANGED = 18
 """From a process: a file that it has imported has changed."""
 SPAWN = 13
@@ -82,6 +89,65 @@ def pack_json(stream: int, kind: int, value: Any) -> bytes:
 
 
 _LENGTH = struct.Struct("<q")
+_ANSWER = struct.Struct("<qI")
+_ASKED = struct.Struct("<IQ?")
+_TEXTS = 12  # before the fields
+
+
+class Asked(NamedTuple):
+    """A request for a process, whose applications have names. ``size`` is that of the body."""
+
+    prefix: str
+    name: str
+    call: Call
+    ends: Ends
+    body: bytes
+    size: int
+    has_file: bool
+
+
+def pack_request(stream: int, call: Call, ends: Ends, body: Spool) -> bytes:
+    """Return the frame of a request. Texts are separated by NUL, which neither a target nor a field has."""
+    mount, request = call.mount, call.request
+    has_file = body.fileno() >= 0
+    parts = [
+        mount.prefix, mount.name, request.method, request.target, request.version, call.script_name,
+        call.path_info, call.user, ends.peer, ends.host, str(ends.port), ends.scheme,
+    ]  # fmt: skip
+    for field in request.fields.items():
+        parts += field
+    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    data = b"" if has_file or not body.size else body.read_memory()
+    start = _ASKED.pack(len(text), body.size, has_file)
+    return b"".join((HEADER.pack(stream, REQUEST, len(start) + len(text) + len(data)), start, text, data))
+
+
+def unpack_request(payload: bytes) -> Asked:
+    """Return the request in a frame; its ``call`` has a mount without an application."""
+    length, size, has_file = _ASKED.unpack_from(payload)
+    end = _ASKED.size + length
+    parts = payload[_ASKED.size : end].decode("utf-8", "surrogatepass").split("\0")
+    prefix, name, method, target, version, script_name, path_info, user, peer, host, port, scheme = parts[
+        :_TEXTS
+    ]
+    fields = dict(zip(parts[_TEXTS::2], parts[_TEXTS + 1 :: 2], strict=True))
+    request = Request(method, target, version, fields, 0)
+    call = Call(NOWHERE, request, script_name, path_info, target.partition("?")[2], user, ())
+    return Asked(prefix, name, call, Ends(peer, host, int(port), scheme), payload[end:], size, has_file)
+
+
+def pack_answer(stream: int, head: Given, body: bytes) -> bytes:
+    """Return the frame of a whole answer."""
+    length, lines = -1 if head.length is None else head.length, head.lines
+    size = _ANSWER.size + len(lines) + len(body)
+    return b"".join((HEADER.pack(stream, ANSWER, size), _ANSWER.pack(length, len(lines)), lines, body))
+
+
+def unpack_answer(payload: bytes) -> tuple[int | None, str, list[tuple[str, str]], bytes]:
+    """Return what ``unpack_head`` does, and the body. Raises ``ValueError``."""
+    length, size = _ANSWER.unpack_from(payload)
+    end = _ANSWER.size + size
+    return (None if length < 0 else length, *_unpack_lines(payload[_ANSWER.size : end]), payload[end:])
 
 
 def pack_head(stream: int, head: Given) -> bytes:
@@ -95,15 +161,19 @@ def unpack_head(payload: bytes) -> tuple[int | None, str, list[tuple[str, str]]]
 
     All of it is to be checked: a process that has been taken over sends what it likes.
     """
-    status, *lines = payload[8:].decode("latin-1").split("\r\n")
+    length: int = _LENGTH.unpack_from(payload)[0]
+    return (None if length < 0 else length, *_unpack_lines(payload[_LENGTH.size :]))
+
+
+def _unpack_lines(text: bytes) -> tuple[str, list[tuple[str, str]]]:
+    status, *lines = text.decode("latin-1").split("\r\n")
     if not lines or lines.pop():
         raise ValueError("the last line of a head has no end")
     fields = []
     for line in lines:
         name, _, value = line.partition(": ")
         fields.append((name, value))
-    length: int = _LENGTH.unpack_from(payload)[0]
-    return None if length < 0 else length, status[len("HTTP/1.1 ") :], fields
+    return status[len("HTTP/1.1 ") :], fields
 
 
 class Reader:
@@ -131,14 +201,18 @@ class Reader:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames that are whole."""
-        while len(self._buffer) >= HEADER.size:
-            stream, kind, length = HEADER.unpack_from(self._buffer)
-            end = HEADER.size + length
-            if len(self._buffer) < end:
-                return
-            payload = bytes(memoryview(self._buffer)[HEADER.size : end])
-            del self._buffer[:end]
-            yield Frame(stream, kind, payload)
+        begin, size, buffer = 0, len(self._buffer), bytes(self._buffer)
+        try:
+            while size - begin >= HEADER.size:
+                stream, kind, length = HEADER.unpack_from(buffer, begin)
+                end = begin + HEADER.size + length
+                if size < end:
+                    return
+                payload = buffer[begin + HEADER.size : end]
+                begin = end
+                yield Frame(stream, kind, payload)
+        finally:
+            del self._buffer[:begin]
 
     def take_fd(self) -> int:
         """Return the next descriptor, which the frame at hand announced; the caller closes it."""

@@ -310,7 +310,10 @@ def test_signals_to_all_are_not_for_the_processes(place: Place) -> None:
 # Import
 
 
-def test_application_that_cannot_be_imported_is_an_error_of_the_start(place: Place) -> None:
+def test_application_that_cannot_be_imported_is_an_error_of_the_start(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastws.processes.processes.START_S", 60.0)  # on a busy machine it takes its time
     (place.directory / "broken_at_import.py").write_text("raise RuntimeError('the reason')\n")
     with pytest.raises(ConfigError, match="RuntimeError: the reason"):
         place.start(name="broken_at_import:app")
