@@ -26,7 +26,9 @@ ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed"
 )
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool of prometheus is not installed"
+)
 
 
 def dashboard_expressions() -> list[str]:
