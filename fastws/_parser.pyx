@@ -22,6 +22,7 @@ from .native.access_line cimport (
     fastws_access_line,
     fastws_put_combined,
     fastws_put_combined_time,
+    fastws_put_id,
     fastws_put_json,
     fastws_text,
 )
@@ -422,7 +423,7 @@ cdef bytes _write_lines(bytes start, Line *lines, Py_ssize_t count):
 def format_access_line(str log_format, line):
     """See ``backend.Parser.format_access_line``."""
     cdef fastws_access_line parts
-    cdef str peer, user, time, request_line, referer, agent, host, tls_version, tls_cipher
+    cdef str peer, user, time, request_line, referer, agent, host, tls_version, tls_cipher, request_id, parent, state
     cdef bint is_json = log_format == "json"
     cdef Py_ssize_t texts
     cdef bytes written
@@ -432,19 +433,23 @@ def format_access_line(str log_format, line):
         raise TypeError("an access line is made of a seam.AccessLine")
     (
         peer, user, time, request_line, parts.status, parts.size, referer, agent, host, parts.duration_us,
-        tls_version, tls_cipher,
+        tls_version, tls_cipher, request_id, parent, state,
     ) = <tuple>line
     parts.peer, parts.user, parts.time, parts.request = _text(peer), _text(user), _text(time), _text(request_line)
     parts.referer, parts.agent = _text(referer), _text(agent)
     parts.host = _text(host if is_json else "")
     parts.tls_version, parts.tls_cipher = _text(tls_version), _text(tls_cipher)
-    texts = len(tls_version) + len(tls_cipher) + len(host) + len(peer) + len(user) + len(time) + len(request_line) + len(referer) + len(agent)
+    parts.request_id, parts.trace_parent, parts.trace_state = _text(request_id), _text(parent), _text(state)
+    texts = len(tls_version) + len(tls_cipher) + len(host) + len(peer) + len(user) + len(time) + len(request_line)
+    texts += len(referer) + len(agent) + len(request_id) + len(parent) + len(state)
     written = PyBytes_FromStringAndSize(NULL, FASTWS_LINE_ESCAPED * texts + FASTWS_LINE_FIXED)
     start = PyBytes_AS_STRING(written)
     if is_json:
         end = fastws_put_json(start, &parts)
     else:
         end = fastws_put_combined_time(start, &parts) if log_format == "combined_time" else fastws_put_combined(start, &parts)
+    if request_id:
+        end = fastws_put_id(end, &parts, is_json)
     return written[: end - start]
 
 

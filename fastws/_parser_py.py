@@ -30,6 +30,7 @@ _JSON = (
     '{"time":"%s","peer":"%s","user":"%s","host":"%s","request":"%s","status":%s,"bytes":%s,"duration":%d.%06d,'
     '"referer":"%s","agent":"%s","tls_version":"%s","tls_cipher":"%s"}\n'
 )
+_IDS = ',"request_id":"%s","traceparent":"%s","tracestate":"%s"}\n'
 REQUEST_LOG_BYTES, FIELD_LOG_BYTES = 2000, 900  # longest texts of a combined line, see native/access_line.h
 _UNSAFE_LOG = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 
@@ -91,7 +92,8 @@ def check_given(status: str, fields: Iterable[tuple[str, str]], added: Fields) -
 
 def format_access_line(log_format: str, line: AccessLine) -> bytes:
     """See ``backend.Parser.format_access_line``."""
-    peer, user, time, request_line, status, size, referer, agent, host, duration_us, *secured = line
+    peer, user, time, request_line, status, size, referer, agent, host, duration_us, *others = line
+    secured, (request_id, trace_parent, trace_state) = others[:2], others[2:]
     # The same few agents, pages and files come with nearly all requests, so that the escapes are remembered.
     if log_format == "json":
         user, host, request_line, referer, agent = map(
@@ -111,6 +113,9 @@ def format_access_line(log_format: str, line: AccessLine) -> bytes:
             agent,
             *secured,
         )
+        if request_id:
+            ids = map(_escape_json, (request_id, trace_parent, trace_state))
+            text = text.removesuffix("}\n") + _IDS % tuple(ids)
     else:
         request_line = _escape(request_line, REQUEST_LOG_BYTES)
         referer, agent = _escape(referer, FIELD_LOG_BYTES), _escape(agent, FIELD_LOG_BYTES)
@@ -119,6 +124,8 @@ def format_access_line(log_format: str, line: AccessLine) -> bytes:
         if log_format == "combined_time":
             seconds, microseconds = divmod(duration_us, 1_000_000)
             text += f" {seconds}.{microseconds:06}"
+        if request_id:
+            text += f' "{_escape(request_id, sys.maxsize)}"'
         text += "\n"
     return text.encode("latin-1")
 

@@ -24,7 +24,7 @@ from .hot.epoll_set cimport (
 )
 from .hot.hit_predicate cimport HitPredicate
 from .hot.log_buffer cimport LogBuffer
-from .hot.outgoing cimport Queued, head_of
+from .hot.outgoing cimport ID_NAME_LEN, Queued, head_of
 from .hot.table cimport Entry, Table, lay_out
 from .hot.turn cimport (
     ARRIVE, BODY_BYTES, Counts, DONE, DURATION_BUCKETS, PARTIAL, READ, REASON, RECEIVE_BYTES, Input, Lack, Report, Turn,
@@ -107,7 +107,8 @@ cdef class Reactor:
         self._table.clear(settings.cache_bytes)
         self._log.configure(settings.log_format)
         self._predicate.configure(settings.methods, settings.versions, settings.default_codings)
-        self._turn.configure(settings.limits, settings.by_sendfile, settings.secure_line)
+        self._turn.configure(settings)
+        self._epoll.name_again()
 
     # Connections
 
@@ -339,6 +340,12 @@ cdef class Reactor:
             return PyBytes_FromStringAndSize(report.data, report.data_len)
         return self._partial(report) if report.kind == PARTIAL else None
 
+    cdef str _name_of(self, Queued *answer):
+        """Return the request's name, "" if requests have none."""
+        if not self._epoll.senders.is_on:
+            return ""
+        return answer.named_tail[ID_NAME_LEN : ID_NAME_LEN + answer.id_len].decode("ascii")
+
     cdef object _partial(self, Report *report):
         cdef Queued *answer = &report.partial
         cdef bytes head = head_of(answer)
@@ -354,6 +361,7 @@ cdef class Reactor:
             begin=answer.body_offset,
             close=bool(answer.closes),
             rest=report.data[: report.data_len],
+            request_id=self._name_of(answer),
         )
 
     # Replaying
@@ -410,7 +418,7 @@ cdef class Reactor:
                 turn.report(lack.input.fd, READ, lack.input.data, lack.input.size)
             else:
                 if answer is not PUBLISHED:
-                    prepared, peer = &self._prepared, self._epoll.peer_of(lack.input.fd)
+                    prepared, peer = &self._prepared, self._client_of(lack)
                     lay_out(prepared, answer.status, answer.head, answer.body)
                 with nogil:
                     turn.tick()  # files may have taken their time
@@ -420,9 +428,15 @@ cdef class Reactor:
                     turn.measure(hits)
                 if prepared != NULL and (turn.counts.hits > hits or self._is_partial()):
                     line = lack.line[: lack.line_len].decode("latin-1")
-                    events.append((peer, REASON, (answer.status, answer.detail, line)))
+                    name = turn.prepared_id[: turn.prepared_id_len].decode("ascii") if turn.prepared_id_len else ""
+                    events.append((peer, REASON, (answer.status, answer.detail, line, name)))
             if turn.report_count:
                 self._take_reports(events)
+
+    cdef str _client_of(self, Lack *lack):
+        if lack.client_len:
+            return lack.client[: lack.client_len].decode("ascii")
+        return self._epoll.peer_of(lack.input.fd)
 
     cdef bint _is_partial(self) noexcept:
         """Tell whether the last answer was begun and is to be finished by Python."""

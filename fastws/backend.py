@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # for those that look for the modules of a program without ru
         hit_predicate,
         log_buffer,
         outgoing,
+        senders,
         table,
         turn,
     )

@@ -139,7 +139,8 @@ ARRIVE = 6
 (kind, data) of what has come to pass, None if it has only stayed for a while."""
 
 REASON = 7
-"""Event: a ``Prepared`` answer was sent. Owner is the peer's address, data its (status, detail, request line)."""
+"""Event: a ``Prepared`` answer was sent. Owner is the client's address, data its (status, detail, request line,
+request id)."""
 
 CLEAR = 8
 """Event: the client of a connection by TLS speaks plain HTTP, and would read a plain answer; data is None."""
@@ -191,7 +192,8 @@ class AccessLine(NamedTuple):
     ``time`` is spelled as the log's format has it; ``size`` counts the body bytes really sent.
     ``host`` is the field Host; ``duration_us`` counts the microseconds from a complete head to the last byte
     handed to the kernel; ``tls_version`` and ``tls_cipher`` are as OpenSSL names them. These four are in JSON
-    lines alone.
+    lines alone. ``request_id`` ends a line that has one; ``trace_parent`` and ``trace_state`` are the fields
+    traceparent and tracestate, in JSON lines with an id.
     """
 
     peer: str
@@ -206,6 +208,9 @@ class AccessLine(NamedTuple):
     duration_us: int = 0
     tls_version: str = ""
     tls_cipher: str = ""
+    request_id: str = ""
+    trace_parent: str = ""
+    trace_state: str = ""
 
 
 class PartialSend(NamedTuple):
@@ -213,7 +218,8 @@ class PartialSend(NamedTuple):
 
     ``request`` is the request head's bytes, ``head`` what remains of the response head. Of the body, ``length``
     bytes from ``begin`` on are to be sent, and ``offset`` of them were; it is ``body``, or ``file``, a descriptor
-    that whoever gets this closes (-1: none). ``rest`` holds the bytes that came after the request.
+    that whoever gets this closes (-1: none). ``rest`` holds the bytes that came after the request. ``request_id``
+    is its name, "" if requests have none.
     """
 
     request: bytes
@@ -226,6 +232,7 @@ class PartialSend(NamedTuple):
     offset: int
     close: bool
     rest: bytes
+    request_id: str = ""
 
 
 Event = tuple[Any, int, Any]
@@ -259,6 +266,10 @@ class ReplaySettings(NamedTuple):
     ``log_format`` is ``combined``, ``combined_time``, ``json`` or ``off``; ``default_codings`` is the number of
     the accepted-codings set of a request without Accept-Encoding. Without ``by_sendfile`` files are read and sent.
     ``secure_line`` is a field line, of less than 64 bytes with its CRLF, that answers over TLS have and no others.
+    ``proxies`` are the networks whose fields are believed, and ``unix``; ``client_header`` is the one that names
+    the client. ``request_id`` is ``off``, ``log``, or ``answer``: requests have a name in access lines, and in
+    answers. ``keep_alive_line`` is a field line, of less than 40 bytes with its CRLF, of answers on connections
+    that stay open.
     """
 
     limits: Limits
@@ -269,6 +280,10 @@ class ReplaySettings(NamedTuple):
     default_codings: int
     by_sendfile: bool = True
     secure_line: bytes = b""
+    proxies: tuple[str, ...] = ()
+    client_header: str = "any"
+    request_id: str = "off"
+    keep_alive_line: bytes = b""
 
 
 LINGER_S = 2.0

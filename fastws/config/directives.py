@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..http import mediatypes
+from ..http.forwarded import CLIENT_HEADERS
 from ..language.named_tuple import NamedTuple
 from . import values as v
 from .endpoints import parse_listen
@@ -82,6 +83,11 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Whether every connection begins with the preamble of the PROXY protocol, version 1 or 2, which names"
             " the client; `proxy` in a Listen line says so of one address. Connections from others than"
             " TrustedProxies are closed, as are those without a preamble."),
+        Directive("ClientHeader", "client_header", "any|Forwarded|X-Forwarded-For|X-Real-IP",
+            v.choice_of(*CLIENT_HEADERS), "any",
+            "The field by which TrustedProxies name their clients. With `any` it is the one that is there; where"
+            " Forwarded and X-Forwarded-For contradict each other, the request is 400. Naming the one that the"
+            " proxy sets is safer: clients may send the others."),
     ),
     "TLS": (
         Directive("TLSCertificate", "tls_certificates", "CERTIFICATE KEY", parse_certificate, "",
@@ -198,6 +204,9 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             "Protocol versions to answer; every other one is 400.", most=ANY),
         Directive("KeepaliveTime", "keepalive_time_s", "SECONDS", v.seconds(0.001), "15",
             "Time after which an idle connection is closed."),
+        Directive("KeepaliveHeader", "keepalive_header", "on|off", v.parse_switch, "off",
+            "Whether answers on connections that stay open say how long: `Keep-Alive: timeout=` with the whole"
+            " seconds of KeepaliveTime, for clients that reuse none which is about to be closed."),
         Directive("ServerHeader", "server_header", "TEXT|off", v.parse_server, "fastws",
             "Value of the Server field; `off` sends none.", most=ANY),
         Directive("Header", "headers", '"NAME" "VALUE" [GLOB]', v.parse_header, "",
@@ -258,6 +267,10 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             v.choice("combined", "combined_time", "json"), "combined",
             "NCSA combined, the same with the duration at its end, or a JSON object a line, which also has host,"
             " duration and what is known of TLS."),
+        Directive("RequestID", "request_id", "off|log|answer", v.choice("off", "log", "answer"), "off",
+            "Whether each request has a name: that of the field X-Request-ID from TrustedProxies, or else a new"
+            " one. It ends the access line (in JSON as `request_id`, with `traceparent` and `tracestate`) and the"
+            " lines of errors, and is given to applications; with `answer` it is sent back in X-Request-ID too."),
         Directive("ErrorLog", "error_log", "FILE|-|off", v.parse_log, "log_webserver_error.txt",
             "Start, stop, and the reasons for errors; `-` is standard error. Without a file it lies in the user's"
             " state directory.", flag="--error-log"),

@@ -31,6 +31,7 @@ class Overrides(TypedDict, total=False):
     user: str | None
     trusted_proxies: str | Several[str]
     proxy_protocol: Switch
+    client_header: str
     tls_certificates: Several[tuple[Path, Path]]
     tls_versions: str | Several[str]
     tls_client_ca: Path | None
@@ -61,6 +62,7 @@ class Overrides(TypedDict, total=False):
     request_methods: str | Several[str]
     http_types: str | Several[str]
     keepalive_time_s: Seconds
+    keepalive_header: Switch
     server_header: str
     headers: Several[tuple[str, str] | tuple[str, str, str]]
     cache_control: Several[tuple[str, str]]
@@ -81,6 +83,7 @@ class Overrides(TypedDict, total=False):
     drain_timeout_s: Seconds
     access_log: Path
     access_log_format: str
+    request_id: str
     error_log: Path
     error_log_format: str
     log_level: str

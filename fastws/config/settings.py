@@ -41,6 +41,7 @@ class Config(NamedTuple):
     user: str | None
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool
+    client_header: str
     tls_certificates: tuple[tuple[str, str], ...]
     tls_versions: tuple[str, ...]
     tls_client_ca: str | None
@@ -71,6 +72,7 @@ class Config(NamedTuple):
     request_methods: tuple[str, ...]
     http_types: tuple[str, ...]
     keepalive_time_s: float
+    keepalive_header: bool
     server_header: str
     headers: tuple[tuple[str, str, str], ...]
     cache_control: tuple[tuple[str, str], ...]
@@ -91,6 +93,7 @@ class Config(NamedTuple):
     drain_timeout_s: float
     access_log: str
     access_log_format: str
+    request_id: str
     error_log: str
     error_log_format: str
     log_level: str

@@ -107,6 +107,18 @@ def choice(*names: str) -> Parse:
     return parse
 
 
+def choice_of(*names: str) -> Parse:
+    """A parser of one of ``names``, in any case; gives the name as it is spelled here."""
+    spelled = {name.lower(): name for name in names}
+
+    def parse(words: Sequence[str], base: str) -> str:
+        if words[0].lower() not in spelled:
+            raise ValueError(f"{words[0]!r} is none of {', '.join(names)}")
+        return spelled[words[0].lower()]
+
+    return parse
+
+
 def chosen(*names: str) -> Parse:
     """A parser of a list of ``names`` separated by commas or spaces, each at most once; gives a tuple."""
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from .. import portable
 from ..config.settings import Config
 from ..http.errors import HTTPError
-from ..http.forwarded import UNIX, UNKNOWN, Proxies
+from ..http.forwarded import UNIX, UNKNOWN
 from ..language.named_tuple import NamedTuple
 from ..seam import (
     IDLE,
@@ -87,7 +87,6 @@ class Admission:
         self._census = census
         self._connections: set[Connection] = set()
         self.manners = dict(MANNERS)
-        self._proxies = Proxies()
         self._turned_away: dict[str, tuple[float, int]] = {}  # when to say it again, how many since
         self._tls_tally = TLSTally()
         self._max_connections = self._max_per_address = 0
@@ -101,7 +100,6 @@ class Admission:
         if portable.CONNECTIONS_MOST is not None:
             most = portable.CONNECTIONS_MOST * self._census.worker_count
             self._max_connections = min(self._max_connections, most)
-        self._proxies = Proxies(config.trusted_proxies)
         # Counted only where there is a limit: it costs every connection something.
         self._max_per_address = config.max_connections_per_address
         counted = self._connections if self._max_per_address else ()
@@ -182,7 +180,9 @@ class Admission:
         if self._census.connection_count() > self._max_connections:
             return "The server"
         most = self._max_per_address
-        if most and peer not in WITHOUT_ADDRESS and self._census.connections_from(peer) > most:
+        # A proxy has the connections of many.
+        is_counted = most and peer not in WITHOUT_ADDRESS and not self._shared.proxies.has(peer)
+        if is_counted and self._census.connections_from(peer) > most:
             return "Your address"
         return ""
 
@@ -226,7 +226,7 @@ class Admission:
         """Take a connection as soon as it is known which client it is from: a preamble says so."""
         fd, peer, _ = accepted
         transport = PreambleTransport(fd)
-        if not self._proxies.has(peer):
+        if not self._shared.proxies.has(peer):
             self.turn_away(peer, "it comes from none of TrustedProxies")
             transport.close()
             return

@@ -8,9 +8,19 @@ from ..http.messages import FileSlice, Request, Response
 from ..seam import PartialSend
 from ..transport.transmission import Transmission
 
-_END = b"\r\n"
-_KEEP_ALIVE_END = b"Connection: keep-alive\r\n\r\n"
 _CLOSE_END = b"Connection: close\r\n\r\n"
+
+Endings = tuple[bytes, bytes]
+"""What ends the head of an answer after which the connection stays open, in HTTP/1.1 and in HTTP/1.0."""
+
+
+def endings(keep_alive_line: bytes) -> Endings:
+    """Return them; ``keep_alive_line`` is the field line of Keep-Alive, or empty.
+
+    Connection names that in HTTP/1.1 too: it is of this connection alone (RFC 9110 section 7.6.1).
+    """
+    spelled = b"Connection: keep-alive\r\n" + keep_alive_line + b"\r\n"
+    return (spelled if keep_alive_line else b"\r\n"), spelled
 
 
 class Answer:
@@ -34,22 +44,29 @@ class Answer:
 
 
 # By position: see above.
-def head_end(request: Request | None, is_last: bool) -> bytes:
+def head_end(request: Request | None, is_last: bool, endings: Endings) -> bytes:
     """Return what ends the head of an answer to ``request``: whether the connection is kept."""
     if is_last:
         return _CLOSE_END
-    return _KEEP_ALIVE_END if request is not None and request.version == "HTTP/1.0" else _END
+    return endings[request is not None and request.version == "HTTP/1.0"]
 
 
 def build_answer(
-    request: Request | None, response: Response, head: bytes, date_line: bytes, *, is_last: bool
+    request: Request | None,
+    response: Response,
+    head: bytes,
+    moment: bytes,
+    endings: Endings,
+    *,
+    is_last: bool,
 ) -> Answer:
-    """Return an answer of which nothing is sent; ``head`` is the response's, without what belongs to the moment.
+    """Return an answer of which nothing is sent.
 
+    ``head`` is the response's; ``moment`` are the field lines that are this answer's alone.
     ``is_last`` tells that it is to be the last whatever request and response say.
     """
     is_last = is_last or response.close or request is None or not framing.is_persistent(request)
-    transmission = Transmission(b"".join((head, date_line, head_end(request, is_last))), response.body)
+    transmission = Transmission(b"".join((head, moment, head_end(request, is_last, endings))), response.body)
     return Answer(request, response, transmission, is_last)
 
 

@@ -10,6 +10,7 @@ from ..application.mounts import Call
 from ..h1 import framing
 from ..h1.grammar import beginning
 from ..http.errors import PASSWORD, HTTPError, UndecidedError
+from ..http.forwarded import Sender
 from ..http.messages import Fields, Request, Response
 from ..seam import DONE, INPUT, NOTHING, PARTIAL, READ, PartialSend
 from ..site.publication import Answering, publish
@@ -29,7 +30,7 @@ class Http1:
 
     __slots__ = (
         "_answer", "_asked_at", "_asks", "_awaited", "_buffer", "_connection", "_decoder", "_is_tried",
-        "_lending", "_request", "_scanned", "_shared",
+        "_lending", "_request", "_scanned", "_sender", "_shared",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -40,6 +41,7 @@ class Http1:
         self._is_tried = False  # the reactor has looked at the buffer and left it to Python
         self._asked_at = 0.0  # when the request's head was complete
         self._request: Request | None = None
+        self._sender = Sender(connection.peer)  # of the request, or of what could not be read as one
         self._decoder: framing.LengthDecoder | framing.ChunkedDecoder | None = None  # of its body
         self._asks = 0  # how often the site has been asked in vain
         self._awaited = PASSWORD  # what was to be done first
@@ -143,6 +145,7 @@ class Http1:
                 return False
             self._request, self._asked_at = request, time.monotonic()
             self._buffer, self._scanned = buffer[request.size :], 0
+            self._sender = shared.sender(request, self._connection.peer)
             length = framing.body_length(request)
             if length == 0:
                 return self._respond(buffer)
@@ -173,6 +176,10 @@ class Http1:
     def _finish_replay(self, partial: PartialSend) -> bool:
         shared = self._shared
         request = shared.parser.parse_request(partial.request, 0, 0, shared.limits)
+        if request is not None:
+            self._sender = shared.sender(request, self._connection.peer)
+            if partial.request_id:
+                self._sender = self._sender._replace(request_id=partial.request_id)
         self._buffer, self._scanned, self._asked_at = partial.rest, 0, time.monotonic()
         return self._send(continue_answer(request, partial))
 
@@ -195,7 +202,7 @@ class Http1:
         request, connection = self._request, self._connection
         assert request is not None
         try:
-            response = self._site.refuse(request, connection.peer)
+            response = self._site.refuse(request, self._sender.peer)
         except UndecidedError as undecided:
             return self._pause(undecided)
         if response is not None:
@@ -241,7 +248,7 @@ class Http1:
         assert request is not None
         body = b"" if self._decoder is None else bytes(self._decoder.body)
         try:
-            response, publication, call = self._site.respond(request, body, self._connection.peer)
+            response, publication, call = self._site.respond(request, body, self._sender.peer)
         except UndecidedError as undecided:
             return self._pause(undecided)
         if call is not None:
@@ -272,7 +279,7 @@ class Http1:
             connection.wait(NOTHING)
         self._asks, self._awaited = self._asks + 1, undecided.work
         is_queued = self._asks <= states.ASK_TIMES and self._shared.queues.submit(
-            undecided, connection.peer, self._ask_again
+            undecided, self._sender.peer, self._ask_again
         )
         if is_queued:
             return False
@@ -285,12 +292,17 @@ class Http1:
 
     def _lend(self, call: Call) -> bool:
         """Let an application have the request, with all of its body."""
-        connection = self._connection
-        if self._shared.secure_fields:
+        connection, shared, sender = self._connection, self._shared, self._sender
+        if shared.secure_fields:
             call = call._replace(fields=(*call.fields, *self._secure_fields()))
+        if sender.request_id and shared.answers_ids:
+            call = call._replace(fields=(("X-Request-ID", sender.request_id), *call.fields))
+        if shared.changes_fields:
+            request = shared.for_application(call.request, connection.peer, sender)
+            call = call._replace(request=request)
         lending = self._lending = self._lending or Lending(connection)
         try:
-            error = lending.lend(call)
+            error = lending.lend(call, sender)
         except OSError:
             connection.close()
             return False
@@ -335,6 +347,7 @@ class Http1:
         """Answer with an error that the site knows nothing of."""
         response = self._site.error(error)
         if self._request is None:
+            self._sender = self._shared.sender_of_nothing(self._connection.peer)
             response = response._replace(received=beginning(self._buffer))
         elif self._request.method == "HEAD":
             response = response._replace(body=())
@@ -350,8 +363,7 @@ class Http1:
         if self._lending is not None:
             self._lending.drop_body()
         try:
-            fields = (*response.fields, *self._secure_fields()) if shared.secure_fields else response.fields
-            head = shared.parser.build_head(response.status, fields)
+            head = shared.parser.build_head(response.status, response.fields)
         except ValueError:
             peer = self._connection.peer
             shared.logger.exception("a response to %s has an impossible field", peer)
@@ -360,7 +372,10 @@ class Http1:
             self._connection.close()
             return False
         is_last = is_last or shared.is_draining
-        return self._send(build_answer(request, response, head, shared.clock.date_line, is_last=is_last))
+        moment = shared.clock.date_line
+        if shared.has_moment_lines:
+            moment = shared.moment_lines(self._sender, is_secured=self._connection.secured is not None)
+        return self._send(build_answer(request, response, head, moment, shared.endings, is_last=is_last))
 
     def _send(self, answer: Answer) -> bool:
         self._answer = answer
@@ -387,7 +402,9 @@ class Http1:
         sent, duration_s = connection.body_sent(answer.transmission), time.monotonic() - self._asked_at
         if self._lending is not None:
             sent = max(0, sent - self._lending.finish())
-        self._shared.ledger.record(connection, answer.request, answer.response, sent, duration_s)
+        self._shared.ledger.record(
+            connection, self._sender, answer.request, answer.response, sent, duration_s
+        )
         answer.close()
         self._answer = None
 
@@ -399,7 +416,9 @@ class RedirectingHttp1(Http1):
 
     @property
     def _site(self) -> Answering:
-        return self._shared.site.to_https
+        """What came to a proxy by https has been sent there already."""
+        site = self._shared.site
+        return site if self._sender.scheme == "https" else site.to_https
 
     def _replay(self) -> bool:
         return True

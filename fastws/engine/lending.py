@@ -11,6 +11,7 @@ from ..application.loan import Loan, Piece, Portion
 from ..application.mounts import Call
 from ..h1 import framing
 from ..http.errors import HTTPError
+from ..http.forwarded import Sender
 from ..http.messages import FileSlice, Given, Response
 from ..transport.transmission import JOIN_BYTES, Transmission
 from .answer import Answer, head_end
@@ -25,14 +26,14 @@ _NO_BODY = Spool()
 def _ends_of(connection: Connection) -> Ends:
     """Return the ends of a connection; raises ``OSError`` if it is broken."""
     scheme = "http" if connection.secured is None else "https"
-    if connection.peer == "unix:":
-        return Ends(connection.peer, "localhost", 80, scheme)
     sock = socket.socket(fileno=connection.fd)
     try:
-        host, port, *_ = sock.getsockname()
+        name = sock.getsockname()
     finally:
         sock.detach()
-    return Ends(connection.peer, host, port, scheme)
+    if not isinstance(name, tuple):  # a Unix-domain socket, whose client a preamble may have named
+        return Ends(connection.peer, "localhost", 80, scheme)
+    return Ends(connection.peer, name[0], name[1], scheme)
 
 
 class Lending:
@@ -72,15 +73,18 @@ class Lending:
             self._spool += data
             data.clear()
 
-    def lend(self, call: Call) -> HTTPError | None:
-        """Let an application have the request, with all of its body; return the error if it cannot.
+    def lend(self, call: Call, sender: Sender) -> HTTPError | None:
+        """Let an application have the request of ``sender``, with all of its body; return the error if it cannot.
 
         Raises ``OSError`` if the connection is broken.
         """
         if self._ends is None:
             self._ends = _ends_of(self._connection)
         spool, self._spool = self._spool or _NO_BODY, None
-        self._loan = loan = Loan(call, self._ends, spool, self._resume)
+        ends = self._ends
+        if sender.scheme or sender.peer != ends.peer:
+            ends = ends._replace(peer=sender.peer, scheme=sender.scheme or ends.scheme)
+        self._loan = loan = Loan(call, ends, spool, self._resume)
         self.is_over, self._framing_bytes, self._is_chunked = False, 0, False
         if self._shared.applications.submit(loan):
             return None
@@ -149,11 +153,8 @@ class Lending:
             self._is_chunked = request.version != "HTTP/1.0"
             lines += _CHUNKED if self._is_chunked else b""
             is_last = is_last or not self._is_chunked
-        lines += (
-            head_end(request, is_last)
-            if head.is_dated
-            else shared.clock.date_line + head_end(request, is_last)
-        )
+        end = head_end(request, is_last, shared.endings)
+        lines += end if head.is_dated else shared.clock.date_line + end
         response = Response(head.status, (), user=call.user)
         return self._continue(portion, Answer(request, response, _NOTHING, is_last), lines, 0)
 

@@ -11,6 +11,14 @@ from typing import Generic, TypeVar
 
 from ..backend import Backend
 from ..config.settings import Config
+from ..http.forwarded import (
+    Proxies,
+    Sender,
+    new_request_id,
+    request_id_of,
+    sender_of,
+    without_forged,
+)
 from ..http.messages import Fields, Limits, Request
 from ..http.negotiation import codings_number, preferred_codings
 from ..http.target import parse_target
@@ -23,6 +31,7 @@ from ..record.logfile import ErrorLog, LogFile
 from ..seam import ReplaySettings
 from ..site.site import Site
 from ..work.fair_queue import FairQueues
+from .answer import endings
 from .states import TURN_S
 from .timers import Timed, Timers
 
@@ -96,9 +105,44 @@ class Shared(Generic[C]):
                     return most
         return self._max_body_bytes
 
+    def sender(self, request: Request, peer: str) -> Sender:
+        """Return whom a request is from that came on a connection from ``peer``. Raises ``HTTPError`` 400."""
+        is_trusted = self.proxies.has(peer)
+        found = Sender(peer)
+        if is_trusted:
+            found = sender_of(request.fields, peer, self.proxies, self._client_header)
+        if not self.names_requests:
+            return found
+        return found._replace(request_id=request_id_of(request.fields, is_trusted=is_trusted))
+
+    def sender_of_nothing(self, peer: str) -> Sender:
+        """Return whom that is from which could not be read as a request."""
+        return Sender(peer, "", new_request_id() if self.names_requests else "")
+
+    def moment_lines(self, sender: Sender, *, is_secured: bool) -> bytes:
+        """Return the field lines that an answer to ``sender`` has besides the response's."""
+        lines = [f"X-Request-ID: {sender.request_id}\r\n".encode()] if self.answers_ids else []
+        if is_secured:
+            lines.append(self._secure_line)
+        return b"".join((*lines, self.clock.date_line))
+
+    def for_application(self, request: Request, peer: str, sender: Sender) -> Request:
+        """Return a request from ``peer`` as an application gets it: without fields that are not believed, where
+        anybody's are, and with its name."""
+        fields = request.fields
+        if self.proxies:
+            fields = without_forged(fields, self._client_header if self.proxies.has(peer) else None)
+        if sender.request_id:
+            fields = fields | {"x-request-id": sender.request_id}
+        return request._replace(fields=fields)
+
     def configure(self, config: Config, site: Site) -> None:
         """Use this configuration from the next request on."""
         self.site = site
+        self.proxies, self._client_header = Proxies(config.trusted_proxies), config.client_header
+        self.changes_fields = bool(self.proxies) or config.request_id != "off"
+        """Whether ``for_application`` does anything."""
+        self.names_requests, self.answers_ids = config.request_id != "off", config.request_id == "answer"
         log_format = "off" if config.access_log == "off" else config.access_log_format
         self.clock = Clock(config.access_log_format)
         self.ledger.configure(log_format, self.clock)
@@ -107,6 +151,12 @@ class Shared(Generic[C]):
             () if seconds is None else (("Strict-Transport-Security", f"max-age={seconds}"),)
         )
         """Fields of every answer over TLS, and of no other: RFC 6797 section 7.2."""
+        self._secure_line = b"".join([f"{name}: {value}\r\n".encode() for name, value in self.secure_fields])
+        keep_alive_line = b""
+        if config.keepalive_header and config.keepalive_time_s >= 1:
+            keep_alive_line = b"Keep-Alive: timeout=%d\r\n" % config.keepalive_time_s
+        self.has_moment_lines = bool(self.secure_fields) or self.answers_ids
+        self.endings = endings(keep_alive_line)
         settings = ReplaySettings(
             limits=self.limits,
             methods=config.request_methods,
@@ -115,7 +165,11 @@ class Shared(Generic[C]):
             log_format=log_format,
             default_codings=codings_number(preferred_codings(None)),
             by_sendfile=config.sendfile,
-            secure_line=b"".join([f"{name}: {value}\r\n".encode() for name, value in self.secure_fields]),
+            secure_line=self._secure_line,
+            proxies=config.trusted_proxies,
+            client_header=config.client_header,
+            request_id=config.request_id,
+            keep_alive_line=keep_alive_line,
         )
         self.reactor.configure(settings, functools.partial(site.fill, self.parser))
         self.keepalive_time_s = config.keepalive_time_s

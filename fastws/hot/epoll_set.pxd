@@ -6,6 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from ..native.accept cimport FASTWS_PEER_BYTES
 from ..native.send_file cimport fastws_file
 from ..native.tls_session cimport fastws_session, fastws_tls_worker
+from .senders cimport Senders
 
 
 cdef extern from "sys/epoll.h" nogil:
@@ -44,6 +45,7 @@ cdef struct Watched:
     fastws_session *session    # TLS, by which its bytes come and go; NULL: they are plain, or a transport's
     bint is_plain              # its bytes come and go as they are: by neither of the next two
     bint has_transport         # it is read with the GIL, and never written to from here
+    bint is_trusted            # its fields are believed: it is a proxy's
     bint waits                 # for room, to send what that transport keeps
     fastws_file file           # being sent without Python's help; nothing is left of it otherwise
     size_t file_sent           # bytes of it so far
@@ -56,6 +58,7 @@ cdef struct ByAge:
 
 cdef class EpollSet:
     cdef int fd
+    cdef Senders senders
     cdef fastws_tls_worker *tls  # what sessions share; NULL: there are none
     cdef object contexts       # Python's, of those that go on and of those to come
     cdef Watched *records      # by descriptor; they move when one is added
@@ -76,6 +79,7 @@ cdef class EpollSet:
     cdef int update(self, int fd) noexcept nogil
     cdef void end_session(self, int fd) noexcept nogil
     cdef void name(self, int fd, const char *peer, size_t size) noexcept nogil
+    cdef void name_again(self) noexcept nogil
     cdef str peer_of(self, int fd)
     cdef bint keeps(self, int fd) noexcept nogil
     cdef bint can_keep(self, int manner) noexcept nogil

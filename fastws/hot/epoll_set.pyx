@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 from posix.unistd cimport close, getpid
 
 from ..native.accept cimport FASTWS_PEER_BYTES
+from .senders cimport Senders
 from ..native.tls_session cimport (
     fastws_tls_end, fastws_tls_free, fastws_tls_shut, fastws_tls_start, fastws_tls_waits,
 )
@@ -37,6 +38,7 @@ cdef class EpollSet:
     """``epoll_set.pxd`` lists what the reactor calls; what returns an int returns 0, or the error."""
 
     def __cinit__(self):
+        self.senders = Senders()
         self.fresh.oldest = self.fresh.newest = self.parting.oldest = self.parting.newest = -1
         self.lingering.oldest = self.lingering.newest = -1
         self._pid = getpid()
@@ -83,6 +85,7 @@ cdef class EpollSet:
         watched.has_transport = watched.waits = watched.lingers = watched.is_watched = False
         watched.session = NULL
         watched.is_plain = True
+        watched.is_trusted = False
         if role == ROLE_CONNECTION and manner == TLS:
             watched.is_plain = False
             watched.session = fastws_tls_start(self.tls)
@@ -171,6 +174,16 @@ cdef class EpollSet:
         cdef Watched *watched = &self.records[fd]
         watched.peer_len = <uint32_t>min(size, <size_t>FASTWS_PEER_BYTES)
         memcpy(watched.peer, peer, watched.peer_len)
+        watched.is_trusted = self.senders.is_on and self.senders.trusts(peer, watched.peer_len)
+
+    cdef void name_again(self) noexcept nogil:
+        """Tell anew which connections are those of trusted proxies."""
+        cdef int fd
+        cdef Watched *watched
+        for fd in range(self._room):
+            watched = &self.records[fd]
+            if watched.role == ROLE_CONNECTION:
+                watched.is_trusted = self.senders.is_on and self.senders.trusts(watched.peer, watched.peer_len)
 
     cdef str peer_of(self, int fd):
         return self.records[fd].peer[: self.records[fd].peer_len].decode("ascii")

@@ -9,8 +9,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from ..native.access_line cimport (
-    FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_access_line, fastws_put_combined,
-    fastws_put_combined_time, fastws_put_json,
+    FASTWS_LINE_ESCAPED, FASTWS_LINE_FIXED, fastws_access_line, fastws_put_combined, fastws_put_combined_time,
+    fastws_put_id, fastws_put_json,
 )
 
 cdef enum:
@@ -38,16 +38,21 @@ cdef class LogBuffer:
     cdef void put(self, fastws_access_line *line) noexcept nogil:
         """Write the line of one answer; its peer, user and time are short."""
         cdef char *out
-        if self._is_off or not self._reserve(
-            FASTWS_LINE_FIXED
-            + FASTWS_LINE_ESCAPED * (line.request.size + line.referer.size + line.agent.size + line.host.size)
-        ):
+        cdef size_t texts
+        if self._is_off:
+            return
+        texts = line.request.size + line.referer.size + line.agent.size + line.host.size
+        if line.request_id.size:
+            texts += line.request_id.size + line.trace_parent.size + line.trace_state.size
+        if not self._reserve(FASTWS_LINE_FIXED + FASTWS_LINE_ESCAPED * texts):
             return
         out = self._data + self._used
         if not self.is_timed:
             out = fastws_put_combined(out, line)
         else:
             out = fastws_put_json(out, line) if self.is_json else fastws_put_combined_time(out, line)
+        if line.request_id.size:
+            out = fastws_put_id(out, line, self.is_json)
         self._used = out - self._data
 
     cdef void append(self, bytes line):

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
+from ..native.forwarded cimport FASTWS_CLIENT_BYTES
 from ..native.tls_session cimport fastws_session, iovec
 from .table cimport Entry
 
@@ -10,6 +11,9 @@ cdef enum:
     PIECES_MAX = 7             # of one answer
     JOIN_BYTES = 4096          # answers up to this size are copied together
     PART_LINES_BYTES = 160     # for numbers of 20 digits
+    ID_BYTES = 128             # of a request id
+    ID_NAME_LEN = 14           # X-Request-ID, colon and space
+    NAMED_TAIL_BYTES = 352     # with that field line
 
 # One answer gathered for the next sendmsg, or what should be published for it.
 cdef struct Queued:
@@ -31,9 +35,17 @@ cdef struct Queued:
     size_t body_offset         # the first byte that is sent
     size_t body_len            # 0 for HEAD and 304
     uint32_t length_line_len, range_line_len
+    uint32_t client_len        # 0: the client is the peer of the connection
+    uint32_t id_len            # of the request's name, in named_tail behind the field's name; 0: it has none
+    uint32_t trace_parent_len, trace_state_len
+    const char *trace_parent
+    const char *trace_state
     char part_lines[PART_LINES_BYTES]  # with 206: Content-Length and Content-Range
+    char client[FASTWS_CLIENT_BYTES]
+    char named_tail[NAMED_TAIL_BYTES]  # the field line, and the tail behind it
 
 cdef void choose_part(Queued *answer, size_t first, size_t length) noexcept nogil
+cdef void copy_answer(Queued *copy, Queued *answer) noexcept nogil
 cdef bytes head_of(Queued *answer)
 
 

@@ -60,6 +60,15 @@ cdef int _list_head(Queued *answer, iovec *pieces) noexcept nogil:
     return 5
 
 
+cdef void copy_answer(Queued *copy, Queued *answer) noexcept nogil:
+    """Copy an answer, whose tail may lie within it."""
+    if copy == answer:
+        return
+    copy[0] = answer[0]
+    if answer.tail == answer.named_tail:
+        copy.tail = copy.named_tail
+
+
 cdef bytes head_of(Queued *answer):
     """Return the whole head, with its empty line."""
     cdef iovec pieces[PIECES_MAX]

@@ -3,13 +3,15 @@
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
+from ..native.forwarded cimport FASTWS_CLIENT_BYTES
 from ..native.moment cimport fastws_moment
 from ..native.scan cimport fastws_head
 from ..native.send_file cimport fastws_file
 from .epoll_set cimport EpollSet, Watched, epoll_event
-from .hit_predicate cimport HitPredicate
+from .hit_predicate cimport HitPredicate, Outcome
 from .log_buffer cimport LogBuffer
-from .outgoing cimport Outgoing, Queued
+from .outgoing cimport ID_BYTES, Outgoing, Queued
+from .senders cimport Senders
 from .table cimport Entry, Table
 
 cdef enum:
@@ -46,6 +48,8 @@ cdef struct Lack:
     const char *line           # the request line
     uint32_t path_len, line_len
     int codings
+    uint32_t client_len        # 0: that is the peer
+    char client[FASTWS_CLIENT_BYTES]
 
 # Counted since the start.
 cdef struct Counts:
@@ -64,11 +68,14 @@ cdef class Turn:
     cdef uint64_t number       # of the turn; an entry was looked at in it, or not
     cdef fastws_moment moment
     cdef Counts counts
+    cdef uint32_t prepared_id_len
+    cdef char prepared_id[ID_BYTES]  # the name of the request that the last prepared answer was for
     cdef double begun          # when the answers being given were asked for
     cdef EpollSet _epoll
     cdef Table _table
     cdef HitPredicate _predicate
     cdef LogBuffer _log
+    cdef Senders _senders
     cdef Outgoing _outgoing
     cdef bint _is_woken
     cdef bint _has_shaken      # so many hands in this turn that the others wait for the next one
@@ -85,8 +92,9 @@ cdef class Turn:
     cdef uint32_t _line_limit, _field_limit
     cdef size_t _head_limit
     cdef bint _by_sendfile
+    cdef bint _looks           # at whom requests are from
 
-    cdef void configure(self, limits, bint by_sendfile, bytes secure_line)
+    cdef int configure(self, settings) except -1
     cdef void tick(self) noexcept nogil
     cdef void run(self, double deadline, int room) noexcept nogil
     cdef void answer(self, Input *input, bint may_lack, Entry *prepared) noexcept nogil
@@ -105,6 +113,7 @@ cdef class Turn:
     cdef void _note_handshake(self, int fd) noexcept nogil
     cdef bint _goes_on(self, int fd, Watched *watched) noexcept nogil
     cdef void _send_on(self, int fd, Watched *watched) noexcept nogil
+    cdef Outcome _look_at_sender(self, int fd, Queued *answer, Entry *prepared, Outcome outcome) noexcept nogil
     cdef int _put(self, int fd, Queued *answer, const char *end) noexcept nogil
     cdef void _leave(self, Input *rest, bint closes, Queued *lacking) noexcept nogil
     cdef bint _flush(self, int fd, const char *end) noexcept nogil

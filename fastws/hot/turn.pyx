@@ -16,7 +16,7 @@ from posix.unistd cimport close, read
 
 from ..native.accept cimport FASTWS_PEER_BYTES, fastws_accept
 from ..native.access_line cimport fastws_access_line
-from ..native.moment cimport FASTWS_SECURE_LINE, fastws_look_at_clock, fastws_secure_tail, fastws_tick
+from ..native.moment cimport FASTWS_KEEP_ALIVE_LINE, FASTWS_SECURE_LINE, fastws_look_at_clock, fastws_secure_tail, fastws_tick
 from ..native.scan cimport FASTWS_MAX_FIELDS, fastws_scan_head
 from ..native.send_file cimport fastws_file, fastws_send_file
 from ..native.tls_session cimport (
@@ -24,8 +24,8 @@ from ..native.tls_session cimport (
     fastws_tls_send_file, fastws_tls_version, fastws_tls_waits,
 )
 from .epoll_set cimport IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, Watched, epoll_wait
-from .hit_predicate cimport HIT, LACK, MISS, Outcome
-from .outgoing cimport QUEUE_MAX, Outgoing, Queued
+from .hit_predicate cimport HIT, LACK, MISS
+from .outgoing cimport ID_NAME_LEN, QUEUE_MAX, Outgoing, Queued, copy_answer
 from .table cimport Entry
 
 cdef extern from "sys/socket.h" nogil:
@@ -57,6 +57,7 @@ cdef class Turn:
     def __cinit__(self, EpollSet epoll, Table table, HitPredicate predicate, LogBuffer log, bounds_s, double linger_s,
                   size_t linger_bytes):
         self._epoll, self._table, self._predicate, self._log = epoll, table, predicate, log
+        self._senders = epoll.senders
         self._outgoing = Outgoing()
         self._bounds_s, self._linger_s, self._linger_bytes = bounds_s, linger_s, linger_bytes
         self._accept_most = 1
@@ -68,18 +69,25 @@ cdef class Turn:
     def __dealloc__(self):
         free(self._arena)
 
-    cdef void configure(self, limits, bint by_sendfile, bytes secure_line):
-        """Take a ``Limits``, how files are sent, and a field line for TLS alone; spell the time anew."""
+    cdef int configure(self, settings) except -1:
+        """Take a ``ReplaySettings``, and spell the time anew."""
+        cdef bytes secure_line = settings.secure_line, keep_alive_line = settings.keep_alive_line
         cdef Py_ssize_t size = len(secure_line)
-        if size >= FASTWS_SECURE_LINE:
-            raise ValueError("the field line for TLS is too long")
+        if size >= FASTWS_SECURE_LINE or len(keep_alive_line) >= FASTWS_KEEP_ALIVE_LINE:
+            raise ValueError("a field line is too long")
+        self._senders.configure(settings.proxies, settings.client_header, settings.request_id)
+        self._looks = self._senders.is_on
+        memcpy(self.moment.keep_alive_line, <const char *>keep_alive_line, len(keep_alive_line) + 1)
         memcpy(self.moment.secure_line, <const char *>secure_line, size + 1)
         self.moment.secure_len = <unsigned>size
-        self._by_sendfile = by_sendfile
+        self._by_sendfile = settings.by_sendfile
+        limits = settings.limits
         self._line_limit, self._head_limit = limits.request_line_bytes, limits.head_bytes
         self._field_limit = min(limits.field_count, FASTWS_MAX_FIELDS)
         self.moment.second = -1
+        self.prepared_id_len = 0
         self.tick()
+        return 0
 
     cdef void tick(self) noexcept nogil:
         """Look at the clocks."""
@@ -401,12 +409,14 @@ cdef class Turn:
                 break
             answer = &self._outgoing.queue[self._outgoing.count]
             outcome = self._predicate.judge(&self._head, &self.moment, self._table, self.number, prepared, answer)
+            if self.moment.secure_len and outcome == HIT and self._epoll.records[rest.fd].session != NULL:
+                answer.tail = fastws_secure_tail(&self.moment, answer.tail)
+                answer.tail_len += self.moment.secure_len
+            if self._looks and outcome != MISS:
+                outcome = self._look_at_sender(rest.fd, answer, prepared, outcome)
             prepared = NULL
             if outcome != HIT:
                 break
-            if self.moment.secure_len and self._epoll.records[rest.fd].session != NULL:
-                answer.tail = fastws_secure_tail(&self.moment, answer.tail)
-                answer.tail_len += self.moment.secure_len
             answer.request, answer.request_len = rest.data, <uint32_t>length
             done = self._put(rest.fd, answer, end)
             if done < 0:
@@ -418,6 +428,15 @@ cdef class Turn:
         if self._outgoing.count and not self._flush(rest.fd, end):
             return
         self._leave(&rest, closes, answer if outcome == LACK and may_lack else NULL)
+
+    cdef Outcome _look_at_sender(self, int fd, Queued *answer, Entry *prepared, Outcome outcome) noexcept nogil:
+        """Find out whom the request is from; return what comes of it."""
+        if not self._senders.look(&self._head, self._epoll.records[fd].is_trusted, answer):
+            return MISS
+        if prepared != NULL:
+            self.prepared_id_len = answer.id_len
+            memcpy(self.prepared_id, answer.named_tail + ID_NAME_LEN, answer.id_len)
+        return outcome
 
     cdef int _put(self, int fd, Queued *answer, const char *end) noexcept nogil:
         """Gather the answer at ``queue[count]``, or send it if its body is in a file; ``end`` as with ``_flush``.
@@ -449,6 +468,8 @@ cdef class Turn:
             lack.input = rest[0]
             lack.path, lack.path_len, lack.codings = lacking.path, lacking.path_len, lacking.codings
             lack.line, lack.line_len = lacking.line, lacking.line_len
+            lack.client_len = lacking.client_len if self._looks else 0
+            memcpy(lack.client, lacking.client, lack.client_len)
         else:
             self.report(rest.fd, READ, rest.data, rest.size)
 
@@ -482,7 +503,8 @@ cdef class Turn:
                 else:
                     made = self.report(fd, PARTIAL, answer.request + answer.request_len, 0)
                     made.data_len = end - made.data
-                    made.partial, made.sent = answer[0], sent
+                    copy_answer(&made.partial, answer)
+                    made.sent = sent
                 return False
             sent -= total
             self._record(fd, answer, answer.body_len)
@@ -499,7 +521,7 @@ cdef class Turn:
         if self._outgoing.count and not self._flush(fd, end):
             close(file)
             return False
-        self._outgoing.queue[0] = answer[0]
+        copy_answer(&self._outgoing.queue[0], answer)
         self._outgoing.add()
         sent = self._send(fd, MSG_MORE)
         body.fd, body.offset, body.left = file, answer.body_offset, answer.body_len
@@ -516,7 +538,8 @@ cdef class Turn:
             return self._settle(fd, sent, end)
         made = self.report(fd, PARTIAL, answer.request + answer.request_len, 0)
         made.data_len = end - made.data
-        made.partial, made.sent, made.file = answer[0], sent + answer.body_len - body.left, file
+        copy_answer(&made.partial, answer)
+        made.sent, made.file = sent + answer.body_len - body.left, file
         return False
 
     cdef void _record(self, int fd, Queued *answer, size_t body_sent) noexcept nogil:
@@ -528,6 +551,9 @@ cdef class Turn:
         self.counts.missing += answer.status == 404
         self.counts.body_bytes += body_sent
         line.peer.data, line.peer.size = watched.peer, watched.peer_len
+        line.request_id.size = 0
+        if self._looks:
+            self._senders.tell(answer, &line)
         line.user.data, line.user.size = b"", 0
         line.time.data, line.time.size = self.moment.log_time, self.moment.log_time_len
         line.request.data, line.request.size = answer.line, answer.line_len

@@ -30,6 +30,7 @@ typedef struct {
 typedef struct {
     fastws_text peer, user, time, request, referer, agent, host;
     fastws_text tls_version, tls_cipher; /* short; like host, in JSON alone */
+    fastws_text request_id, trace_parent, trace_state; /* the last two only with an id, in JSON alone */
     unsigned long long size;        /* body bytes really sent */
     unsigned long long duration_us; /* microseconds; in formats that tell it */
     int status;
@@ -166,6 +167,22 @@ static inline char *fastws_put_json(char *out, const fastws_access_line *line) {
     out = fastws_put(out, line->tls_version.data, line->tls_version.size);
     out = FASTWS_PUT(out, "\",\"tls_cipher\":\"");
     out = fastws_put(out, line->tls_cipher.data, line->tls_cipher.size);
+    return FASTWS_PUT(out, "\"}\n");
+}
+
+/* Adds the request's id to a line that ends at out, in JSON with what traces it; returns the new end. */
+static inline char *fastws_put_id(char *out, const fastws_access_line *line, int json) {
+    if (!json) {
+        out = FASTWS_PUT(out - 1, " \"");
+        out = fastws_put_escaped(out, line->request_id, 0);
+        return FASTWS_PUT(out, "\"\n");
+    }
+    out = FASTWS_PUT(out - 2, ",\"request_id\":\"");
+    out = fastws_put_escaped(out, line->request_id, 1);
+    out = FASTWS_PUT(out, "\",\"traceparent\":\"");
+    out = fastws_put_escaped(out, line->trace_parent, 1);
+    out = FASTWS_PUT(out, "\",\"tracestate\":\"");
+    out = fastws_put_escaped(out, line->trace_state, 1);
     return FASTWS_PUT(out, "\"}\n");
 }
 

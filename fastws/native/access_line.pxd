@@ -19,6 +19,9 @@ cdef extern from "access_line.h" nogil:
         fastws_text host
         fastws_text tls_version
         fastws_text tls_cipher
+        fastws_text request_id
+        fastws_text trace_parent
+        fastws_text trace_state
         unsigned long long size
         unsigned long long duration_us
         int status
@@ -27,3 +30,6 @@ cdef extern from "access_line.h" nogil:
     char *fastws_put_combined(char *out, const fastws_access_line *line)
     char *fastws_put_combined_time(char *out, const fastws_access_line *line)
     char *fastws_put_json(char *out, const fastws_access_line *line)
+
+    # Writes to the end of a line, which is at out, and returns its new end.
+    char *fastws_put_id(char *out, const fastws_access_line *line, int json)

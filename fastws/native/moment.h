@@ -12,17 +12,18 @@
 #define FASTWS_REALTIME CLOCK_REALTIME
 #endif
 
-enum { FASTWS_TAIL_PERSISTENT, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_CLOSE, FASTWS_TAILS, FASTWS_SECURE_LINE = 64 };
+enum { FASTWS_TAIL_PERSISTENT, FASTWS_TAIL_KEEP_ALIVE, FASTWS_TAIL_CLOSE, FASTWS_TAILS, FASTWS_SECURE_LINE = 64, FASTWS_KEEP_ALIVE_LINE = 40 };
 
 typedef struct {
     double now;              /* monotonic seconds */
     time_t second;           /* since the epoch; the texts are this second's */
     unsigned tail_len[FASTWS_TAILS];
     unsigned log_time_len;
-    char tail[FASTWS_TAILS][128];
+    char tail[FASTWS_TAILS][144];
+    char keep_alive_line[FASTWS_KEEP_ALIVE_LINE]; /* of answers after which the connection stays open; or empty */
     unsigned secure_len;                   /* of a field line that only answers over TLS have; 0: there is none */
     char secure_line[FASTWS_SECURE_LINE];
-    char secure_tail[FASTWS_TAILS][192];   /* with it, if there is one */
+    char secure_tail[FASTWS_TAILS][208];   /* with it, if there is one */
     char log_time[64];
 } fastws_moment;
 
@@ -31,15 +32,18 @@ static inline void fastws_spell_moment(fastws_moment *moment, int json) {
     static const char *days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static const char *months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    static const char *endings[] = {"\r\n", "Connection: keep-alive\r\n\r\n", "Connection: close\r\n\r\n"};
+    static const char *connection[] = {"", "Connection: keep-alive\r\n", "Connection: close\r\n"};
     struct tm t;
     char sign;
     long zone;
     gmtime_r(&moment->second, &t);
     for (int i = 0; i < FASTWS_TAILS; i++) {
         moment->tail_len[i] = (unsigned)snprintf(
-            moment->tail[i], sizeof moment->tail[i], "Date: %s, %02d %s %04d %02d:%02d:%02d GMT\r\n%s",
-            days[t.tm_wday], t.tm_mday, months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec, endings[i]);
+            moment->tail[i], sizeof moment->tail[i], "Date: %s, %02d %s %04d %02d:%02d:%02d GMT\r\n%s%s\r\n",
+            days[t.tm_wday], t.tm_mday, months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec,
+            /* The field is of this connection alone, which is said of it: RFC 9110 section 7.6.1. */
+            connection[i == FASTWS_TAIL_PERSISTENT && *moment->keep_alive_line ? FASTWS_TAIL_KEEP_ALIVE : i],
+            i == FASTWS_TAIL_CLOSE ? "" : moment->keep_alive_line);
         if (moment->secure_len)
             snprintf(moment->secure_tail[i], sizeof moment->secure_tail[i], "%s%s", moment->secure_line, moment->tail[i]);
     }

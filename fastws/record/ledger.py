@@ -6,6 +6,7 @@ import logging
 from typing import Protocol
 
 from ..backend import Parser, Reactor
+from ..http.forwarded import Sender
 from ..http.messages import Request, Response
 from ..seam import AccessLine, TLSCounters
 from .clock import Clock
@@ -17,10 +18,6 @@ NO_TLS = TLSCounters()
 
 class Client(Protocol):
     """A connection, as its access lines have it."""
-
-    @property
-    def peer(self) -> str:
-        """The address."""
 
     @property
     def secured(self) -> tuple[str, str] | None:
@@ -47,6 +44,7 @@ class Ledger:
     def record(
         self,
         client: Client,
+        sender: Sender,
         request: Request | None,
         response: Response,
         body_sent: int,
@@ -54,6 +52,7 @@ class Ledger:
     ) -> None:
         """Count an answer to ``client`` that is over; write its access line, and the reason of an error.
 
+        ``sender`` is whom the request is from, which may have come through a proxy.
         ``request`` is None where none could be read.
         """
         self._tally.add(response.status, body_sent, duration_s)
@@ -65,7 +64,7 @@ class Ledger:
             # Only a JSON line says how the connection is secured.
             secured = (client.secured if self._log_format == "json" else None) or ("", "")
             access_line = AccessLine(
-                client.peer,
+                sender.peer,
                 response.user,
                 self._clock.log_time,
                 line,
@@ -76,15 +75,22 @@ class Ledger:
                 fields.get("host", ""),
                 max(int(duration_s * 1e6), 0),
                 *secured,
+                sender.request_id,
+                fields.get("traceparent", ""),
+                fields.get("tracestate", ""),
             )
             self._reactor.log(self._parser.format_access_line(self._log_format, access_line))
         if response.detail:
-            self.note(client.peer, response.status, response.detail, line)
+            self.note(sender.peer, response.status, response.detail, line, sender.request_id)
 
-    def note(self, peer: str, status: int, detail: str, line: str) -> None:
-        """Write the reason of an error to the error log; ``line`` is the request line, '' where none was read."""
+    def note(self, peer: str, status: int, detail: str, line: str, request_id: str) -> None:
+        """Write the reason of an error to the error log.
+
+        ``line`` is the request line, '' where none was read; ``request_id`` is '' where requests have no name.
+        """
         level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
-        self._error_log.note(level, self._name, f'{peer}: {status} {detail} "{line}"')
+        name = f" {request_id}" if request_id else ""
+        self._error_log.note(level, self._name, f'{peer}: {status} {detail} "{line}"{name}')
 
     def count_miss(self) -> None:
         """Count as a miss a response that Python decided and the reactor sent and counted."""

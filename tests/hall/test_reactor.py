@@ -577,6 +577,7 @@ def names_looked_at(path: Path) -> set[str]:
 
 def test_every_field_that_python_looks_at_is_decisive(compiled: backend.Backend) -> None:
     from fastws.hot.decisive_fields import DECISIVE_FIELDS
+    from fastws.hot.senders import SENDER_FIELDS
 
     files = [
         p for p in PACKAGE.rglob("*.py") if p.parent.name != "client" and not p.stem.startswith("_parser")
@@ -590,7 +591,9 @@ def test_every_field_that_python_looks_at_is_decisive(compiled: backend.Backend)
         "content-type",  # a form
         *status._FORWARDED,  # the pages below StatusPath
     }
-    assert looked_at - never_published == DECISIVE_FIELDS.keys()
+    # These say whom a request is from, which no published answer depends on.
+    assert SENDER_FIELDS.keys() <= looked_at
+    assert looked_at - never_published - SENDER_FIELDS.keys() == DECISIVE_FIELDS.keys()
     assert never_published <= looked_at
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from fastws import backend
+from fastws.http.forwarded import Sender
 from fastws.http.messages import Request, Response
 from fastws.record.clock import Clock
 from fastws.record.ledger import Ledger
@@ -20,11 +21,10 @@ ASKED = Request("GET", "/a.txt?b", "HTTP/1.1", {"referer": "http://there/", "use
 
 
 class Client(NamedTuple):
-    peer: str
     secured: tuple[str, str] | None = None
 
 
-CLIENT = Client("192.0.2.1")
+CLIENT, SENDER = Client(), Sender("192.0.2.1")
 
 
 class Books:
@@ -75,7 +75,7 @@ def books(side: backend.Backend, tmp_path: Path) -> Iterator[Books]:
 
 def test_answer_is_counted_and_has_its_line(books: Books) -> None:
     ledger = books.begin("combined")
-    ledger.record(CLIENT, ASKED, Response(200, (), user="anna"), 6, 0.3)
+    ledger.record(CLIENT, SENDER, ASKED, Response(200, (), user="anna"), 6, 0.3)
     (line,) = books.access_lines()
     assert line.startswith("192.0.2.1 - anna [")
     assert line.endswith('] "GET /a.txt?b HTTP/1.1" 200 6 "http://there/" "agent"')
@@ -90,7 +90,7 @@ def test_answer_is_counted_and_has_its_line(books: Books) -> None:
 
 def test_answer_without_a_request_has_an_empty_request_line(books: Books) -> None:
     ledger = books.begin("json")
-    ledger.record(CLIENT, None, Response(400, (), detail="No."), 2, 0.0)
+    ledger.record(CLIENT, SENDER, None, Response(400, (), detail="No."), 2, 0.0)
     (line,) = books.access_lines()
     entry = json.loads(line)
     assert (entry["request"], entry["status"]) == ("", 400)
@@ -102,14 +102,14 @@ def test_answer_without_a_request_has_an_empty_request_line(books: Books) -> Non
 def test_reason_of_what_the_server_cannot_help_is_an_information(
     books: Books, status: int, level: str
 ) -> None:
-    books.begin("combined").record(CLIENT, ASKED, Response(status, (), detail="Why."), 0, 0.0)
+    books.begin("combined").record(CLIENT, SENDER, ASKED, Response(status, (), detail="Why."), 0, 0.0)
     (reason,) = books.error_lines()
     assert reason.endswith(f'{level} [worker-3] 192.0.2.1: {status} Why. "GET /a.txt?b HTTP/1.1"')
 
 
 def test_off_writes_no_line_and_counts_all_the_same(books: Books) -> None:
     ledger = books.begin("off")
-    ledger.record(CLIENT, ASKED, Response(304, ()), 0, 0.0)
+    ledger.record(CLIENT, SENDER, ASKED, Response(304, ()), 0, 0.0)
     assert books.access_lines() == []
     assert list(ledger.status(0).requests) == [0, 0, 1, 0, 0]
 
@@ -124,7 +124,7 @@ def test_answer_that_was_published_for_its_request_is_a_miss(books: Books) -> No
 def test_json_line_says_how_the_connection_is_secured(books: Books) -> None:
     ledger = books.begin("json")
     for secured in (None, ("", ""), ("TLSv1.3", "TLS_AES_128_GCM_SHA256")):
-        ledger.record(Client("192.0.2.1", secured), ASKED, Response(200, ()), 6, 0.3)
+        ledger.record(Client(secured), SENDER, ASKED, Response(200, ()), 6, 0.3)
     found = [json.loads(line) for line in books.access_lines()]
     assert [(each["tls_version"], each["tls_cipher"]) for each in found] == [
         ("", ""),

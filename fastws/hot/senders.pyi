@@ -1,0 +1,3 @@
+SENDER_FIELDS: dict[str, int]
+
+def name_client(data: bytes, proxies: tuple[str, ...], client_header: str) -> str | None: ...
