@@ -82,7 +82,7 @@ ON_WINDOWS = {
 
 OVER_TLS = {
     *("applications", "drain", "expectations", "hot_path", "last_answers", "limits", "logs", "persistence"),
-    *("preambles", "ranges_served", "serving", "slow_clients", "trusted_proxies"),
+    *("preambles", "ranges_served", "serving", "slow_clients", "trusted_proxies", "application_processes"),
 }
 """Files whose tests run over TLS too: those about how bytes come and go, and what is said of it."""
 

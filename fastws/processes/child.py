@@ -30,7 +30,7 @@ class Settings(NamedTuple):
     ``waiting`` requests may wait for one; modules are looked for in ``directory`` first. ``recycle`` tells when
     one is replaced that does well: after ``requests`` and up to ``jitter`` more, at ``age`` seconds, beyond
     ``memory`` bytes. ``reload``: when a file that was imported changes. ``preload``: the spawner imports the
-    modules, so that the processes share them.
+    modules, so that the processes share them. One that is to end has ``finish_s`` for the requests that it has.
     """
 
     processes: int
@@ -41,6 +41,7 @@ class Settings(NamedTuple):
     preload: bool
     recycle: Mapping[str, int]
     reload: bool
+    finish_s: float
 
 
 class Files(NamedTuple):
@@ -92,6 +93,8 @@ class Child:
         self.begun_at = time.monotonic()
         self.kill_at = 0.0
         """When it is killed, having been asked for its stacks; 0: it hangs not."""
+        self.finish_by = 0.0
+        """When it is killed although it has requests, for it is to end; 0: it is not."""
         self._unsent: collections.deque[tuple[bytes, int]] = collections.deque()  # with a descriptor or -1
         self.failure = ""
         """Why it does not serve."""

@@ -64,6 +64,7 @@ class Crew:
         if child.state in (STARTING, SERVING):
             child.state = RETIRING
             child.is_expected_to_end = True
+            child.finish_by = time.monotonic() + child.settings.finish_s
             child.end = "recycled" if child.is_due else "reloaded"
             self.tell(child, wire.pack(0, wire.QUIT))
 

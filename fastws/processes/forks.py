@@ -27,7 +27,7 @@ def main(number: int) -> None:
     if child is not None:
         from .inside import run  # in the child alone
 
-        sys.exit(run(*child))
+        sys.exit(run(be_quiet, *child))
 
 
 def be_quiet() -> None:
@@ -54,6 +54,9 @@ class _Forks:
         self._is_loaded = False
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
+        self._take_signals()
+
+    def _take_signals(self) -> None:
         be_quiet()
         if sys.platform != "win32":
             signal.signal(signal.SIGCHLD, _nothing)
@@ -92,8 +95,9 @@ class _Forks:
             self._is_loaded = True
             sys.path[:] = [settings["directory"], *settings["path"]]
             for name in settings["names"]:
-                with suppress(Exception):
+                with suppress(Exception, SystemExit):
                     __import__(name.partition(":")[0])
+            self._take_signals()  # whatever the modules have made of them
 
     def _spawn(self, frame: wire.Frame) -> tuple[socket.socket, int, int, dict[str, Any]] | None:
         """Fork; return what the child is to do, None in the parent."""

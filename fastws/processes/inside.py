@@ -5,11 +5,13 @@ from __future__ import annotations
 import faulthandler
 import logging
 import mmap
+import os
 import select
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,21 +28,40 @@ STACKS_SIGNAL = "SIGUSR2"
 """Has the stacks of all threads written into the report."""
 
 
-def run(sock: socket.socket, report: int, taken: int, settings: dict[str, Any]) -> int:
+def run(
+    be_quiet: Callable[[], None], sock: socket.socket, report: int, taken: int, settings: dict[str, Any]
+) -> int:
     """Serve until the server says that it is enough, or is gone; return the exit status.
 
-    What signals do is inherited of the spawner.
+    ``be_quiet`` has signals do what they should, once more when the applications are imported, whatever they have
+    made of them.
     """
     if sys.platform == "win32":
         raise NotImplementedError
     faulthandler.enable(report)
-    faulthandler.register(getattr(signal, STACKS_SIGNAL), report, all_threads=True)
+    _take_signals(be_quiet, report)
     _name_process(f"fastws: app {settings['number']}")
     process = _Process(sock, taken, settings)
+    os.register_at_fork(after_in_child=process.disown)
     try:
-        return process.run()
+        if not process.load():
+            return 3
+        _take_signals(be_quiet, report)
+        process.run()
+        return 0
     except OSError:  # the server is gone
         return 0
+    finally:
+        sock.close()  # the end that the server sees; threads of the applications may take longer
+
+
+def _take_signals(be_quiet: Callable[[], None], report: int) -> None:
+    if sys.platform == "win32":
+        raise NotImplementedError
+    be_quiet()
+    number = getattr(signal, STACKS_SIGNAL)
+    faulthandler.unregister(number)  # or else registering it again changes nothing
+    faulthandler.register(number, report, all_threads=True)
 
 
 def _name_process(name: str) -> None:
@@ -61,7 +82,7 @@ class _Process:
         self._settings = settings
         self._changing = threading.Lock()
         self._streams: dict[int, Stream] = {}
-        self._is_quitting = False
+        self._is_quitting = self._is_disowned = False
         self._applications: dict[str, Application] = {}
         self._log = logging.Logger("fastws")
         self._log.addHandler(_Handler(self))
@@ -71,9 +92,7 @@ class _Process:
         self._threads = Threads(self._log, check, manner, self._count, self._rest)
         self._threads.limit(count, sys.maxsize)  # the server sends no more than is good
 
-    def run(self) -> int:
-        if not self._load():
-            return 3
+    def run(self) -> None:
         self.send(wire.pack(0, wire.READY))
         waiting = select.poll()
         waiting.register(self._sock, select.POLLIN)
@@ -86,7 +105,6 @@ class _Process:
             else:
                 break
         self._outlet.flush()
-        return 0
 
     def _count(self, taken: int) -> None:
         """Tell how many requests were begun, in memory that the server sees even when this process is dead."""
@@ -96,7 +114,7 @@ class _Process:
         with suppress(OSError):  # the server is gone, which the main thread sees too
             self._outlet.flush()
 
-    def _load(self) -> bool:
+    def load(self) -> bool:
         sys.path[:] = self._settings["path"]
         sys.argv[:] = ["fastws"]
         try:
@@ -160,10 +178,17 @@ class _Process:
 
     def forget(self, number: int) -> None:
         """Have no such stream any more; after the last one the process may end."""
+        if self._is_disowned:
+            os._exit(0)
         with self._changing:
             self._streams.pop(number, None)
             if self._is_quitting and not self._streams:
                 self._sock.shutdown(socket.SHUT_RD)  # wakes the main thread
+
+    def disown(self) -> None:
+        """In a process that an application has forked: say nothing in this one's name, and end at an attempt."""
+        self._is_disowned = True
+        self._sock.close()
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``; any thread may. Raises ``OSError``."""

@@ -100,4 +100,5 @@ def _settings(config: Config) -> Settings:
         preload=config.preload,
         recycle=config.application_recycle,
         reload=config.application_reload,
+        finish_s=max(config.drain_timeout_s, config.application_timeout_s),
     )

@@ -13,12 +13,15 @@ import time
 from ..application.loan import Loan
 from ..http.errors import HTTPError
 from . import wire
-from .child import ENDED, SERVING, STARTING, Child, Files, Settings
+from .child import ENDED, RETIRING, SERVING, STARTING, Child, Files, Settings
 from .courier import Courier
 from .crew import Crew
 from .handing import Handing
 from .hearing import AGAIN_S, Hearing
 from .spawner import Spawner
+
+END_S = 2.0
+"""How long a process may take to end that has closed its channel: it runs what is due at its exit."""
 
 TICK_S = 1.0
 """How often is looked at what is due."""
@@ -106,6 +109,14 @@ class Upkeep:
         crew = self._crew
         with crew.lock:
             for child in crew.children.values():
+                if (
+                    child.finish_by
+                    and now >= child.finish_by
+                    and child.state == RETIRING
+                    and not child.kill_at
+                ):
+                    crew.log.error("%s was to end and has still requests; it is killed", child.name)
+                    child.kill_at = now
                 if child.kill_at and now >= child.kill_at:
                     child.kill_at = now + TICK_S
                     child.spawner.kill(child.number, KILL)
@@ -202,6 +213,8 @@ class Upkeep:
             self._fail(loans)
             if reason:
                 self._forget(child, reason)
+            else:
+                child.kill_at = time.monotonic() + END_S
 
     def _fail(self, loans: list[Loan]) -> None:
         """Answer what a process had begun when it ended."""

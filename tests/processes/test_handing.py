@@ -43,7 +43,7 @@ class Bench:
     def add(self, threads: int = 1) -> Child:
         """Add a process that serves."""
         number = len(self.crew.children) + 1
-        self.crew.settings = Settings(1, threads, 100, ("m:app",), "/", False, {}, False)
+        self.crew.settings = Settings(1, threads, 100, ("m:app",), "/", False, {}, False, 10.0)
         ours, its = socket.socketpair()
         ours.setblocking(False)
         its.setblocking(False)

@@ -43,7 +43,7 @@ def test_head_is_checked_once_more(side: Backend, lines: bytes, length: int, sta
     assert mount is not None
     call = Call(*mounts.call(mount, request, parse_target("/"), "", (("Server", "s"),)))
     loan = Loan(call, Ends("127.0.0.1", "127.0.0.1", 80, "http"), Spool(), lambda: None)
-    settings = Settings(1, 1, 1, ("module:application",), "/", False, {}, False)
+    settings = Settings(1, 1, 1, ("module:application",), "/", False, {}, False, 10.0)
     ours, its = socket.socketpair()
     child = Child(1, None, ours, None, settings)  # type: ignore[arg-type]
     child.streams[7] = loan

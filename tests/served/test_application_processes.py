@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ def place(serve: Serve, tmp_path: Path) -> Place:
     return Place(serve, tmp_path)
 
 
+@pytest.fixture
+def scheme(request: pytest.FixtureRequest) -> str:
+    """That of the server."""
+    return "https" if request.node.callspec.params["side"].endswith("-tls") else "http"
+
+
 def pid_of(server: Server) -> int:
     return int(get(server, "/app/pid").body)
 
@@ -93,7 +100,7 @@ def leave_at_once(client: Client) -> None:
 # The channel
 
 
-def test_application_runs_in_another_process_and_is_told_so(place: Place) -> None:
+def test_application_runs_in_another_process_and_is_told_so(place: Place, scheme: str) -> None:
     server = place.start()
     environ = json.loads(
         get(server, "/app/environ/x%2Fy?q=1", "X-Test: \xe9", "Cookie: a=1", "Cookie: b=2").body
@@ -109,7 +116,9 @@ def test_application_runs_in_another_process_and_is_told_so(place: Place) -> Non
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
+        "wsgi.url_scheme": scheme,
     }
+    assert environ.get("HTTPS") == ("on" if scheme == "https" else None)
     assert {name: environ[name] for name in expected} == expected
     assert environ["pid"] != os.getpid()
     if sys.platform == "linux":
@@ -307,6 +316,107 @@ def test_signals_to_all_are_not_for_the_processes(place: Place) -> None:
     assert pid_of(server) == first
 
 
+HANDLERS = """
+import signal, sys, threading
+
+def leave(number, frame):
+    sys.exit(9)
+
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGUSR2):
+    signal.signal(number, HANDLER)
+from wsgi_programs import probe
+"""
+
+
+@pytest.mark.parametrize("handler", ["leave", "signal.SIG_DFL", "signal.SIG_IGN"])
+@pytest.mark.parametrize("preload", ["off", "on"])
+def test_handlers_that_a_module_sets_change_nothing(place: Place, handler: str, preload: str) -> None:
+    (place.directory / "handling.py").write_text(HANDLERS.replace("HANDLER", handler))
+    server = place.start("ApplicationTimeout 0.5", f"Preload {preload}", name="handling:probe")
+    first = pid_of(server)
+    assert get(server, "/app/signals").body == b"alive"
+    assert pid_of(server) == first
+    assert get(server, "/app/hang").status == 504
+    assert place.logs("in hang_in_this_function")
+    assert pid_of(server) != first
+    wait_until(lambda: not is_alive(first))
+
+
+def test_programs_that_an_application_starts_have_signals_as_usual(place: Place) -> None:
+    server = place.start()
+    assert get(server, "/app/program").body.strip() == b"[True, True, True, True]"
+
+
+@pytest.mark.parametrize(
+    ("deed", "status"),
+    [("kill?9", 502), ("crash", 502), ("leave?0", 502), ("exit?1", 500), ("memory", 500), ("fail", 500)],
+)
+def test_all_others_go_on_whatever_becomes_of_one_request(place: Place, deed: str, status: int) -> None:
+    if deed == "memory" and sys.platform != "linux":
+        pytest.skip("the platform does not tell how much it has")
+    server = place.start("ApplicationThreads 1", processes=2)
+    with Client(server) as other, Client(server) as victim, Client(server) as waiting:
+        other.send(request(f"/app/wait?{place.directory}/go"))
+        place.wait_for("go.")
+        assert victim.get(f"/app/{deed}").status == status
+        assert victim.get("/a.txt").body == b"a file"
+        waiting.send(request("/app/pid"))
+        assert waiting.reply().status == 200
+        (place.directory / "go").touch()
+        assert other.reply().body == b"at last"
+
+
+def test_what_an_application_forks_answers_nothing(place: Place) -> None:
+    server = place.start("ApplicationThreads 2")
+    with Client(server) as client:
+        for number in range(3):
+            path = place.directory / f"child{number}"
+            assert client.get(f"/app/fork-return?{path}").body == b"the parent"
+            wait_until(lambda path=path: not is_alive(int(path.read_text())))  # type: ignore[misc]
+            assert client.get("/app/pid").status == 200
+
+
+@pytest.mark.parametrize("after", ["reload", "import"])
+def test_threads_of_an_application_do_not_keep_a_process_from_ending(place: Place, after: str) -> None:
+    module = place.directory / "threaded.py"
+    thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
+    module.write_text(f"{thread}from wsgi_programs import probe\n")
+    server = place.start(name="threaded:probe")
+    first = pid_of(server)
+    if after == "import":
+        write(module, f"{thread}def (\n")
+        get(server, "/app/kill?9")
+        assert place.logs("SyntaxError")
+        write(module, f"{thread}from wsgi_programs import probe  # mended\n")
+    else:
+        reload(server)
+    wait_until(lambda: pid_of(server) != first)
+    wait_until(lambda: not is_alive(first))
+    wait_until(lambda: len(server._takers._processes.crew.children) == 1)  # type: ignore[union-attr]
+
+
+def test_process_that_is_to_end_has_a_bound_for_what_it_still_has(place: Place) -> None:
+    server = place.start("ApplicationTimeout 0.5", "DrainTimeout 0.2", "ApplicationThreads 2")
+    first = pid_of(server)
+    with Client(server) as client:
+        client.send(request(f"/app/for-ever?{place.directory}/ended"))
+        client.head()
+        reader = threading.Thread(target=read_to_the_end, args=(client,))
+        reader.start()
+        reload(server)
+        reader.join(60)
+        assert not reader.is_alive()
+    assert place.logs("was to end and has still requests; it is killed")
+    wait_until(lambda: not is_alive(first))
+    assert pid_of(server) != first
+
+
+def read_to_the_end(client: Client) -> None:
+    with suppress(OSError, AssertionError):
+        while client.sock.recv(1 << 20):
+            pass
+
+
 # Import
 
 
@@ -320,6 +430,31 @@ def test_application_that_cannot_be_imported_is_an_error_of_the_start(
     assert "RuntimeError: the reason" in place.log.read_text()
     with pytest.raises(ConfigError, match="No module named 'nowhere_at_all'"):
         place.start(name="nowhere_at_all:app")
+
+
+@pytest.mark.parametrize("preload", ["off", "on"])
+@pytest.mark.parametrize(
+    "text", ["import sys\nsys.exit(3)\n", "import os\nos._exit(3)\n", "raise KeyboardInterrupt\n"]
+)
+def test_module_that_ends_the_process_is_an_error_of_the_start(place: Place, preload: str, text: str) -> None:
+    (place.directory / "leaving.py").write_text(text)
+    with pytest.raises(
+        ConfigError, match=r"SystemExit: 3|it ended before the applications were imported|Keyb"
+    ):
+        place.start(f"Preload {preload}", name="leaving:app")
+
+
+def test_process_that_can_no_longer_be_replaced_costs_no_file(place: Place) -> None:
+    module = place.directory / "spoiled_later.py"
+    module.write_text("from wsgi_programs import probe\n")
+    server = place.start("ApplicationTimeout 0.5", name="spoiled_later:probe")
+    write(module, "def (\n")
+    assert get(server, "/app/kill?9").status == 502
+    assert get(server, "/app/pid").status == 503
+    assert get(server, "/a.txt").body == b"a file"
+    assert place.logs("SyntaxError")
+    write(module, "from wsgi_programs import probe  # mended\n")
+    wait_until(lambda: get(server, "/app/pid").status == 200)
 
 
 def test_files_are_served_while_an_import_takes_long(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,36 @@ def take_signals(environ: Environ, start: Start, argument: str) -> list[bytes]:
     return tell(start, "alive")
 
 
+def fork_and_return(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    """Leave a child that answers too."""
+    pid = os.fork()
+    if pid == 0:
+        return tell(start, "the child")
+    Path(argument).write_text(str(pid))
+    return tell(start, "the parent")
+
+
+def run_out_of_memory(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    """Ask for more than there may be."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + (32 << 20), before[1]))
+    try:
+        return tell(start, str(len(bytearray(256 << 20))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def spawn_program(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    """Tell what signals do in a program that the application starts."""
+    import subprocess
+
+    program = "import signal; print([signal.getsignal(n) == signal.SIG_DFL for n in (15, 1, 10, 17)])"
+    return tell(start, subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout)
+
+
 KEPT: list[bytes] = []
 
 
@@ -172,6 +202,9 @@ DEEDS: dict[str, Callable[[Environ, Start, str], Iterable[bytes]]] = {
     "file": send_file,
     "fork": fork_and_die,
     "signals": take_signals,
+    "fork-return": fork_and_return,
+    "memory": run_out_of_memory,
+    "program": spawn_program,
     "grow": grow,
     "status": status,
 }
