@@ -1,4 +1,4 @@
-"""The seam between the Python layer and its twins: picks the compiled or the pure side, once, and says which.
+"""The contracts of the twins, and the choice: the compiled or the pure side, made once, and which it is.
 
 ``FASTWS_NO_EXTENSIONS=1`` means pure; ``FASTWS_REQUIRE_EXTENSIONS=1`` means "fail rather than fall back".
 Each twin falls back separately: a platform without epoll still has the compiled parser.

@@ -1,4 +1,4 @@
-"""One thread of the pool: accept, wait, advance, expire. It owns its connections until they close."""
+"""One thread of the pool: accept, wait, advance, expire. Its connections stay with it until they close."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One server as a process: signals, the banner, the service manager, and root's rights.
+"""One server as a process: signals, the banner, the service manager, and the limit of open files.
 
 SIGINT and SIGTERM drain and end, a second one ends at once; SIGHUP reloads the configuration and reopens the
 logs, or ends a server whose terminal was closed; SIGUSR1 only reopens the logs; SIGUSR2 has a new process take

@@ -1,4 +1,4 @@
-"""What one worker notes of an answer that is over: its count, its access line, and the reason of an error."""
+"""What a worker notes of an answer that Python gave, when it is over: count, access line, reason of an error."""
 
 from __future__ import annotations
 

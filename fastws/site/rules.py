@@ -25,7 +25,7 @@ from .status import Status, StatusSource
 
 
 class Answerer(StrEnum):
-    """What answers a path. Only what ``FILE`` answers may be replayed, or filled in without a request at hand."""
+    """What answers a path. Files may be replayed; only what ``FILE`` answers is filled in without a request."""
 
     STATUS = "a status page, to those who may see it; to others what else answers the path"
     MOVED = "a redirect"

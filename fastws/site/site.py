@@ -1,4 +1,4 @@
-"""The application: ``respond(request) -> Decision``. Everything about a response is decided here, once.
+"""The site: ``respond(request) -> Decision``. Everything about a response is decided here, once.
 
 A site belongs to one configuration and knows no socket. All workers share it.
 """

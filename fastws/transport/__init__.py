@@ -1,1 +1,1 @@
-"""How bytes come and go: listening, plain sockets, sendfile."""
+"""How bytes come and go: listening, plain sockets, TLS in Python, a proxy's preamble, sendfile."""

@@ -315,6 +315,12 @@ def test_named_tuples_are_those_that_cost_a_start_little(path: Path) -> None:
     assert "NamedTuple" not in names or room_of(path) in ("client", "language"), "see language/named_tuple.py"
 
 
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in ("hall", "door")])
+def test_the_picture_has_every_room(room: str) -> None:
+    picture = (PACKAGE.parent / "docs" / "house.svg").read_text(encoding="utf-8")
+    assert f"{room}/" in picture
+
+
 # Who may choose
 
 

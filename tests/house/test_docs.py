@@ -22,6 +22,7 @@ from conftest import PURE_ONLY
 from rawhttp import get, put, wait_until
 
 from fastws import _reactor_py, load
+from fastws._tls_py import HANDSHAKE_RECORDS
 from fastws.config.settings import defaults
 from fastws.engine import accepting, states, timers
 from fastws.files import identity
@@ -36,6 +37,7 @@ from fastws.pages.message import error_page, redirect_page
 from fastws.pages.status import STATUS_PAGE
 from fastws.record import logfile
 from fastws.seam import LINGER_BYTES, LINGER_S
+from fastws.transport import preamble
 from fastws.transport.listener import spoken_in
 from fastws.transport.transmission import TURN_BYTES
 from fastws.work import fair_queue as checks
@@ -75,6 +77,15 @@ def test_limits_are_as_the_page_says() -> None:
             f" it may stand still for `StallTime` ({by_default.stall_time_s:g} s)"
         ),
         "idle connection": f"`KeepaliveTime` ({by_default.keepalive_time_s:g} s)",
+        "TLS handshake": f"`RequestTimeout` ({by_default.request_timeout_s:g} s), {HANDSHAKE_RECORDS} records",
+        "preamble of a proxy": (
+            f"`RequestTimeout` ({by_default.request_timeout_s:g} s), {preamble.LINE_BYTES} bytes of version 1,"
+            f" {preamble.PREAMBLE_BYTES:,} of version 2"
+        ),
+        "time until an application answers, and between its pieces": (
+            f"`ApplicationTimeout` ({by_default.application_timeout_s:g} s)"
+        ),
+        "requests that wait for an application": f"`ApplicationQueue` ({by_default.application_queue:,})",
         "open connections": f"`MaxConnections` ({by_default.max_connections:,})",
         "connections of one address": (
             f"`MaxConnectionsPerAddress` ({by_default.max_connections_per_address or 'none'})"
