@@ -15,7 +15,8 @@ import xml.etree.ElementTree as ET
 PROGRAMS = (
     "chromium", "chromedriver", "nginx", "goaccess", "slowhttptest", "caddy", "faketime", "clang", "wrk", "curl",
     "setpriv", "prlimit", "cc", "valgrind", "wine64", "musl-gcc", "certbot",
-    "prometheus", "testssl",
+    "prometheus",
+    "haproxy", "varnishd", "ip", "bindfs", "testssl",
 )  # fmt: skip
 PACKAGES = ("atheris",)
 
