@@ -13,7 +13,8 @@ import sys
 import xml.etree.ElementTree as ET
 
 PROGRAMS = (
-    "chromium", "chromedriver", "nginx", "goaccess", "slowhttptest", "caddy", "faketime", "clang", "wrk", "curl",
+    "chromium", "chromedriver", "nginx", "haproxy", "goaccess", "slowhttptest", "caddy",
+    "faketime", "clang", "wrk", "curl",
     "setpriv", "prlimit", "cc", "valgrind", "wine64", "musl-gcc", "certbot",
     "prometheus",
     "haproxy", "varnishd", "ip", "bindfs", "testssl",

@@ -20,6 +20,7 @@ from ..files.variants import Asked, Choice
 from ..http import conditional, forms
 from ..http.authority import check_host, is_authority
 from ..http.errors import HTTPError, UndecidedError
+from ..http.forwarded import Proxies
 from ..http.mediatypes import extension_of
 from ..http.messages import Fields, FileSlice, Request, Response
 from ..http.negotiation import IDENTITY_CODING
@@ -113,6 +114,8 @@ class Site:
         self._places = Places(config, logger, opener=opener, replays=replays, hidden=hidden)
         self._rules = Rules(config, self._places, logger, status, mounts)
         self._lends = bool(mounts)
+        self._status = status
+        self._proxies = Proxies(config.trusted_proxies)
         self._calls: dict[
             str, Call
         ] = {}  # of requests that an application answered, by the path as it was sent
@@ -140,7 +143,7 @@ class Site:
         """Return the response to ``request`` and what may be replayed; raises only ``UndecidedError``.
 
         1. the version, the Host field and the method are acceptable (400, 501); OPTIONS asks no more (204).
-           For an application, every method is
+           For an application, every method is, and OPTIONS for a trusted proxy (503 before the end)
         2. the target is a path inside the root (400)
         3. it is not one of the server's own pages below StatusPath (200, 503)
         4. the configuration does not send it elsewhere (3xx)
@@ -175,9 +178,9 @@ class Site:
         now_ns = time.time_ns()
         path = ""
         try:
-            self._check(request)
+            self._check(request, peer)
             if request.method == "OPTIONS" and not self.lends(request):
-                return Decision(self._say_methods(request))
+                return Decision(self._say_methods(request, peer))
             target = parse_target(request.target)
             path = target.path
             decision = self._decide(_Exchange(request, target, body, peer, now_ns))
@@ -196,18 +199,23 @@ class Site:
         """Tell whether the path of ``request`` is an application's. Raises ``HTTPError`` 400."""
         return self._lends and request.target != "*" and self._rules.lends(parse_target(request.target).path)
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request, peer: str) -> None:
         if request.version not in self.config.http_types:
             raise HTTPError(400, f"{request.version} is not spoken here.", close=True)
         check_host(request)
-        if request.method not in self.config.request_methods and not self.lends(request):
+        if request.method in self.config.request_methods or self.lends(request):
+            return
+        if request.method != "OPTIONS" or not self._proxies.has(peer):
             raise HTTPError(501, f"The method {request.method} is not implemented.")
 
-    def _say_methods(self, request: Request) -> Response:
+    def _say_methods(self, request: Request, peer: str) -> Response:
         """Return the methods for a path, and its configured fields: for CORS preflights and health checks.
 
-        That needs no password and tells nothing of files: browsers send no credentials with a preflight.
+        That needs no password and tells nothing of files: browsers send no credentials with a preflight. A trusted
+        proxy that asks for itself checks the server, and is told of the end. Raises ``HTTPError`` 503.
         """
+        if self._status is not None and self._status.is_draining and self._proxies.has(peer):
+            raise HTTPError(503, "The server is about to end.")
         path = "" if request.target == "*" else parse_target(request.target).path
         kind = self._rules.types.known(path)
         takes_forms = kind is None or kind.startswith("text/html")

@@ -24,6 +24,18 @@ def test_by_default_it_is_not_implemented(serve: Serve, root: Path) -> None:
     assert get(serve(), "/a.txt", method="OPTIONS").status == 501
 
 
+def test_trusted_proxy_that_asks_for_itself_checks_the_server(serve: Serve, root: Path) -> None:
+    server = serve("TrustedProxies 127.0.0.1")
+    with Client(server) as client:
+        client.send(b"OPTIONS / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")  # HAProxy's `option httpchk`
+        assert client.reply().status == 204
+        assert client.get("/a.txt", "X-Forwarded-For: 192.0.2.1", method="OPTIONS").status == 501
+        server._condition.is_draining = True
+        assert client.get("/a.txt", method="OPTIONS").status == 503
+        assert client.get("/a.txt", method="DELETE").status == 501
+        assert client.get("/a.txt").status == 200
+
+
 def test_preflight_gets_the_fields_of_the_path(serve: Serve, root: Path) -> None:
     server = serve(
         METHODS,
