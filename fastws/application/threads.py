@@ -142,6 +142,16 @@ class Threads:
                 return loan
         return None
 
+    def withdraw(self) -> list[Loan]:
+        """Return what waits, and have it no more; it counts as taken."""
+        with self._lock:
+            loans = list(self._waiting)
+            self._waiting.clear()
+            if loans and self._on_take is not None:
+                self._taken += len(loans)
+                self._on_take(self._taken)
+            return loans
+
     def status(self) -> ApplicationStatus:
         """Return the counts."""
         with self._lock:

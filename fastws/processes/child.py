@@ -88,6 +88,8 @@ class Child:
         """Of the streams: those that occupy a thread, or wait for one in the process."""
         self.ahead = 0
         """How many may wait there; their answers come one close behind another, where applications are quick."""
+        self.recall_at = 0.0
+        """When those that wait there are called back, for no answer has come since; 0: none wait."""
         self.sent = 0
         """How many requests it has got; the number of a stream is that of the request."""
         self.begun_at = time.monotonic()
@@ -124,6 +126,11 @@ class Child:
         if self.state != SERVING or count >= threads + self.ahead:
             return False
         return count < threads or body is None or body.fileno() < 0
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether requests wait in it for a thread."""
+        return len(self.busy) > self.settings.threads
 
     def has(self, loan: Loan) -> bool:
         """Tell whether it has the application that ``loan`` is for."""

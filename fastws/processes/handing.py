@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import math
 import os
+import time
 
 from ..application.loan import Loan
 from . import wire
@@ -15,6 +17,9 @@ QUICK_S = 0.005
 
 AHEAD = 16
 """So many at most, beyond one for each of its threads."""
+
+RECALL_S = 0.02
+"""After so long without an answer they are called back, to wait for whichever process is free first."""
 
 
 class Handing:
@@ -73,10 +78,28 @@ class Handing:
             elif self._waiting and child.ahead < AHEAD:
                 child.ahead += 1
         child.busy.discard(number)
+        if child.recall_at:
+            child.recall_at = time.monotonic() + RECALL_S
         child.left -= 1
         if child.left == 0:
             child.is_due = True
             crew.wake()
+
+    def recall(self, child: Child, now: float) -> float:
+        """Call back what waits in ``child``, if that is due; return when it is."""
+        if not child.is_ahead:
+            child.recall_at = 0.0
+        elif now >= child.recall_at:
+            child.ahead = 0
+            child.recall_at = math.inf  # until they have come, or another has been answered
+            self._crew.tell(child, wire.pack(0, wire.RECALL))
+        return child.recall_at
+
+    def take_back(self, child: Child, numbers: list[int]) -> None:
+        """What was called back from ``child`` has come, and waits again."""
+        child.recall_at = 0.0
+        child.busy.difference_update(numbers)
+        self.put_back([child.streams.pop(number) for number in numbers if number in child.streams])
 
     def put_back(self, loans: list[Loan]) -> None:
         """Have requests wait again that no thread of their process has taken before it ended."""
@@ -105,6 +128,9 @@ class Handing:
         child.streams[number] = loan
         child.busy.add(number)
         crew.tally.begin(loan)
+        if child.is_ahead and not child.recall_at:
+            child.recall_at = time.monotonic() + RECALL_S
+            crew.wake()
         loan.on_take = lambda count: crew.tell(child, wire.pack(number, wire.CREDIT, b"%d" % count))
         loan.on_abandon = lambda is_late: self._on_abandon(child, number, is_late=is_late)
         body = loan.body

@@ -147,6 +147,9 @@ class Hearing:
     def _take_free(self, child: Child, frame: wire.Frame) -> None:
         child.busy.discard(frame.stream)
 
+    def _take_recalled(self, child: Child, frame: wire.Frame) -> None:
+        self._handing.take_back(child, json.loads(frame.payload))
+
     def _take_error(self, child: Child, frame: wire.Frame) -> None:
         self._deliver(child)
         status, detail = json.loads(frame.payload)
@@ -167,5 +170,6 @@ _TAKERS: dict[int, Callable[[Hearing, Child, wire.Frame], None]] = {
     wire.OVER: Hearing._take_over,
     wire.FREE: Hearing._take_free,
     wire.ERROR: Hearing._take_error,
+    wire.RECALLED: Hearing._take_recalled,
     wire.LOG: Hearing._take_log,
 }

@@ -149,6 +149,9 @@ class _Process:
         if frame.kind == wire.QUIT:
             self._is_quitting = True
             return
+        if frame.kind == wire.RECALL:
+            self._give_back()
+            return
         with self._changing:
             stream = self._streams.get(frame.stream)
         if stream is None:
@@ -175,6 +178,14 @@ class _Process:
         with self._changing:
             self._streams[frame.stream] = stream
         self._threads.submit(stream.loan)
+
+    def _give_back(self) -> None:
+        loans = self._threads.withdraw()
+        with self._changing:
+            numbers = [number for number, stream in self._streams.items() if stream.loan in loans]
+            for number in numbers:
+                del self._streams[number]
+        self.send(wire.pack_json(0, wire.RECALLED, numbers))
 
     def forget(self, number: int) -> None:
         """Have no such stream any more; after the last one the process may end."""

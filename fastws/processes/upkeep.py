@@ -123,6 +123,11 @@ class Upkeep:
             if not crew.is_closed and now >= crew.start_again_at:
                 self._replace(now)
             due = [child.kill_at for child in crew.children.values() if child.kill_at]
+            due += [
+                self._handing.recall(child, now) or now + TICK_S
+                for child in crew.children.values()
+                if child.recall_at and child.state != ENDED
+            ]
             return min([now + TICK_S, *due])
 
     def _replace(self, now: float) -> None:

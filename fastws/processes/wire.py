@@ -48,6 +48,10 @@ ERROR = 11
 """From a process: the answer ends with an error."""
 LOG = 12
 """From a process: a line for the error log."""
+RECALL = 20
+"""To a process: what no thread has taken is to come back."""
+RECALLED = 21
+"""From a process: the numbers of these streams, which it has forgotten."""
 FREE = 17
 """From a process: the application's thread is free, and the rest of the answer waits for credit."""
 ANSWER = 19

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from fastws.backend import load_parser
 from fastws.http.messages import Request
 from fastws.processes import handing as module
 from fastws.processes import wire
-from fastws.processes.child import SERVING, Child, Files, Settings
+from fastws.processes.child import ENDED, SERVING, Child, Files, Settings
 from fastws.processes.crew import Crew
 from fastws.processes.handing import Handing
 
@@ -65,14 +66,18 @@ class Bench:
         assert self.handing.submit(loan)
         return loan
 
-    def received(self, child: Child) -> list[str]:
-        """Return the targets that a process has got since the last call."""
+    def frames(self, child: Child) -> list[wire.Frame]:
+        """Return what a process has got since the last call."""
         reader = self.readers[child.number]
         try:
             reader.receive()
         except BlockingIOError:
             return []
-        requests = [frame.payload for frame in reader.frames() if frame.kind == wire.REQUEST]
+        return list(reader.frames())
+
+    def received(self, child: Child) -> list[str]:
+        """Return the targets that a process has got since the last call."""
+        requests = [frame.payload for frame in self.frames(child) if frame.kind == wire.REQUEST]
         return [wire.unpack_request(payload).call.request.target for payload in requests]
 
     def answer(self, child: Child, took_s: float) -> None:
@@ -183,3 +188,33 @@ def test_what_waits_ahead_and_is_late_is_no_reason_to_end_its_process(bench: Ben
     waiting.abandon(is_late=True)
     assert child.state == SERVING
     assert not child.kill_at
+
+
+def test_what_waits_in_a_process_that_answers_nothing_is_called_back(bench: Bench) -> None:
+    child, other = bench.add(), bench.add()
+    child.ahead = 5
+    other.state = ENDED
+    loans = [bench.submit(f"/{number}") for number in range(3)]
+    assert bench.received(child) == ["/0", "/1", "/2"]
+    assert bench.handing.recall(child, child.recall_at - 0.001) == child.recall_at
+    assert bench.frames(child) == []
+    bench.handing.recall(child, child.recall_at)
+    assert [frame.kind for frame in bench.frames(child)] == [wire.RECALL]
+    assert child.recall_at == math.inf
+    other.state = SERVING
+    bench.handing.take_back(child, [2, 3])
+    assert bench.received(other) == ["/1"]
+    assert bench.handing.waiting == 1
+    assert list(child.streams.values()) == loans[:1]
+    assert (child.ahead, child.recall_at) == (0, 0.0)
+
+
+def test_what_is_answered_meanwhile_is_not_called_back(bench: Bench) -> None:
+    child = bench.add()
+    child.ahead = 5
+    for number in range(2):
+        bench.submit(f"/{number}")
+    bench.answer(child, 0.0)
+    assert bench.handing.recall(child, math.inf) == 0.0
+    bench.received(child)
+    assert bench.frames(child) == []

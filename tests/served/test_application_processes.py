@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from rawhttp import Client, ProtocolError, be_at_rest, get, open_descriptors, put, request, wait_until
 
 from fastws import ConfigError, Server
+from fastws.processes.child import SERVING
 from fastws.processes.processes import Processes
 
 pytestmark = [
@@ -280,6 +281,27 @@ def test_only_requests_in_a_process_that_dies_are_502(place: Place, deed: str, s
     assert place.logs(said)
     if deed == "crash":
         assert place.logs("in crash")
+
+
+def test_requests_behind_a_slow_one_are_answered_by_whichever_process_is_free(place: Place) -> None:
+    server = place.start("ApplicationThreads 1", processes=2)
+    crew = processes_of(server).upkeep._crew
+    wait_until(lambda: sum(child.state == SERVING for child in crew.children.values()) == 2)
+    with ExitStack() as stack:
+        slow, quick, *others = [stack.enter_context(Client(server)) for _ in range(8)]
+        for name, client in ("slow", slow), ("quick", quick):
+            client.send(request(f"/app/wait?{place.directory}/{name}"))
+            place.wait_for(f"{name}.")
+        for child in crew.children.values():
+            child.ahead = 3  # as if they had been quick until now
+        for client in others:
+            client.send(request("/app/pid"))
+        wait_until(lambda: len(processes_of(server).upkeep._handing._waiting) == len(others))
+        (place.directory / "quick").touch()
+        assert quick.reply().status == 200
+        assert len({client.reply().body for client in others}) == 1
+        (place.directory / "slow").touch()
+        assert slow.reply().status == 200
 
 
 def test_process_that_dies_in_the_middle_of_an_answer_ends_its_connection(place: Place) -> None:
