@@ -311,11 +311,16 @@ class Cluster:
             lines = sock.makefile().read().splitlines()
         names = lines[0].removeprefix("# ").split(",")
         rows = [dict(zip(names, line.split(","), strict=False)) for line in lines[1:] if line]
-        return {row["svname"]: row["status"] for row in rows if row["pxname"] == "nodes"}
+        return {
+            f"{row['pxname']}/{row['svname']}": f"{row['status']} {row['check_status']}"
+            for row in rows
+            if row["svname"].startswith("node")
+        }
 
     def is_up(self, node: Node) -> bool:
-        """Tell whether HAProxy gives a node requests."""
-        return self.states()[node.name].startswith("UP")
+        """Tell whether HAProxy has seen that a node is ready, and gives it connections of either kind."""
+        states = self.states()
+        return all(states[f"{backend}/{node.name}"] == "UP L7OK" for backend in ("nodes", "tls_nodes"))
 
     def await_up(self, node: Node) -> None:
         """Wait until it does."""
