@@ -11,7 +11,7 @@ from typing import Protocol
 from .. import portable
 from ..config.settings import Config
 from ..http.errors import HTTPError
-from ..http.forwarded import UNIX, UNKNOWN
+from ..http.forwarded import UNIX, UNKNOWN, is_loopback
 from ..language.named_tuple import NamedTuple
 from ..seam import (
     IDLE,
@@ -253,6 +253,8 @@ class Admission:
         if client is None:
             transport.close()
             return
+        if is_loopback(client) and not (is_loopback(accepted.peer) or accepted.peer == UNIX):
+            client = UNKNOWN  # on the proxy's machine, and nobody's address here
         named = Accepted(transport.release(), client or accepted.peer, accepted.manner & ~PROXY)
         self.take(named, self.has_room())
 

@@ -64,6 +64,12 @@ def is_address(text: str) -> bool:
     return number_of(text) is not None
 
 
+def is_loopback(text: str) -> bool:
+    """Tell whether ``text`` is a loopback address: that of a machine for itself."""
+    number = number_of(text)
+    return number == 1 or (number is not None and number >> 24 == (_MAPPED | 127 << 24) >> 24)
+
+
 def number_of(address: str) -> int | None:
     """Return an IP address as a number of 128 bits, None if the text is none."""
     try:

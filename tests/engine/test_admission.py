@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 from crew import equipped, make_config
+from proxied import header
 
 from fastws import backend, portable
 from fastws.engine.admission import ACCEPT_BATCH, HTTP1, Admission
 from fastws.engine.connection import Connection
 from fastws.engine.shared import Shared
-from fastws.seam import PLAIN, Accepted
+from fastws.seam import PLAIN, PROXY, Accepted
 from fastws.transport.plain import PlainTransport
 
 
@@ -69,6 +70,35 @@ def is_refused(client: socket.socket) -> bool:
         return client.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
     except BlockingIOError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("proxy", "source", "peer"),
+    [
+        ("192.0.2.1", "198.51.100.7", "198.51.100.7"),
+        ("192.0.2.1", "127.0.0.1", "unknown"),  # which is the proxy's own
+        ("192.0.2.1", "::1", "unknown"),
+        ("127.0.0.1", "127.0.0.9", "127.0.0.9"),
+        ("unix:", "127.0.0.9", "127.0.0.9"),
+    ],
+)
+def test_loopback_address_of_another_machine_is_nobodys_here(
+    world: World, proxy: str, source: str, peer: str
+) -> None:
+    config = world.config.with_overrides(
+        trusted_proxies=["192.0.2.1", "127.0.0.1", "unix"], proxy_protocol=True
+    )
+    world.shared.configure(config, world.site)
+    world.admission.configure(config)
+    client, ours = socket.socketpair()
+    ours.setblocking(False)
+    with client:
+        client.sendall(header(source))
+        world.admission.take(Accepted(ours.detach(), proxy, PROXY), has_room=False)
+        world.admission.adopt_kept()
+        (connection,) = world.admission._connections
+        assert connection.peer == peer
+        world.admission.close()
 
 
 def test_no_more_are_let_in_than_the_platform_can_watch(

@@ -13,6 +13,7 @@ from fastws.http.forwarded import (
     UNKNOWN,
     Proxies,
     canonical,
+    is_loopback,
     new_request_id,
     request_id_of,
     sender_of,
@@ -53,6 +54,18 @@ def test_no_address_is_a_proxy_where_none_is_named() -> None:
     assert Proxies(["unix"])
     assert not Proxies(["unix"]).has("127.0.0.1")
     assert Proxies(["::/0"]).has("10.0.0.1")
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "127.255.0.1", "::1", "::ffff:127.0.0.1"])
+def test_loopback_addresses_are_known(text: str) -> None:
+    assert is_loopback(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["126.255.255.255", "128.0.0.0", "::2", "::", "::127.0.0.1", "unix:", "", "unknown"]
+)
+def test_other_addresses_are_not_loopback(text: str) -> None:
+    assert not is_loopback(text)
 
 
 LISTS = {
