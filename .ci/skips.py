@@ -5,6 +5,7 @@ are these, and each test that was skipped for want of a program which ``.ci/run`
 CI=true if such a test was skipped although nothing that its reason names is missing here.
 """
 
+import glob
 import importlib.util
 import os
 import re
@@ -42,6 +43,8 @@ def main() -> int:
         absent.append("root")
     if not os.path.exists("build/windows-python/python.exe"):
         absent.append("CPython for Windows")
+    if not glob.glob("build/waitress-*/tests"):
+        absent.append("sources of waitress")
     unexcused = 0
     for test, reason in sorted(skipped(sys.argv[1]).items()):
         if test in required or set(re.findall(r"\w+", reason)) & {*PROGRAMS, *PACKAGES}:

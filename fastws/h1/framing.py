@@ -157,6 +157,8 @@ class ChunkedDecoder:
         if len(self._line) > longest:
             status = 431 if self._in_trailer else 400
             raise HTTPError(status, "A line of the chunked body is too long.", close=True)
+        if self._after_chunk and self._line not in (b"\r", b"\r\n", b"\n"):
+            raise HTTPError(400, "A chunk is longer than its size says.", close=True)
         if end >= 0:
             line, self._line = self._line, b""
             if not line.endswith(b"\r\n"):
@@ -166,8 +168,6 @@ class ChunkedDecoder:
 
     def _take_line(self, line: bytes) -> None:
         if self._after_chunk:
-            if line:
-                raise HTTPError(400, "A chunk is longer than its size says.", close=True)
             self._after_chunk = False
         elif self._in_trailer:
             self._take_trailer(line)

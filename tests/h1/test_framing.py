@@ -332,6 +332,13 @@ def test_a_chunk_that_is_too_large_is_refused_before_it_comes() -> None:
     assert caught.value.status == 413
 
 
+@pytest.mark.parametrize("more", [b"x", b"\rx", b"abc"])
+def test_a_chunk_longer_than_its_size_is_refused_before_a_line_ends(more: bytes) -> None:
+    decoder = ChunkedDecoder(100, Limits())
+    with pytest.raises(HTTPError, match=r"^400: A chunk is longer than its size says\.$"):
+        decoder.feed(b"2\r\nok" + more)
+
+
 def test_chunk_sizes_and_extensions_are_bounded_as_the_data_is() -> None:
     """What a chunk costs does not depend on how little is in it."""
     for chunk in (b"1\r\na\r\n", b"1;" + b"x" * 200 + b"\r\na\r\n"):
