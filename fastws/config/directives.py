@@ -197,7 +197,8 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
         Directive("RequestMethods", "request_methods", "METHOD...", v.chosen("GET", "HEAD", "POST", "OPTIONS"),
             "GET,HEAD,POST",
             "Methods to answer: GET, HEAD, POST and OPTIONS; every other one is 501. OPTIONS, if listed, is"
-            " answered by 204 with Allow and the `Header` lines of the path, as a CORS preflight needs it.",
+            " answered by 204 with Allow and the `Header` lines of the path, as a CORS preflight needs it. It"
+            " always is for TrustedProxies that ask for themselves, as HAProxy's `option httpchk` does.",
             most=ANY),
         Directive("HTTPType", "http_types", "VERSION...", v.chosen("HTTP/1.0", "HTTP/1.1"),
             "HTTP/1.0,HTTP/1.1",
