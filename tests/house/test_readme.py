@@ -132,8 +132,8 @@ def test_short_table_of_directives_is_part_of_the_long_one() -> None:
 
 
 def modules_of_the_server() -> set[Path]:
-    """The modules that the running server may import, directly or by another."""
-    found, waiting = set(), [PACKAGE / "operation" / "server.py"]
+    """The modules that a process that serves may import, directly or by another."""
+    found, waiting = set(), [PACKAGE / "operation" / "process.py"]
     while waiting:
         path = waiting.pop()
         if path not in found and path.is_file():
