@@ -8,16 +8,21 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import ssl
+import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import launch
 import others
 import pytest
+from conftest import PURE_ONLY
+from rawhttp import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = b"<p>" + bytes(range(97, 123)) * 20 + b"</p>\n"
@@ -178,6 +183,80 @@ def speaks_https(site: Site) -> bool:
         connection.close()
 
 
+def is_replaced_while_it_serves(site: Site) -> bool:
+    """SIGUSR2, for which nginx has chosen it, brings a second process with the same listening socket."""
+    own = site.root.parent / "upgraded"
+    own.mkdir()
+    if site.server == "nginx":
+        return nginx_brings_a_successor(site.root, own)
+    if site.server != "fastws":
+        return brings_a_successor(site.port, own / "pid")
+    (own / "ws.conf").write_text(
+        f"DocumentRoot {site.root}\nPidFile pid\nErrorLog errors.txt\nAccessLog off\n"
+    )
+    with launch.running(own, side="compiled" if not PURE_ONLY else "pure") as server:
+        wait_until((own / "pid").exists)
+        try:
+            return brings_a_successor(server.port, own / "pid")
+        finally:
+            server.wait()
+
+
+def nginx_brings_a_successor(root: Path, own: Path) -> bool:
+    """The same with one that is a daemon: without that it ignores SIGUSR2 while its parent lives."""
+    with others.free_port() as port:
+        program, *words = others._nginx(root, port, own, False)
+        text = (own / "nginx.conf").read_text()
+        (own / "nginx.conf").write_text(text.replace("daemon off", "daemon on"))
+        subprocess.run([others.which(program) or program, *words], check=True, timeout=60)
+        wait_until(lambda: (own / "pid").exists() and (own / "pid").read_text())
+        try:
+            return brings_a_successor(port, own / "pid")
+        finally:
+            for pid in listening(port):
+                os.kill(pid, signal.SIGQUIT)
+            wait_until(lambda: not listening(port))
+
+
+def brings_a_successor(port: int, pid_file: Path) -> bool:
+    before = listening(port)
+    caught = [pid for pid in before if catches(pid, signal.SIGUSR2)]
+    if not before or not caught:
+        return False
+    os.kill(min(caught), signal.SIGUSR2)
+    deadline = time.monotonic() + (TIMEOUT_S if pid_file.exists() else 1)
+    while not (fresh := listening(port) - before):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    wait_until(lambda: int(pid_file.read_text() or 0) in fresh, "the pid file")
+    os.kill(int(pid_file.read_text()), signal.SIGQUIT if len(caught) > 1 else signal.SIGTERM)
+    wait_until(lambda: not listening(port) & fresh, "its end")
+    return True
+
+
+def listening(port: int) -> set[int]:
+    """The processes that have the socket that listens on ``port`` open: proc(5)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {
+        f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port
+    }
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{fd}") in sockets:
+                        found.add(int(pid))
+    return found
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for a signal: proc_pid_status(5)."""
+    found = re.search(r"^SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
 ROWS: dict[str, Callable[[Site], bool]] = {
     "Connections stay open": keeps_connections,
     "One byte range of a file": sends_one_range,
@@ -203,6 +282,7 @@ CONFIGURED_ROWS: dict[str, Callable[[Site], bool]] = {
     "A directory is listed as JSON": lists_as_json,
     "Metrics for Prometheus": has_metrics,
     "HTTPS": speaks_https,
+    "A new process takes over the port, and the old one finishes": is_replaced_while_it_serves,
 }
 
 TABLES = {"As they come": ROWS, "With a few lines of configuration": CONFIGURED_ROWS}

@@ -632,3 +632,15 @@ def test_what_the_account_cannot_read_is_said(begin_there: Begin, tree: Path, au
     )
     (tree / "bin").chmod(0o755)
     lineage.succeed()
+
+
+def test_program_that_calls_serve_is_started_again(begin: Begin, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import fastws\nfastws.serve('ws.conf')\n")
+    lineage = begin(f"ListenPort {free_port()}", words=[sys.executable, "program.py"])
+    with hammering(lineage.port, "/page.txt", count=4) as hammer:
+        lineage.succeed()
+        hammer.more(5)
+    assert hammer.refused == 0
+    (tmp_path / "program.py").write_text("import fastws\nraise SystemExit('not today')\n")
+    assert lineage.fail() == "it ended with status 1: not today"
+    assert get(lineage.port, "/page.txt").status == 200
