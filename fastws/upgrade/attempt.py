@@ -196,6 +196,8 @@ class Command(NamedTuple):
         """Start it with these descriptors; raises ``OSError``."""
         import subprocess  # an upgrade alone needs it
 
+        if sys.platform == "win32":
+            raise OSError("this platform has no SIGUSR2")
         kept = {name: text for name, text in os.environ.items() if name not in _FOR_ONE_PROCESS}
         if not is_socket_activated():
             kept.pop("LISTEN_FDS", None)
@@ -205,6 +207,8 @@ class Command(NamedTuple):
             env=kept | {VARIABLE: str(channel)},
             stderr=error,
             pass_fds=(channel, *fds),
+            # The end of a session's leader hangs up its terminal for all that belong to it: setsid(2).
+            start_new_session=os.getsid(0) == os.getpid(),
         )
 
 

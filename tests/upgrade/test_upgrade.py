@@ -644,3 +644,32 @@ def test_program_that_calls_serve_is_started_again(begin: Begin, tmp_path: Path)
     (tmp_path / "program.py").write_text("import fastws\nraise SystemExit('not today')\n")
     assert lineage.fail() == "it ended with status 1: not today"
     assert get(lineage.port, "/page.txt").status == 200
+
+
+def test_terminal_of_the_old_one_may_go_with_it(tmp_path: Path, kind: str) -> None:
+    put(tmp_path, {"root/page.txt": b"x", "ws.conf": b"DocumentRoot root\nPidFile pid\nErrorLog error.txt\n"})
+    # The server leads the session of the terminal, as in a window that was opened for it.
+    terminal = launch.Terminal(tmp_path, "--port", "0", side=kind)
+    fresh = 0
+    try:
+        port = int(terminal.read_until(r"http://127\.0\.0\.1:([0-9]+)/")[1])
+        done = subprocess.run(
+            launch.command("upgrade"),
+            cwd=tmp_path,
+            env=launch.environment(kind, tmp_path / "state"),
+            capture_output=True,
+            timeout=launch.END_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        fresh = int((tmp_path / "pid").read_text())
+        assert terminal.popen.wait(launch.END_S) == 0
+        terminal.hang_up()
+        assert get(port, "/page.txt").status == 200
+        os.kill(fresh, signal.SIGTERM)
+        wait_until(lambda: not is_alive(fresh))
+        assert not (tmp_path / "pid").exists()
+    finally:
+        terminal.close()
+        if fresh and is_alive(fresh):
+            os.kill(fresh, signal.SIGKILL)
