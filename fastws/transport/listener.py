@@ -316,7 +316,7 @@ def manner_of(config: Config, address: Address) -> int:
     return _MANNERS[kind_of(config, address)]
 
 
-def _has_preamble(config: Config, address: Address) -> bool:
+def has_preamble(config: Config, address: Address) -> bool:
     """Tell whether ``config`` has connections to ``address`` begin with the preamble of a proxy."""
     return config.proxy_protocol or spoken_in(config).get(address, Spoken()).has_preamble
 
@@ -336,7 +336,7 @@ def with_manners(config: Config, listeners: Mapping[Address, socket.socket]) -> 
 def with_manner(config: Config, address: Address, sock: socket.socket) -> Listener:
     """Return the listener at ``address`` with its manner."""
     manner = manner_of(config, address)
-    return Listener(sock, manner | PROXY if _has_preamble(config, address) else manner)
+    return Listener(sock, manner | PROXY if has_preamble(config, address) else manner)
 
 
 def reachable(address: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from .. import portable
-from ..config.endpoints import PLAIN, REDIRECT, TLS
+from ..config.endpoints import PLAIN, PROXY, REDIRECT, TLS
 from ..config.settings import Config
 from .listener import (
     ACTIVATED,
@@ -15,6 +15,7 @@ from .listener import (
     Listener,
     address_of,
     addresses_in,
+    has_preamble,
     is_local,
     kind_of,
     modes_in,
@@ -129,12 +130,15 @@ class Listeners:
         return [address_of(listener) for listener in self.by_address.values()]
 
     def described(self) -> list[str]:
-        """Return the addresses, those of TLS and of redirects with what is spoken there."""
-        kinds = [kind_of(self._config, address) for address in self.by_address]
-        return [
-            address if kind == PLAIN else f"{address} ({kind})"
-            for address, kind in zip(self.addresses(), kinds, strict=True)
-        ]
+        """Return the addresses, each with what is spoken there unless that is HTTP and nothing else."""
+        shown = []
+        for address, listener in self.by_address.items():
+            kind = kind_of(self._config, address)
+            words = [] if kind == PLAIN else [kind]
+            if has_preamble(self._config, address):
+                words.append(PROXY)
+            shown.append(address_of(listener) + (f" ({' '.join(words)})" if words else ""))
+        return shown
 
     def schemes(self) -> dict[str, str]:
         """Return the TCP addresses, each with the scheme of its URL: ``http`` or ``https``."""
@@ -145,8 +149,11 @@ class Listeners:
         }
 
     def in_order(self) -> list[socket.socket]:
-        """Return those that speak TLS, then plain ones, then those that redirect."""
-        ranks = {address: _RANKS[kind_of(self._config, address)] for address in self.by_address}
+        """Return those that speak TLS, then plain ones, then those that redirect; those for proxies come last."""
+        ranks = {
+            address: (has_preamble(self._config, address), _RANKS[kind_of(self._config, address)])
+            for address in self.by_address
+        }
         return [self.by_address[address] for address in sorted(self.by_address, key=ranks.__getitem__)]
 
     def port(self) -> int:

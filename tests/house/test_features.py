@@ -22,6 +22,7 @@ import launch
 import others
 import pytest
 from conftest import PURE_ONLY
+from proxied import header
 from rawhttp import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -183,6 +184,15 @@ def speaks_https(site: Site) -> bool:
         connection.close()
 
 
+def takes_preambles(site: Site) -> bool:
+    port = others.proxied_port(site.root.parent / "own")
+    asked = b"GET /page.html HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    try:
+        return site._replace(port=port).exchange(header("192.0.2.1") + asked).endswith(PAGE)
+    except ConnectionRefusedError:
+        return False
+
+
 def is_replaced_while_it_serves(site: Site) -> bool:
     """SIGUSR2, for which nginx has chosen it, brings a second process with the same listening socket."""
     own = site.root.parent / "upgraded"
@@ -282,6 +292,7 @@ CONFIGURED_ROWS: dict[str, Callable[[Site], bool]] = {
     "A directory is listed as JSON": lists_as_json,
     "Metrics for Prometheus": has_metrics,
     "HTTPS": speaks_https,
+    "The PROXY protocol, version 2, in front of plain HTTP": takes_preambles,
     "A new process takes over the port, and the old one finishes": is_replaced_while_it_serves,
 }
 

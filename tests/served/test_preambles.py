@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,15 @@ def test_one_address_may_have_preambles_and_another_not(
     assert {"127.0.0.1", "192.0.2.2"} <= set(peers(tmp_path, server))
 
 
+@pytest.mark.plain
+def test_addresses_for_proxies_are_told_and_come_last(serve: Serve, root: Path, tmp_path: Path) -> None:
+    server = serve("TrustedProxies 127.0.0.1", listen=((0, "proxy"), 0))
+    with Client(server) as client:  # at the first that a browser can use
+        assert client.get("/page.txt").status == 200
+    said = "\n".join(lines_of(tmp_path / "log_webserver_error.txt", server))
+    assert re.search(r"listening on 127\.0\.0\.1:\d+, 127\.0\.0\.1:\d+ \(proxy\), 127", said)
+
+
 def test_reload_begins_and_ends_preambles(serve: Serve, root: Path, tmp_path: Path) -> None:
     server = serve("TrustedProxies 127.0.0.1")
     with Client(server) as client:
@@ -192,6 +203,26 @@ def test_reload_begins_and_ends_preambles(serve: Serve, root: Path, tmp_path: Pa
     server.reload(lambda: server.config.with_overrides(proxy_protocol=False))
     with Client(server) as client:
         assert client.get("/page.txt").status == 200
+
+
+@pytest.mark.plain
+def test_mutated_preambles_end_their_own_connection_at_most(serve: Serve, root: Path) -> None:
+    server = serve(*ON, "RequestTimeout 30", "MaxConnections 1000")
+    chance = random.Random(1)
+    with ExitStack() as stack:
+        for _ in range(300):
+            data = bytearray(chance.choice(list(NAMED)) + request("/page.txt"))
+            for _ in range(chance.randrange(4)):
+                place = chance.randrange(min(len(data), 40))
+                data[place : place + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            with suppress(ConnectionError):
+                client.sendall(data[:20])
+                client.sendall(data[20:])
+        for preamble in NAMED:
+            with Introduced(server, preamble) as introduced:
+                assert introduced.get("/page.txt").body == b"x" * 1000
+    wait_until(lambda: server._pool.connection_count() == 0)
 
 
 @pytest.mark.plain

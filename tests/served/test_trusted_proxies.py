@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 from certificates import CA, port_of
 from rawhttp import TIMEOUT_S, Client, put, request, settle
@@ -154,6 +158,26 @@ def test_status_is_for_the_client_and_not_for_its_proxy(serve: Serve, root: Path
         for name, status in {"192.0.2.7": 200, "198.51.100.7": 404, "unknown": 404, "_hidden": 404}.items():
             assert client.get("/-/healthz", f"X-Forwarded-For: {name}").status == status
         assert client.get("/-/healthz").status == 200  # a check of the proxy itself
+
+
+def test_passwords_are_checked_by_turns_of_clients(
+    serve: Serve, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = bcrypt.hashpw(b"s3cret", bcrypt.gensalt(4)).decode()
+    (tmp_path / "users").write_text(f"anna:{hashed}\n")
+    server = serve(ON, "BasicAuth * users", "WorkerThreads 1")
+    queues = server._pool.workers[0].shared.queues
+    asked: list[str] = []
+    submit = queues.submit
+    monkeypatch.setattr(
+        queues, "submit", lambda work, peer, call: asked.append(peer) or submit(work, peer, call)
+    )
+    with Client(server) as client:
+        for number in range(3):
+            wrong = base64.b64encode(b"anna:guess%d" % number).decode()
+            lines = (f"Authorization: Basic {wrong}", f"X-Forwarded-For: 198.51.100.{number}")
+            assert client.get("/page.txt", *lines).status == 401
+    assert asked == ["198.51.100.0", "198.51.100.1", "198.51.100.2"]
 
 
 def test_limit_by_address_leaves_proxies_alone(serve: Serve, root: Path) -> None:
@@ -318,6 +342,24 @@ def test_answer_that_a_slow_reader_takes_in_parts_has_one_name(
         named = [client.reply()["X-Request-ID"] for _ in range(2)]
     lines = lines_of(tmp_path / "log_webserver.txt", server)
     assert [line.rpartition(" ")[2].strip('"') for line in lines][1:] == named
+
+
+def test_answers_in_parts_of_many_clients_keep_their_names(serve: Serve, root: Path, tmp_path: Path) -> None:
+    server = serve(ON, "RequestID answer", "WorkerThreads 1", "StrictTransportSecurity 60")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server, receive_buffer=4096)) for _ in range(6)]
+        clients[0].get("/large.bin")
+        clients[0].get("/page.txt")
+        for number, client in enumerate(clients):
+            lines = (f"X-Request-ID: {number}-{'x' * 100}", f"X-Forwarded-For: 198.51.100.{number}")
+            client.send(request("/page.txt", *lines) * 3 + request("/large.bin", *lines) * 2)
+        for number, client in enumerate(clients):
+            replies = [client.reply() for _ in range(5)]
+            assert {reply["X-Request-ID"] for reply in replies} == {f"{number}-{'x' * 100}"}
+            assert [len(reply.body) for reply in replies] == [1000] * 3 + [3_000_000] * 2
+    lines = lines_of(tmp_path / "log_webserver.txt", server)[2:]
+    found = Counter((line.split()[0], line.rpartition(" ")[2][1]) for line in lines)
+    assert found == {(f"198.51.100.{number}", str(number)): 5 for number in range(6)}
 
 
 # Keep-Alive

@@ -35,6 +35,8 @@ Fallback         /app.html
 BasicAuth        /private/* users
 StatusPath       /-/
 Listen           {secure} tls
+Listen           {proxied} proxy
+TrustedProxies   127.0.0.1
 TLSCertificate   cert.pem key.pem
 """
 
@@ -43,6 +45,7 @@ gzip on; gzip_types text/css; gzip_static on;
 location / {{ autoindex on; try_files $uri $uri/ $uri.html /app.html; }}
 location /data/ {{ autoindex on; autoindex_format json; }}
 location /private/ {{ auth_basic private; auth_basic_user_file {own}/users; }}
+listen 127.0.0.1:{proxied} proxy_protocol;
 listen 127.0.0.1:{secure} ssl; ssl_certificate {own}/cert.pem; ssl_certificate_key {own}/key.pem;
 """
 
@@ -89,7 +92,7 @@ def _whitenoise(root: Path, port: int, _: Path, __: bool) -> list[str]:
 
 
 def _nginx(root: Path, port: int, own: Path, is_configured: bool) -> list[str]:
-    more = NGINX.format(own=own, secure=secure_port(own)) if is_configured else ""
+    more = NGINX.format(own=own, secure=secure_port(own), proxied=proxied_port(own)) if is_configured else ""
     user = "user root;" if os.geteuid() == 0 else ""  # its workers must be able to read a test's directory
     text = (
         f"daemon off; {user} pid {own}/pid; error_log {own}/error.log; events {{}}"
@@ -151,7 +154,7 @@ def free_port() -> Iterator[int]:
 def _fastws(root: Path, own: Path, is_configured: bool) -> Config:
     if not is_configured:
         return defaults(str(root))
-    (own / "ws.conf").write_text(FASTWS.format(root=root, secure=secure_port(own)))
+    (own / "ws.conf").write_text(FASTWS.format(root=root, secure=secure_port(own), proxied=proxied_port(own)))
     return load(str(own / "ws.conf"))
 
 
@@ -162,8 +165,9 @@ def serving(name: str, root: Path, own: Path, *, is_configured: bool = False) ->
     pair = CA(own).pair("localhost")
     os.rename(pair.certificate, own / "cert.pem")
     os.rename(pair.key, own / "key.pem")
-    with free_port() as secure:
+    with free_port() as secure, free_port() as proxied:
         (own / "secure.txt").write_text(str(secure))
+        (own / "proxied.txt").write_text(str(proxied))
         with _serving(name, root, own, is_configured) as port:
             yield port
 
@@ -171,6 +175,11 @@ def serving(name: str, root: Path, own: Path, *, is_configured: bool = False) ->
 def secure_port(own: Path) -> int:
     """The port on which a configured server with its files in ``own`` speaks TLS, if it does at all."""
     return int((own / "secure.txt").read_text())
+
+
+def proxied_port(own: Path) -> int:
+    """The port on which such a server expects the preamble of a proxy, if it does at all."""
+    return int((own / "proxied.txt").read_text())
 
 
 @contextmanager
