@@ -270,21 +270,13 @@ class Site:
 
     def _serve_or_lend(self, exchange: _Exchange) -> Decision:
         """Serve the file that is there to a GET or HEAD, and leave all else to the application."""
-        path = exchange.target.path
-        if exchange.request.method in READ_METHODS and self._is_file(path):
-            return self._serve(exchange)
+        if exchange.request.method in READ_METHODS:
+            try:
+                return self._serve(exchange, files_alone=True)
+            except HTTPError as error:
+                if error.status != 404:
+                    raise
         return self._lend(exchange)
-
-    def _is_file(self, path: str) -> bool:
-        prefix, folder = self._places.find(path)
-        try:
-            with folder.open() as root:
-                located = folder.locate(root, path[len(prefix) :])
-        except HTTPError as error:
-            if error.status == 404:
-                return False
-            raise
-        return not isinstance(located, str) and not located.is_directory and not located.is_fallback
 
     def _lend(self, exchange: _Exchange) -> Decision:
         mount = self._rules.mount(exchange.target.path)
@@ -296,17 +288,18 @@ class Site:
             self._calls[exchange.request.target.partition("?")[0]] = call._replace(request=_NO_REQUEST)
         return Decision(_LENT, None, call)
 
-    def _serve(self, exchange: _Exchange) -> Decision:
+    def _serve(self, exchange: _Exchange, *, files_alone: bool = False) -> Decision:
+        """Serve what the path leads to. With ``files_alone`` all that is no file of that path raises 404."""
         target, rules = exchange.target, self._rules
         path = target.path
         exchange.place = place = self._places.only or self._places.find(path)
         inner = path[len(place.prefix) :] if place.prefix else path
         with place.folder.open() as root:
             located = place.folder.locate(root, inner)
+            if files_alone and not _is_file(located):
+                raise not_found()
             if isinstance(located, str):
-                query = "" if target.query is None else f"?{target.query}"
-                location = encode_path(place.prefix + located) + query
-                return self._moved(location, 301, rules.passing_fields(path))
+                return self._to_slash(target, place.prefix + located)
             if located.relative != inner[1:]:
                 # Under another name (an index, a clean URL) the file is no less protected.
                 exchange.paths = (path, f"{place.prefix}/{located.relative}")
@@ -323,6 +316,11 @@ class Site:
         if not exchange.user:
             return decision
         return decision._replace(response=decision.response._replace(user=exchange.user))
+
+    def _to_slash(self, target: Target, path: str) -> Decision:
+        """Send the client to the same ``path`` with a slash at its end, or without one."""
+        query = "" if target.query is None else f"?{target.query}"
+        return self._moved(encode_path(path) + query, 301, self._rules.passing_fields(target.path))
 
     def _list(self, exchange: _Exchange, root: Root, located: Located) -> Response:
         request, target = exchange.request, exchange.target
@@ -456,6 +454,11 @@ class Site:
     def _method_not_allowed(self, detail: str) -> HTTPError:
         allowed = [name for name in (*READ_METHODS, "OPTIONS") if name in self.config.request_methods]
         return HTTPError(405, detail, fields=(("Allow", ", ".join(allowed)),))
+
+
+def _is_file(located: Located | str) -> bool:
+    """Tell whether a path leads to a file of its own."""
+    return not isinstance(located, str) and not located.is_directory and not located.is_fallback
 
 
 _ANSWERERS: dict[Answerer, Callable[[Site, _Exchange], Decision]] = {
