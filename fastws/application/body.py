@@ -71,6 +71,10 @@ class Spool:
             self._file = None
 
 
+NO_BODY = Spool()
+"""For all requests that have none: nothing is ever added."""
+
+
 class Input:
     """``wsgi.input``: what PEP 3333 lets an application call, and nothing else; at the end it returns b""."""
 

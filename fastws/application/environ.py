@@ -42,15 +42,35 @@ class Manner(NamedTuple):
 def build_environ(call: Call, ends: Ends, body_bytes: int, manner: Manner) -> dict[str, Any]:
     """Return the environ of ``call`` but for the streams; the body has ``body_bytes``."""
     request = call.request
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": call.script_name,
-        "PATH_INFO": call.path_info,
-        "QUERY_STRING": call.query,
-        "REQUEST_URI": request.target,
+    environ = _constants(ends, manner).copy()
+    environ["REQUEST_METHOD"] = request.method
+    environ["SCRIPT_NAME"] = call.script_name
+    environ["PATH_INFO"] = call.path_info
+    environ["QUERY_STRING"] = call.query
+    environ["REQUEST_URI"] = request.target
+    environ["SERVER_PROTOCOL"] = request.version
+    fields, known = request.fields, _VARIABLES
+    for name, value in fields.items():
+        variable = known.get(name)
+        if variable is None:
+            variable = _variable(name)
+        if variable:
+            environ[variable] = value
+    if "content-type" in fields:
+        environ["CONTENT_TYPE"] = fields["content-type"]
+    if body_bytes or "content-length" in fields:
+        environ["CONTENT_LENGTH"] = str(body_bytes)
+    if call.user:
+        environ["REMOTE_USER"], environ["AUTH_TYPE"] = call.user, "Basic"
+    return environ
+
+
+@functools.lru_cache(maxsize=256)
+def _constants(ends: Ends, manner: Manner) -> dict[str, Any]:
+    """Return what is the same for all requests of a client; it is to be copied."""
+    environ = {
         "SERVER_NAME": ends.host,
         "SERVER_PORT": str(ends.port),
-        "SERVER_PROTOCOL": request.version,
         "SERVER_SOFTWARE": "fastws",
         "GATEWAY_INTERFACE": "CGI/1.1",
         "REMOTE_ADDR": ends.peer if is_address(ends.peer) else "",
@@ -61,22 +81,21 @@ def build_environ(call: Call, ends: Ends, body_bytes: int, manner: Manner) -> di
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
     }
-    fields = request.fields
-    for name, value in fields.items():
-        # A_B and A-B would have one name here: a client could send the one that a proxy removes of the other.
-        if "_" not in name and name not in _LEFT_OUT:
-            environ[_variable(name)] = value
-    if "content-type" in fields:
-        environ["CONTENT_TYPE"] = fields["content-type"]
-    if body_bytes or "content-length" in fields:
-        environ["CONTENT_LENGTH"] = str(body_bytes)
-    if call.user:
-        environ["REMOTE_USER"], environ["AUTH_TYPE"] = call.user, "Basic"
     if ends.scheme == "https":
         environ["HTTPS"] = "on"
     return environ
 
 
-@functools.lru_cache(maxsize=512)
+_VARIABLES: dict[str, str] = {}
+"""The variable of each field, '' for one that has none."""
+
+_VARIABLES_MOST = 512
+
+
 def _variable(name: str) -> str:
-    return "HTTP_" + name.upper().replace("-", "_")
+    # A_B and A-B would have one name here: a client could send the one that a proxy removes of the other.
+    is_left_out = "_" in name or name in _LEFT_OUT
+    variable = "" if is_left_out else "HTTP_" + name.upper().replace("-", "_")
+    if len(_VARIABLES) < _VARIABLES_MOST:
+        _VARIABLES[name] = variable
+    return variable

@@ -105,10 +105,6 @@ def _is_elsewhere(environ: dict[str, Any], start_response: Callable[..., Any]) -
     raise NotImplementedError("this application runs in a process of its own")
 
 
-NOWHERE = Mount("", _is_elsewhere)
-"""Stands for a mount that is still to be found."""
-
-
 def _pattern_of(prefix: str) -> re.Pattern[str]:
     segments = _latin(prefix).split("/")[1:]
     return re.compile("".join([f"/+{re.escape(segment)}" for segment in segments]) + "(?=/|$)")

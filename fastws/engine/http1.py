@@ -146,10 +146,12 @@ class Http1:
             self._request, self._asked_at = request, time.monotonic()
             self._buffer, self._scanned = buffer[request.size :], 0
             self._sender = shared.sender(request, self._connection.peer)
-            length = framing.body_length(request)
-            if length == 0:
-                return self._respond(buffer)
-            return self._begin_body(request, length)
+            fields = request.fields
+            if "content-length" in fields or "transfer-encoding" in fields:
+                length = framing.body_length(request)
+                if length:
+                    return self._begin_body(request, length)
+            return self._respond(buffer)
         except HTTPError as error:
             self.refuse(error)
             return False

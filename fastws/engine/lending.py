@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import socket
 
-from ..application.body import Spool
+from ..application.body import NO_BODY, Spool
 from ..application.environ import Ends
 from ..application.loan import Loan, Piece, Portion
 from ..application.mounts import Call
@@ -19,8 +19,6 @@ from .connection import Connection
 
 _LAST_CHUNK = b"0\r\n\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
-_NO_BODY = Spool()
-"""For all requests that have none: nothing is ever added."""
 
 
 def _ends_of(connection: Connection) -> Ends:
@@ -80,7 +78,7 @@ class Lending:
         """
         if self._ends is None:
             self._ends = _ends_of(self._connection)
-        spool, self._spool = self._spool or _NO_BODY, None
+        spool, self._spool = self._spool or NO_BODY, None
         ends = self._ends
         if sender.scheme or sender.peer != ends.peer:
             ends = ends._replace(peer=sender.peer, scheme=sender.scheme or ends.scheme)

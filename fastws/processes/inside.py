@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ..application.body import Spool
+from ..application.body import NO_BODY, Spool
 from ..application.environ import Manner
 from ..application.loading import LoadError, explain, files_of, load, watch
 from ..application.mounts import Application, Mount
@@ -76,7 +76,7 @@ class _Process:
     def __init__(self, sock: socket.socket, taken: int, settings: dict[str, Any]) -> None:
         self._sock = sock
         self._outlet = Outlet(sock)
-        self._mounts: dict[str, Mount] = {}
+        self._mounts: dict[tuple[str, str], Mount] = {}
         self._counter = mmap.mmap(taken, wire.COUNTER.size)
         self._reader = wire.Reader(sock)
         self._settings = settings
@@ -163,18 +163,15 @@ class _Process:
             stream.add_credit(int(frame.payload))
 
     def _begin(self, frame: wire.Frame) -> None:
-        asked = wire.unpack_request(frame.payload)
-        body = Spool()
-        if asked.has_file:
-            body.adopt(self._reader.take_fd(), asked.size)
-        elif asked.body:
-            body += asked.body
-        mount = self._mounts.get(asked.prefix)
-        if mount is None or mount.name != asked.name:
-            mount = Mount(asked.prefix, self._applications[asked.name], asked.name)
-            self._mounts[asked.prefix] = mount
-        call = asked.call._replace(mount=mount)
-        stream = Stream(self._outlet, self.forget, frame.stream, call, asked.ends, body)
+        asked = wire.unpack_request(frame.payload, self._mount)
+        body = NO_BODY
+        if asked.size:
+            body = Spool()
+            if asked.has_file:
+                body.adopt(self._reader.take_fd(), asked.size)
+            else:
+                body += asked.body
+        stream = Stream(self._outlet, self.forget, frame.stream, asked.call, asked.ends, body)
         with self._changing:
             self._streams[frame.stream] = stream
         self._threads.submit(stream.loan)
@@ -186,6 +183,12 @@ class _Process:
             for number in numbers:
                 del self._streams[number]
         self.send(wire.pack_json(0, wire.RECALLED, numbers))
+
+    def _mount(self, prefix: str, name: str) -> Mount:
+        mount = self._mounts.get((prefix, name))
+        if mount is None:
+            mount = self._mounts[prefix, name] = Mount(prefix, self._applications[name], name)
+        return mount
 
     def forget(self, number: int) -> None:
         """Have no such stream any more; after the last one the process may end."""

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import array
 import collections
+import functools
 import json
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..application.body import Spool
 from ..application.environ import Ends
-from ..application.mounts import NOWHERE, Call
+from ..application.mounts import Call, Mount
 from ..http.messages import Given, Request
 from ..language.named_tuple import NamedTuple
 
@@ -99,10 +100,8 @@ _TEXTS = 12  # before the fields
 
 
 class Asked(NamedTuple):
-    """A request for a process, whose applications have names. ``size`` is that of the body."""
+    """A request for a process. ``size`` is that of the body, which is in a file of its own if it ``has_file``."""
 
-    prefix: str
-    name: str
     call: Call
     ends: Ends
     body: bytes
@@ -126,18 +125,22 @@ def pack_request(stream: int, call: Call, ends: Ends, body: Spool) -> bytes:
     return b"".join((HEADER.pack(stream, REQUEST, len(start) + len(text) + len(data)), start, text, data))
 
 
-def unpack_request(payload: bytes) -> Asked:
-    """Return the request in a frame; its ``call`` has a mount without an application."""
+def unpack_request(payload: bytes, mount_of: Callable[[str, str], Mount]) -> Asked:
+    """Return the request in a frame; ``mount_of`` returns the mount with a prefix, of an application."""
     length, size, has_file = _ASKED.unpack_from(payload)
     end = _ASKED.size + length
     parts = payload[_ASKED.size : end].decode("utf-8", "surrogatepass").split("\0")
-    prefix, name, method, target, version, script_name, path_info, user, peer, host, port, scheme = parts[
-        :_TEXTS
-    ]
+    prefix, name, method, target, version, script_name, path_info, user, *ends = parts[:_TEXTS]
     fields = dict(zip(parts[_TEXTS::2], parts[_TEXTS + 1 :: 2], strict=True))
     request = Request(method, target, version, fields, 0)
-    call = Call(NOWHERE, request, script_name, path_info, target.partition("?")[2], user, ())
-    return Asked(prefix, name, call, Ends(peer, host, int(port), scheme), payload[end:], size, has_file)
+    query = target.partition("?")[2]
+    call = Call(mount_of(prefix, name), request, script_name, path_info, query, user, ())
+    return Asked(call, _ends(*ends), payload[end:], size, has_file)
+
+
+@functools.lru_cache(maxsize=256)  # of all requests on one connection
+def _ends(peer: str, host: str, port: str, scheme: str) -> Ends:
+    return Ends(peer, host, int(port), scheme)
 
 
 def pack_answer(stream: int, head: Given, body: bytes) -> bytes:

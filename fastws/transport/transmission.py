@@ -63,6 +63,13 @@ class Transmission:
         """
         pieces, limit = self._pieces, self._sent + TURN_BYTES
         try:
+            if len(pieces) == 1 and isinstance(pieces[0], bytes):  # all of most messages
+                sent = transport.send(pieces, False)  # type: ignore[arg-type]
+                self._sent += sent
+                if sent < len(pieces[0]):
+                    pieces[0] = memoryview(pieces[0])[sent:]
+                else:
+                    pieces.clear()
             while pieces and self._sent < limit:
                 piece = pieces[-1]
                 if isinstance(piece, FileSlice):

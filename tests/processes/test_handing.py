@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,14 @@ pytestmark = [
 ]
 
 ENDS = Ends("127.0.0.1", "127.0.0.1", 80, "http")
+
+
+def mount_of(prefix: str, name: str) -> Mount:
+    return Mount(prefix, nothing, name)
+
+
+def nothing(*_: Any) -> list[bytes]:
+    return []
 
 
 class Bench:
@@ -61,7 +70,7 @@ class Bench:
         spool = Spool()
         spool += body
         request = Request("GET", target, "HTTP/1.1", {"host": "x"}, 0)
-        call = Call(Mount("", lambda *_: [], "m:app"), request, "", target, "", "", ())
+        call = Call(Mount("", nothing, "m:app"), request, "", target, "", "", ())
         loan = Loan(call, ENDS, spool, lambda: None)
         assert self.handing.submit(loan)
         return loan
@@ -78,7 +87,7 @@ class Bench:
     def received(self, child: Child) -> list[str]:
         """Return the targets that a process has got since the last call."""
         requests = [frame.payload for frame in self.frames(child) if frame.kind == wire.REQUEST]
-        return [wire.unpack_request(payload).call.request.target for payload in requests]
+        return [wire.unpack_request(payload, mount_of).call.request.target for payload in requests]
 
     def answer(self, child: Child, took_s: float) -> None:
         """Have the oldest request of a process answered after so long."""
@@ -108,13 +117,13 @@ def test_request_is_as_it_was_packed() -> None:
     spool += b"body\0"
     fields = {"host": "x", "x-a": "\xe9, b", "empty": ""}
     request = Request("POST", "/p/a%2Fb?q=1&r?", "HTTP/1.0", fields, 99)
-    call = Call(Mount("/p\udcff", lambda *_: [], "m:app"), request, "/p\xff", "/a/b", "q=1&r?", "j\xf6rg", ())
+    call = Call(Mount("/p\udcff", nothing, "m:app"), request, "/p\xff", "/a/b", "q=1&r?", "j\xf6rg", ())
     frame = wire.pack_request(7, call, ENDS, spool)
     stream, kind, length = wire.HEADER.unpack_from(frame)
     assert (stream, kind, length) == (7, wire.REQUEST, len(frame) - wire.HEADER.size)
-    asked = wire.unpack_request(frame[wire.HEADER.size :])
-    assert asked[:2] == ("/p\udcff", "m:app")
-    assert asked[3:] == (ENDS, b"body\0", 5, False)
+    asked = wire.unpack_request(frame[wire.HEADER.size :], mount_of)
+    assert asked[1:] == (ENDS, b"body\0", 5, False)
+    assert asked.call.mount == mount_of("/p\udcff", "m:app")
     assert asked.call.request == request._replace(size=0)
     assert asked.call[2:] == call[2:]
 
