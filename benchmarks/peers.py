@@ -170,9 +170,9 @@ def _fastws(name: str, workers: int, *, pure: bool, tls: bool = False) -> Peer:
     )
 
 
-def _with_application(name: str, processes: int, *, pure: bool = False) -> Peer:
+def _with_application(name: str, processes: int, *, pure: bool = False, more: str = "") -> Peer:
     files = _fastws(name, 1, pure=pure)
-    config = files.config.replace("DocumentRoot $root\n", APPLICATION % processes)
+    config = files.config.replace("DocumentRoot $root\n", APPLICATION % processes + more)
     return dataclasses.replace(files, config=config, environment={**files.environment, "PYTHONPATH": "$apps"})
 
 
@@ -214,6 +214,13 @@ _TABLE = (
     _python(
         "gunicorn gthread",
         "$python -m gunicorn --chdir $apps -w 1 -k gthread --threads 4 --keep-alive 300 --no-control-socket"
+        " --access-logfile $dir/access.log -b 127.0.0.1:$port apps:$app",
+        "gunicorn",
+    ),
+    _with_application("fastws 4 preloaded", 4, more="Preload on\n"),
+    _python(
+        "gunicorn 4 preloaded",
+        "$python -m gunicorn --chdir $apps -w 4 -k gthread --threads 4 --keep-alive 300 --no-control-socket --preload"
         " --access-logfile $dir/access.log -b 127.0.0.1:$port apps:$app",
         "gunicorn",
     ),

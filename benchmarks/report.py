@@ -39,7 +39,7 @@ def judge(result: RowResult) -> list[dict[str, Any]]:
     judged = []
     for goal in result.row.goals:
         value = _goal_value(result, goal)
-        unit = "bytes each" if goal.metric != "cost" else result.row.unit
+        unit = {"cost": result.row.unit, "idle_bytes": "bytes each"}.get(goal.metric, goal.metric)
         bound = f"{goal.limit:g} x {goal.against}" if goal.against else f"{goal.limit:g} {unit}"
         judged.append(
             {
@@ -56,6 +56,7 @@ def row_record(result: RowResult) -> dict[str, Any]:
     """Return the row as JSON has it, every sample included."""
     cases = {}
     unlogged = {case.label for case in result.row.cases if not PEERS[case.peer].access_log}
+    unlogged |= {label for label in result.samples if label in PEERS and not PEERS[label].access_log}
     for label, samples in result.samples.items():
         cases[label] = {
             "median": median(result.costs(label)),

@@ -280,6 +280,30 @@ def _application_rows() -> tuple[Row, ...]:
             ),
             baseline="fastws, no application",
         ),
+        Row(
+            "app-computing", "static file, p99, 8 clients in a view that computes 10 ms", (),
+            (
+                Goal("fastws process", 1.2, "granian"), Goal("fastws process", 0.01, "gunicorn gthread"),
+            ),
+            baseline="fastws process, idle", unit="ms",
+        ),
+        Row(
+            "app-sleeping", "static file, p99, 16 clients in a view that sleeps 100 ms", (),
+            (Goal("fastws process", 2, "fastws process, idle"),), baseline="fastws process, idle", unit="ms",
+        ),
+        Row(
+            "app-robbers", "view, p99, 8 readers that read nothing and 8 slow uploads", (),
+            (Goal("fastws process", 2, "fastws process, idle"),), baseline="fastws process, idle", unit="ms",
+        ),
+        Row(
+            "app-reload", "the longest wait during a reload under load", (),
+            (Goal("fastws process", 0, metric="lost"), Goal("fastws process", 0.3, "gunicorn gthread")),
+            baseline="gunicorn gthread", unit="ms",
+        ),
+        Row(
+            "app-memory", "4 processes preloaded with Django", (),
+            (Goal("fastws 4 preloaded", 1.1, "gunicorn 4 preloaded"),), baseline="gunicorn 4 preloaded", unit="MB",
+        ),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import venv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from beside import BESIDE
 from measure import RowResult, Sample
 from peers import HERE, PEERS, why_missing
 from rows import OVER_TLS, Row
@@ -152,4 +153,5 @@ SPECIAL: dict[str, Callable[[Row, Path, Path, int], RowResult]] = {
     "parser": measure_parser,
     "start": measure_start,
     "tls-resumed": measure_resumed,
+    **BESIDE,
 }
