@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -74,6 +75,7 @@ def _flask() -> Any:
     return application
 
 
+@functools.cache  # Django is configured once
 def _django() -> Any:
     import django
     from django.conf import settings

@@ -220,8 +220,8 @@ _TABLE = (
     _with_application("fastws 4 preloaded", 4, more="Preload on\n"),
     _python(
         "gunicorn 4 preloaded",
-        "$python -m gunicorn --chdir $apps -w 4 -k gthread --threads 4 --keep-alive 300 --no-control-socket --preload"
-        " --access-logfile $dir/access.log -b 127.0.0.1:$port apps:$app",
+        "$python -m gunicorn --chdir $apps -w 4 -k gthread --threads 4 --keep-alive 300 --no-control-socket"
+        " --preload --access-logfile $dir/access.log -b 127.0.0.1:$port apps:$app",
         "gunicorn",
     ),
     _python(

@@ -280,6 +280,12 @@ def _application_rows() -> tuple[Row, ...]:
             ),
             baseline="fastws, no application",
         ),
+    )  # fmt: skip
+
+
+def _beside_rows() -> tuple[Row, ...]:
+    """What happens beside a busy application; ``beside.py`` measures it."""
+    return (
         Row(
             "app-computing", "static file, p99, 8 clients in a view that computes 10 ms", (),
             (
@@ -316,5 +322,6 @@ def table(*, quick: bool = False) -> dict[str, Row]:
         *_scale_rows(files, idle),
         *_tls_rows(idle // 10),
         *_application_rows(),
+        *_beside_rows(),
     )
     return {row.key: row for row in rows}

@@ -1,7 +1,7 @@
-"""Visitors of a server while others keep it busy: ``python visitors.py '{"port": 8080, ...}'`` prints JSON.
+"""Visitors of a server while others keep it busy; JSON says what they are to do, and what they found.
 
-Static files are asked for in an open loop: each request is sent when it is due, whatever became of those before, and
-its wait counts from then. In a closed loop, ``loops`` clients ask one request after another, and nothing may be lost.
+In an open loop each request is sent when it is due, whatever became of those before, and its wait counts from
+then. In a closed loop, ``loops`` clients ask one request after another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _request(path: str, method: str = "GET", more: str = "") -> bytes:
 
 
 async def _answer(reader: asyncio.StreamReader) -> int:
-    """Read one answer; return its status. Raises ``OSError`` or ``asyncio.IncompleteReadError`` if it breaks off."""
+    """Read one answer; return its status. Raises ``OSError`` or ``IncompleteReadError``."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
     await reader.readexactly(length)

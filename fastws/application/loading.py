@@ -27,14 +27,10 @@ def load(name: str, directory: str) -> Application:
 
     ``name`` has the form of the directive's. Raises ``LoadError``.
     """
-    module_name, _, attribute = name.removesuffix("()").partition(":")
     if directory not in sys.path:
         sys.path.insert(0, directory)
     try:
-        __import__(module_name)
-        found: Any = sys.modules[module_name]
-        for part in attribute.split("."):
-            found = getattr(found, part)
+        found = find(name)
         if name.endswith("()"):
             found = found()
     except (Exception, SystemExit) as error:
@@ -80,6 +76,16 @@ def _wrong_with(found: Any) -> str:
                 f"does not take the two arguments of a WSGI application, environ and start_response{factory}"
             )
     return ""
+
+
+def find(name: str) -> Any:
+    """Return what ``name`` stands for, a factory uncalled. Raises whatever its module raises."""
+    module_name, _, attribute = name.removesuffix("()").partition(":")
+    __import__(module_name)
+    found: Any = sys.modules[module_name]
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def load_all(config: Config, logger: logging.Logger) -> dict[str, Application]:

@@ -6,6 +6,7 @@ forking safe, and what a forked process imports is what lies on the disk by then
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import selectors
@@ -15,6 +16,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from ..application.loading import find
 from . import wire
 
 QUIET = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -96,7 +98,12 @@ class _Forks:
             sys.path[:] = [settings["directory"], *settings["path"]]
             for name in settings["names"]:
                 with suppress(Exception, SystemExit):
-                    __import__(name.partition(":")[0])
+                    find(name)
+            from .inside import prepare  # which each of them needs
+
+            prepare(settings)
+            gc.collect()
+            gc.freeze()  # a collection in a process would write to the pages that all of them share
             self._take_signals()  # whatever the modules have made of them
 
     def _spawn(self, frame: wire.Frame) -> tuple[socket.socket, int, int, dict[str, Any]] | None:

@@ -55,6 +55,11 @@ def run(
         sock.close()  # the end that the server sees; threads of the applications may take longer
 
 
+def prepare(settings: dict[str, Any]) -> None:
+    """Import what a process needs, before it is forked."""
+    load_parser(pure=settings["is_pure"])
+
+
 def _take_signals(be_quiet: Callable[[], None], report: int) -> None:
     if sys.platform == "win32":
         raise NotImplementedError
