@@ -20,6 +20,7 @@ from ..files.folder import Folder
 from ..files.root import Nothing, not_found
 from ..files.variants import SIDECARS
 from ..http.errors import HTTPError, Problem
+from ..http.forwarded import ANY
 from ..http.mediatypes import extension_of
 from ..http.urlpath import glob_pattern
 from ..processes.takers import needs_processes
@@ -66,12 +67,24 @@ def doubts_of(config: Config, opener: Opener) -> list[Problem]:
         found.extend(_lifetimes(config, file))
     if config.tls_certificates or config.strict_transport_security_s is not None:
         found.extend(_tls_doubts(config))
+    found.extend(_proxy_doubts(config, file))
     if not needs_processes(config):
         for name, value in (("ApplicationRecycle", config.application_recycle), ("Preload", config.preload)):
             if value:
                 text = f"{name}: there are no application processes; ApplicationProcesses says how many"
                 found.append(Problem(file, 0, text))
     return found
+
+
+def _proxy_doubts(config: Config, file: str) -> Iterator[Problem]:
+    """Yield what is doubtful about whom to believe."""
+    for network in config.trusted_proxies:
+        if network.endswith("/0"):
+            text = f"TrustedProxies: {network} are all addresses; everybody is believed to be whom they say"
+            yield Problem(*config.given.get("TrustedProxies", (file, 0)), text)
+    if config.client_header != ANY and not config.trusted_proxies:
+        text = "ClientHeader: no field is believed without TrustedProxies"
+        yield Problem(*config.given.get("ClientHeader", (file, 0)), text)
 
 
 def _tls_doubts(config: Config) -> Iterator[Problem]:

@@ -89,8 +89,10 @@ class Ledger:
         ``line`` is the request line, '' where none was read; ``request_id`` is '' where requests have no name.
         """
         level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
-        name = f" {request_id}" if request_id else ""
-        self._error_log.note(level, self._name, f'{peer}: {status} {detail} "{line}"{name}')
+        text = f'{peer}: {status} {detail} "{line}"'
+        if request_id:
+            text = f"{text} {request_id}"
+        self._error_log.note(level, self._name, text)
 
     def count_miss(self) -> None:
         """Count as a miss a response that Python decided and the reactor sent and counted."""

@@ -352,6 +352,16 @@ def test_check_warns_of_a_long_lifetime_for_the_fallback(site: Path) -> None:
     assert "changes" in seen[1]
 
 
+def test_check_warns_of_proxies_that_are_everybody_or_nobody(site: Path) -> None:
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\nTrustedProxies 10.0.0.0/8 ::/0\n")
+    done = run(site, "--check")
+    assert done.returncode == 0
+    assert "fastws: warning: ws.conf:3: TrustedProxies: ::/0 are all addresses" in done.stderr
+    (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\nClientHeader X-Real-IP\n")
+    text = "ClientHeader: no field is believed without TrustedProxies"
+    assert run(site, "--check").stderr == f"fastws: warning: ws.conf:3: {text}\n"
+
+
 def test_check_warns_of_pages_that_are_not_there(site: Path) -> None:
     (site / "ws.conf").write_text("ListenPort 8080\nDocumentRoot www\n" + DOUBTFUL)
     expected = doubts(site)
