@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -673,3 +674,40 @@ def test_terminal_of_the_old_one_may_go_with_it(tmp_path: Path, kind: str) -> No
         terminal.close()
         if fresh and is_alive(fresh):
             os.kill(fresh, signal.SIGKILL)
+
+
+def test_tls_session_is_resumed_by_the_new_one_that_has_the_same_ticket_key(
+    tmp_path: Path, authority: CA
+) -> None:
+    pair = authority.pair("localhost", "127.0.0.1")
+    put(tmp_path, {"root/page.txt": b"x", "ticket.key": bytes(range(80))})
+    (tmp_path / "ticket.key").chmod(0o600)
+    lines = (
+        f"Listen 127.0.0.1:{free_port()} tls",
+        f"TLSCertificate {pair[0]} {pair[1]}",
+        "TLSTicketKey ticket.key",
+    )
+    context = ssl.create_default_context(cafile=authority.path)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in which Python's client has its session at once
+
+    def reused(port: int, session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=launch.END_S) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as secured,
+        ):
+            secured.sendall(request("/page.txt", "Connection: close"))
+            assert secured.recv(65536).startswith(b"HTTP/1.1 200")
+            return bool(secured.session_reused), secured.session
+
+    lineage = Lineage(tmp_path, "compiled", {})
+    lineage.configure(*lines)
+    try:
+        lineage.start(launch.command())
+        _, session = reused(lineage.port, None)
+        lineage.succeed()
+        assert reused(lineage.port, session)[0]
+        lineage.configure(*lines[:2])
+        lineage.succeed()
+        assert not reused(lineage.port, session)[0]
+    finally:
+        lineage.end()
