@@ -215,6 +215,40 @@ def test_reader_that_reads_nothing_holds_no_thread(place: Place) -> None:
         assert len(slow.read(20_000_000)) == 20_000_000
 
 
+def test_readers_that_read_nothing_and_slow_uploads_hold_up_nobody(place: Place) -> None:
+    server = place.start("ApplicationThreads 1")
+    readers = [Client(server, receive_buffer=4096) for _ in range(8)]
+    uploads = [Client(server) for _ in range(8)]
+    for reader in readers:
+        reader.send(request("/app/large?3000000"))
+        assert reader.head()[0] == 200
+    for upload in uploads:
+        upload.send(request("/app/count", "Content-Length: 300000", method="POST") + b"x" * 70_000)
+    with Client(server) as client:
+        for _ in range(20):
+            assert client.get("/app/pid").status == 200
+            assert client.get("/a.txt").body == b"a file"
+    for upload in uploads:
+        upload.send(b"x" * 230_000)
+        assert upload.reply().body == b"300000"
+        upload.sock.close()
+    for reader in readers:
+        assert len(reader.read(3_000_000)) == 3_000_000
+        reader.sock.close()
+
+
+def test_body_is_bounded_by_path_before_it_is_sent(place: Place) -> None:
+    server = place.start("MaxBodySize 1K", "MaxBodySize 100K /app/count/upload*")
+    with Client(server) as client:
+        for _ in range(2):
+            sent = client.get("/app/count/upload", method="POST", body=b"x" * 100_000)
+            assert sent.body == b"100000"
+    for target, size in (("/app/count", 1025), ("/app/count/upload", 102_401)):
+        with Client(server) as client:
+            client.send(request(target, "Expect: 100-continue", f"Content-Length: {size}", method="POST"))
+            assert client.reply().status == 413
+
+
 def test_client_that_goes_away_ends_the_iterator(place: Place) -> None:
     server = place.start()
     with Client(server) as client:
