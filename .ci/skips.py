@@ -43,8 +43,9 @@ def main() -> int:
         absent.append("root")
     if not os.path.exists("build/windows-python/python.exe"):
         absent.append("CPython for Windows")
-    if not glob.glob("build/waitress-*/tests"):
-        absent.append("sources of waitress")
+    for folder, name in (("waitress", "sources of waitress"), ("django", "sources of Django")):
+        if not glob.glob(f"build/{folder}-*/tests"):
+            absent.append(name)
     unexcused = 0
     for test, reason in sorted(skipped(sys.argv[1]).items()):
         if test in required or set(re.findall(r"\w+", reason)) & {*PROGRAMS, *PACKAGES}:
