@@ -20,11 +20,19 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 def _name(pid: int) -> str:
-    return f"\0fastws-upgrade-{pid}"
+    return f"\0fastws-upgrade-{_numbering()}-{pid}"
 
 
 def _sign(pid: int) -> str:
-    return f"\0fastws-server-{pid}"
+    return f"\0fastws-server-{_numbering()}-{pid}"
+
+
+def _numbering() -> int:
+    """Return what process numbers belong to: containers on one network may have the same (pid_namespaces(7))."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
 
 
 def show_sign() -> socket.socket | None:

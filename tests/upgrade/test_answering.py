@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from fastws.upgrade.answering import DONE, Waiting, answer, is_server, show_sign
+from fastws.upgrade.answering import DONE, Waiting, _name, _sign, answer, is_server, show_sign
 from fastws.upgrade.upgrading import Upgrading
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
@@ -28,7 +28,7 @@ def test_answer_of_another_process_is_not() -> None:
     program = (
         "import socket\n"
         "sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
-        f"sender.sendto(b'done lies', '\\0fastws-upgrade-{os.getpid()}')\n"
+        f"sender.sendto(b'done lies', {_name(os.getpid())!r})\n"
     )
     waiting = Waiting(os.getpid())
     try:
@@ -83,7 +83,7 @@ def test_first_process_of_a_container_refuses(
 
 def test_name_that_is_taken_does_not_matter() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.bind(f"\0fastws-server-{os.getpid()}")
+        other.bind(_sign(os.getpid()))
         sign = show_sign()
         assert sign is not None
         sign.close()
