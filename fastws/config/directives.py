@@ -85,9 +85,9 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             " TrustedProxies are closed, as are those without a preamble."),
         Directive("ClientHeader", "client_header", "any|Forwarded|X-Forwarded-For|X-Real-IP",
             v.choice_of(*CLIENT_HEADERS), "any",
-            "The field by which TrustedProxies name their clients. With `any` it is the one that is there; where"
-            " Forwarded and X-Forwarded-For contradict each other, the request is 400. Naming the one that the"
-            " proxy sets is safer: clients may send the others."),
+            "The field by which TrustedProxies name their clients. With `any` it is the one that is there; a"
+            " request with several that contradict each other is 400. Name the one that the proxy sets: clients"
+            " may send the others."),
     ),
     "TLS": (
         Directive("TLSCertificate", "tls_certificates", "CERTIFICATE KEY", parse_certificate, "",

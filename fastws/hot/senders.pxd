@@ -26,6 +26,7 @@ cdef class Senders:
     cdef int configure(self, tuple proxies, str client_header, str request_id) except -1
     cdef bint trusts(self, const char *peer, size_t size) noexcept nogil
     cdef bint look(self, fastws_head *head, bint is_trusted, Queued *answer) noexcept nogil
+    cdef bint _agrees(self, fastws_field *real, Queued *answer) noexcept nogil
     cdef void tell(self, Queued *answer, fastws_access_line *line) noexcept nogil
     cdef bint _name_client(self, fastws_field **seen, Queued *answer) noexcept nogil
     cdef uint64_t _next(self) noexcept nogil

@@ -9,10 +9,11 @@ import os
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from ..native.access_line cimport fastws_access_line
 from ..native.forwarded cimport (
+    FASTWS_CLIENT_BYTES, fastws_is_proxy,
     fastws_client_of_elements, fastws_client_of_list, fastws_is_trusted, fastws_network, fastws_part,
     fastws_read_address, fastws_read_node, fastws_spell_address,
 )
@@ -108,6 +109,8 @@ cdef class Senders:
         cdef fastws_field *real = seen[REAL_IP] if self._takes_real_ip else NULL
         cdef fastws_part part
         cdef unsigned char address[16]
+        if forwarded == NULL and listed == NULL and real == NULL:
+            return True
         if forwarded != NULL and (listed != NULL or (self._is_any and seen[FORWARDED_PROTO] != NULL)):
             return False  # they may contradict each other
         if forwarded != NULL:
@@ -118,13 +121,26 @@ cdef class Senders:
             answer.client_len = <uint32_t>fastws_client_of_list(
                 &self.proxies, listed.value, listed.value_len, answer.client
             )
-        elif real != NULL:
+        else:
             part.data, part.size = real.value, real.value_len
             if fastws_read_node(part, address):
                 answer.client_len = <uint32_t>fastws_spell_address(address, answer.client)
-        else:
+            return answer.client_len > 0
+        return answer.client_len > 0 and (real == NULL or self._agrees(real, answer))
+
+    cdef bint _agrees(self, fastws_field *real, Queued *answer) noexcept nogil:
+        """Tell whether X-Real-IP, beside a chain, surely names the same client, or a proxy in the chain."""
+        cdef fastws_part part
+        cdef unsigned char address[16]
+        cdef char name[FASTWS_CLIENT_BYTES]
+        cdef size_t size
+        part.data, part.size = real.value, real.value_len
+        if not fastws_read_node(part, address):
+            return False
+        if fastws_is_proxy(&self.proxies, address):
             return True
-        return answer.client_len > 0
+        size = fastws_spell_address(address, name)
+        return size == answer.client_len and memcmp(name, answer.client, size) == 0
 
     cdef void _name_request(self, fastws_field *field, Queued *answer) noexcept nogil:
         """Take the name that a proxy has given to the request, or give it one."""

@@ -133,21 +133,24 @@ def sender_of(fields: Mapping[str, str], proxy: str, proxies: Proxies, header: s
 
     The chain of proxies is walked from its end: the first address that is no trusted proxy's is the client's. If
     all are, it is the first of the chain. ``header`` is one of ``CLIENT_HEADERS``. Raises ``HTTPError`` 400 where
-    Forwarded is malformed, or names another client or scheme than the X-Forwarded fields do.
+    Forwarded is malformed, or the fields that are believed do not name the same client and scheme.
     """
     found: list[Sender] = []
     if header in (ANY, "Forwarded") and (value := fields.get("forwarded")):
         found.append(_walk(_elements(value), proxies))
     if header in (ANY, "X-Forwarded-For") and (value := fields.get("x-forwarded-for")):
         found.append(_walk([(_node(each), "") for each in value.split(",") if each.strip(" \t")], proxies))
-    if not found and header in (ANY, "X-Real-IP") and (value := fields.get("x-real-ip")):
-        found.append(Sender(_node(value)))
+    if header in (ANY, "X-Real-IP") and (value := fields.get("x-real-ip")):
+        name = _node(value)
+        if not found or not proxies.has(name):  # beside a chain it may be that of a proxy in it
+            found.append(Sender(name))
     scheme = "" if header == "Forwarded" else _last_scheme(fields.get("x-forwarded-proto", ""))
     peers, schemes = {each.peer for each in found}, {each.scheme for each in found} | {scheme}
     if len(peers) > 1 or len(schemes - {""}) > 1:
         raise HTTPError(
             400,
-            "Forwarded and the X-Forwarded fields contradict each other; ClientHeader says which to believe.",
+            "Forwarded, X-Forwarded-For, X-Forwarded-Proto and X-Real-IP contradict each other; ClientHeader says"
+            " which to believe.",
         )
     return Sender(peers.pop() if peers else proxy, max(schemes))
 

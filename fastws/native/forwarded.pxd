@@ -14,6 +14,7 @@ cdef extern from "forwarded.h" nogil:
         fastws_network *networks
 
     int fastws_read_address(const char *text, size_t size, unsigned char *address)
+    int fastws_is_proxy(const fastws_proxies *proxies, const unsigned char *address)
     int fastws_is_trusted(const fastws_proxies *proxies, const char *peer, size_t size)
     size_t fastws_spell_address(const unsigned char *address, char *out)
 

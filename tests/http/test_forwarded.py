@@ -167,8 +167,15 @@ def test_x_real_ip_names_the_client_where_nothing_else_does() -> None:
     fields = {"x-real-ip": " 198.51.100.7"}
     assert sender_of(fields, PROXY, PROXIES).peer == "198.51.100.7"
     assert sender_of({"x-real-ip": "1.2.3.4, 5.6.7.8"}, PROXY, PROXIES).peer == UNKNOWN
-    assert sender_of(fields | {"x-forwarded-for": "203.0.113.9"}, PROXY, PROXIES).peer == "203.0.113.9"
+
+
+def test_x_real_ip_may_be_a_proxy_in_the_chain() -> None:
+    fields = {"x-real-ip": "10.1.1.1"}
+    assert (
+        sender_of(fields | {"x-forwarded-for": "203.0.113.9, 10.1.1.1"}, PROXY, PROXIES).peer == "203.0.113.9"
+    )
     assert sender_of(fields | {"forwarded": "for=203.0.113.9"}, PROXY, PROXIES).peer == "203.0.113.9"
+    assert sender_of(fields, PROXY, PROXIES).peer == "10.1.1.1"
 
 
 def test_proxy_that_says_nothing_is_the_client_itself() -> None:
@@ -181,6 +188,12 @@ def test_proxy_that_says_nothing_is_the_client_itself() -> None:
         {"forwarded": "for=203.0.113.9", "x-forwarded-for": "198.51.100.7"},
         {"forwarded": "for=198.51.100.7;proto=http", "x-forwarded-proto": "https"},
         {"forwarded": "for=unknown", "x-forwarded-for": "198.51.100.7"},
+        {
+            "x-real-ip": "198.51.100.7",
+            "x-forwarded-for": "203.0.113.9",
+        },  # of which a client may have sent either
+        {"x-real-ip": "198.51.100.7", "x-forwarded-for": "198.51.100.7, 203.0.113.9"},
+        {"x-real-ip": "nonsense", "x-forwarded-for": "198.51.100.7"},
     ],
 )
 def test_contradiction_is_400(fields: dict[str, str]) -> None:
@@ -194,6 +207,7 @@ def test_fields_that_agree_are_believed() -> None:
         "forwarded": 'for="198.51.100.7:1";proto=https',
         "x-forwarded-for": "203.0.113.9, 198.51.100.7",
         "x-forwarded-proto": "https",
+        "x-real-ip": "198.51.100.7",
     }
     assert sender_of(fields, PROXY, PROXIES) == ("198.51.100.7", "https", "")
 

@@ -29,13 +29,16 @@ NAMED = {
     ('Forwarded: for=203.0.113.9, for="[2001:db8::7]";proto=https',): "2001:db8::7",
     ("Forwarded: for=_hidden",): "_hidden",
     ("X-Real-IP: 198.51.100.7",): "198.51.100.7",
+    ("X-Real-IP: 198.51.100.7", "X-Forwarded-For: 203.0.113.9, 198.51.100.7"): "198.51.100.7",
+    ("X-Real-IP: 127.0.0.1", "X-Forwarded-For: 198.51.100.7"): "198.51.100.7",
     ("X-Forwarded-For: unknown",): "unknown",
     ("Forwarded: for=198.51.100.7", "X-Forwarded-For: 198.51.100.7"): "198.51.100.7",
     (): "127.0.0.1",
 }
 """Field lines, and the client that they name."""
 
-PLAIN = [lines for lines in NAMED if len(lines) == 1 and "_" not in lines[0] and "unknown" not in lines[0]]
+NOT_PLAIN = ("_hidden", "unknown", "Forwarded: for=198", "X-Forwarded-For: 203.0.113.9', ")
+PLAIN = [lines for lines in NAMED if lines and not any(text in str(lines) for text in NOT_PLAIN)]
 """Those of them that the compiled loop reads by itself."""
 
 
@@ -127,6 +130,7 @@ def test_reload_changes_whom_to_believe_on_open_connections(serve: Serve, root: 
     "lines",
     [
         ("Forwarded: for=198.51.100.7", "X-Forwarded-For: 203.0.113.9"),
+        ("X-Real-IP: 198.51.100.7", "X-Forwarded-For: 198.51.100.7, 203.0.113.9"),
         ("Forwarded: for=198.51.100.7;proto=http", "X-Forwarded-Proto: https"),
         ('Forwarded: for="203.0.113.9, for=198.51.100.7',),
     ],
