@@ -20,7 +20,7 @@ PROGRAMS = (
     "prometheus",
     "haproxy", "varnishd", "ip", "bindfs", "testssl",
 )  # fmt: skip
-PACKAGES = ("atheris",)
+PACKAGES = ("atheris", "django", "flask", "whitenoise")
 
 
 def skipped(report: str) -> dict[str, str]:

@@ -259,6 +259,19 @@ def test_client_that_goes_away_ends_the_iterator(place: Place) -> None:
     be_at_rest(server)
 
 
+def test_close_is_called_once_when_the_client_goes_away(place: Place) -> None:
+    server = place.start("ApplicationThreads 1")
+    noted = place.directory / "closed"
+    for count in range(1, 4):
+        with Client(server) as client:
+            client.send(request(f"/app/closing?{noted}"))
+            client.head()
+            leave_at_once(client)
+        wait_until(lambda count=count: noted.exists() and noted.read_text().count("closed") >= count)  # type: ignore[misc]
+        assert get(server, "/app/pid").status == 200  # by the thread that has closed
+        assert noted.read_text().count("closed") == count
+
+
 def test_requests_wait_in_the_server_and_not_without_bound(place: Place) -> None:
     server = place.start("ApplicationThreads 1", "ApplicationQueue 1", processes=2)
     waiting = f"/app/wait?{place.directory}/go"
@@ -620,6 +633,18 @@ def test_no_process_outlives_the_server(serve: Serve, place: Place) -> None:
         assert client.reply().body == b"at last"
         stopping.join()
     wait_until(lambda: not is_alive(before) and not is_alive(spawner))
+
+
+def test_what_is_lent_beyond_the_drain_timeout_is_cut_off(place: Place) -> None:
+    server = place.start("DrainTimeout 0.3")
+    first = pid_of(server)
+    with Client(server) as client:
+        client.send(request(f"/app/wait?{place.directory}/never"))
+        place.wait_for("never.")
+        server.stop(grace_s=0.0)
+        with pytest.raises((ProtocolError, ConnectionError)):
+            client.reply()
+    wait_until(lambda: not is_alive(first))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

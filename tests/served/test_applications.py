@@ -868,6 +868,23 @@ def test_client_that_goes_away_ends_the_iterator(serve: Serve) -> None:
     be_at_rest(server)
 
 
+def test_close_is_called_once_when_the_client_goes_away(serve: Serve) -> None:
+    made: list[Closing] = []
+
+    def application(environ: Environ, start: Start) -> Closing:
+        start("200 OK", PLAIN)
+        made.append(Closing(*[b"x" * 65536] * 10_000))
+        return made[-1]
+
+    server = serve("ApplicationThreads 1", applications={"/app": application, "/": says(b"next")})
+    with Client(server) as client:
+        client.send(request("/app"))
+        client.head()
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert get(server).body == b"next"  # by the thread that has closed
+    assert [each.closed for each in made] == [1]
+
+
 def test_reader_that_reads_nothing_holds_no_thread(serve: Serve) -> None:
     large = b"x" * 20_000_000
     server = serve("ApplicationThreads 1", applications={"/large": says(large), "/small": says(b"small")})

@@ -100,6 +100,26 @@ def stream_for_ever(environ: Environ, start: Start, argument: str) -> Iterator[b
         Path(argument).touch()
 
 
+class Closing:
+    """An endless answer that notes each call of ``close`` in a file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            yield b"x" * 65536
+
+    def close(self) -> None:
+        with open(self._path, "a") as file:
+            file.write("closed\n")
+
+
+def close_counted(environ: Environ, start: Start, argument: str) -> Iterable[bytes]:
+    start("200 OK", PLAIN)
+    return Closing(argument)
+
+
 def large(environ: Environ, start: Start, argument: str) -> list[bytes]:
     start("200 OK", PLAIN)
     return [b"x" * int(argument)]
@@ -197,6 +217,7 @@ DEEDS: dict[str, Callable[[Environ, Start, str], Iterable[bytes]]] = {
     "fail": fail,
     "stream": stream,
     "for-ever": stream_for_ever,
+    "closing": close_counted,
     "large": large,
     "break": break_off,
     "file": send_file,
