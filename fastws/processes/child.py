@@ -93,6 +93,8 @@ class Child:
         self.sent = 0
         """How many requests it has got; the number of a stream is that of the request."""
         self.begun_at = time.monotonic()
+        self.first_bytes = 0
+        """Its memory when it was first looked at."""
         self.kill_at = 0.0
         """When it is killed, having been asked for its stacks; 0: it hangs not."""
         self.finish_by = 0.0
@@ -116,9 +118,17 @@ class Child:
     def is_worn(self, now: float) -> bool:
         """Tell whether it has grown too old or too large."""
         age, memory = self.settings.recycle.get("age"), self.settings.recycle.get("memory")
-        return (age is not None and now >= self.begun_at + age) or (
-            memory is not None and self.pid > 0 and _memory_of(self.pid) > memory
-        )
+        if memory is not None and self.pid > 0:
+            size = _memory_of(self.pid)
+            self.first_bytes = self.first_bytes or size
+            if size > memory >= self.first_bytes:
+                return True
+        return age is not None and now >= self.begun_at + age
+
+    @property
+    def is_large_by_nature(self) -> bool:
+        """Whether it had outgrown its bound when it was first looked at: another would be as large."""
+        return self.first_bytes > self.settings.recycle.get("memory", sys.maxsize)
 
     def has_room(self, body: Spool | None = None) -> bool:
         """Tell whether it may have another request now. One with this ``body`` must not wait there in vain."""

@@ -50,6 +50,7 @@ class Upkeep:
         self._handing = handing
         self._hearing = hearing
         self._numbers = 0  # of processes
+        self._warned_of: Settings | None = None  # that their bound of memory is too low
         self.courier = Courier(crew.log, self)
         crew.wake = self.courier.wake
 
@@ -141,6 +142,13 @@ class Upkeep:
         for each in present:
             if each.state == SERVING and each.settings.recycle and each.is_worn(now):
                 each.is_due = True
+            if each.is_large_by_nature and self._warned_of is not settings:
+                self._warned_of = settings
+                crew.log.warning(
+                    "%s has %d MiB once it serves, more than ApplicationRecycle memory: that replaces none",
+                    each.name,
+                    each.first_bytes >> 20,
+                )
         fresh = [each for each in present if each.settings is settings and not each.is_due]
         outdated = [each for each in present if each not in fresh]
         all_serve = all(each.state == SERVING for each in fresh)

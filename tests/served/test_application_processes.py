@@ -701,6 +701,16 @@ def test_process_is_replaced_when_it_is_old_or_large(place: Place, limit: str) -
     assert "ended it" not in place.log.read_text()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the platform does not tell")
+def test_bound_of_memory_below_what_a_process_needs_replaces_none(place: Place) -> None:
+    server = place.start("ApplicationRecycle memory=1M", processes=2)
+    assert place.logs("more than ApplicationRecycle memory: that replaces none")
+    assert len({pid_of(server) for _ in range(20)}) <= 2
+    assert server._takers._processes is not None
+    assert set(server._takers._processes.crew.children) == {1, 2}
+    assert place.log.read_text().count("replaces none") == 1
+
+
 def test_changed_file_is_imported_anew_and_an_error_shown(place: Place) -> None:
     module = place.directory / "developed.py"
     write(module, PROGRAM % "old")
