@@ -15,23 +15,25 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from .. import portable
 from ..config.settings import Config, Source
 from ..http.errors import ConfigError, Problem
 from ..record.logfile import OFF, STANDARD_ERROR
 from ..record.stream import StandardError
-from ..upgrade import pidfile
-from ..upgrade.heir import Heir, succeeding
-from ..upgrade.upgrading import Upgrading
+from ..upgrade import VARIABLE
 from ..version import __version__
 from .rights import is_root, raise_file_limit
 from .server import Server
 from .systemd import notify, watchdog_interval_s
 from .terminal import RequestLines, has_controlling_terminal, is_terminal, wants_colour
+
+if TYPE_CHECKING:
+    from ..upgrade.heir import Heir
+    from ..upgrade.upgrading import Upgrading
 
 GC_THRESHOLD = 20_000
 """Objects made between two runs of the cyclic garbage collector; the interpreter's own 700 is for scripts."""
@@ -72,7 +74,7 @@ def serve(config: Config | str | os.PathLike[str]) -> int:
         )
     if not isinstance(config, Config):
         return run(Source(config))
-    with succeeding() as heir:
+    with _succeeding() as heir:
         return _run_until_signal(Server(config), lambda: config, heir)
 
 
@@ -82,7 +84,7 @@ def run(source: Source, *, shows_requests: bool = False) -> int:
     ``shows_requests`` has each request shown on the terminal, if there is one. Raises ``ConfigError`` and
     ``ListenError``.
     """
-    with succeeding() as heir:
+    with _succeeding() as heir:
         return _run(source, heir, shows_requests=shows_requests)
 
 
@@ -173,8 +175,14 @@ def _run_until_signal(server: Server, read: Callable[[], Config], heir: Heir | N
         signal.getsignal(number) is signal.SIG_IGN for number in _RELOADING
     )
     with _Signals(server.abort) as signals:
-        upgrading = Upgrading(server.listeners, server.logger, _standard_error.say, signals.wake)
-        _start(server, heir)
+        directory = _current_directory()
+        if server.config.user is not None:
+            _upgrading()  # what the account may not be able to read
+        file_limit = _start(server, heir)
+        upgrading = _upgrading()(
+            server.listeners, server.logger, _standard_error.say, signals.wake, directory
+        )
+        _announce(server, heir, file_limit)
         interval_s = watchdog_interval_s()
         while not (arrived := signals.wait(interval_s)).intersection(_ENDING):
             if interval_s is not None and server.is_responsive(interval_s / 2):
@@ -196,6 +204,8 @@ def _run_until_signal(server: Server, read: Callable[[], Config], heir: Heir | N
             is_replaced=bool(upgrading.successor),
         )
         if server.config.pid_file is not None:
+            from ..upgrade import pidfile
+
             pidfile.remove(server.config.pid_file)
     return 0
 
@@ -212,12 +222,47 @@ def _obey(server: Server, read: Callable[[], Config], upgrading: Upgrading, arri
         upgrading.begin(server.config.user)
 
 
-def _start(server: Server, heir: Heir | None) -> None:
-    """Start, and say so to all that wait for it."""
+def _upgrading() -> type[Upgrading]:
+    """Return what upgrades this process: loaded once it serves, for the first answer has no need of it.
+
+    Not as late as the signal: by then the code that is installed may be another version's.
+    """
+    from ..upgrade import pidfile, upgrading
+
+    del pidfile
+    return upgrading.Upgrading
+
+
+@contextmanager
+def _succeeding() -> Iterator[Heir | None]:
+    """Give what another process has left for this one; None where there is no such process."""
+    if VARIABLE not in os.environ:
+        yield None
+        return
+    from ..upgrade.heir import succeeding
+
+    with succeeding() as heir:
+        yield heir
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return os.sep  # it is gone, and every path is absolute
+
+
+def _start(server: Server, heir: Heir | None) -> int:
+    """Begin to serve; return the limit of open files."""
     if heir is not None:
         server.listeners.shared = heir.listeners
     file_limit = _fit_file_limit(server)
     server.start()
+    return file_limit
+
+
+def _announce(server: Server, heir: Heir | None, file_limit: int) -> None:
+    """Tell all that wait for it that the server serves."""
     if heir is not None:
         heir.take_place(list(server.listeners.by_address))
         server.listeners.own()
@@ -233,6 +278,8 @@ def _write_pid_file(server: Server, *, must_be: bool) -> None:
     path = server.config.pid_file
     if path is None:
         return
+    from ..upgrade import pidfile
+
     try:
         pidfile.write(path)
     except OSError as error:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from ..config.endpoints import is_socket_activated
 from ..language.named_tuple import NamedTuple
 from ..transport.listener import ACTIVATED, Address, UnixListener
-from .channel import DONE, ESTATE, FAILED, GO, READY, VARIABLE, Channel
+from . import VARIABLE
+from .channel import DONE, ESTATE, FAILED, GO, READY, Channel
 
 if TYPE_CHECKING:
     import subprocess
@@ -212,9 +213,8 @@ class Command(NamedTuple):
         )
 
 
-def command_of_this_process() -> Command:
-    """Return how this process was started; to be called while the current directory is still the first one."""
-    here = os.getcwd()
+def command_of_this_process(here: str) -> Command:
+    """Return how this process was started, in the directory ``here``."""
     named = os.environ.get("PWD", "")
     # A directory that was entered by a link, such as `current`, is entered by it again.
     with suppress(OSError):

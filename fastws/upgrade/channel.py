@@ -10,9 +10,6 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-VARIABLE = "FASTWS_UPGRADE"
-"""The environment variable that holds the descriptor of the new process's end."""
-
 ESTATE, READY, FAILED, GO, DONE = "estate", "ready", "failed", "go", "done"
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..transport.listener import Address, inherited
-from .channel import DONE, ESTATE, FAILED, READY, VARIABLE, Channel
+from . import VARIABLE
+from .channel import DONE, ESTATE, FAILED, READY, Channel
 
 
 class Heir:

@@ -16,7 +16,10 @@ FIRST_PROCESS = 1
 
 
 class Upgrading:
-    """The upgrades of one process. ``wake`` is called by a thread when one has come to something."""
+    """The upgrades of one process, which was started in ``directory``.
+
+    ``wake`` is called by a thread when one has come to something.
+    """
 
     def __init__(
         self,
@@ -24,12 +27,13 @@ class Upgrading:
         logger: logging.Logger,
         show: Callable[[str], None],
         wake: Callable[[], None],
+        directory: str,
     ) -> None:
         self._listeners = listeners
         self._log = logger
         self._show = show
         self._wake = wake
-        self._command = command_of_this_process()
+        self._command = command_of_this_process(directory)
         self._sign = show_sign()
         self._attempt: Attempt | None = None
         self._outcome: Outcome | None = None

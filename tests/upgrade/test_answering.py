@@ -67,7 +67,7 @@ def test_first_process_of_a_container_refuses(
     from fastws.upgrade import upgrading as module
 
     monkeypatch.setattr(module, "FIRST_PROCESS", os.getpid())
-    upgrading = Upgrading(Listeners(defaults(".")), logging.getLogger("test"), print, lambda: None)
+    upgrading = Upgrading(Listeners(defaults(".")), logging.getLogger("test"), print, lambda: None, ".")
     waiting = Waiting(os.getpid())
     try:
         upgrading.begin(None)
