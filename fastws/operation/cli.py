@@ -186,6 +186,8 @@ def find_source(arguments: argparse.Namespace | None = None) -> Source:
         path = CONFIG_FILE
     flags = [row.name for row in DIRECTIVES if row.flag or row.joint]
     overrides = {name: given[name] for name in flags if given.get(name) is not None}
+    if path is None and overrides.get("ApplicationReload"):
+        overrides.setdefault("ErrorLog", "-")  # whoever develops looks for tracebacks on the terminal
     return Source(path, directory, overrides, _https_of(given))
 
 

@@ -230,6 +230,20 @@ def test_half_a_name_of_an_application_in_place_of_the_directory_gets_a_hint(
     assert done.stderr.endswith(f"; an application is given as MODULE:CALLABLE, such as {hint}:application\n")
 
 
+def test_errors_are_on_the_terminal_for_development_without_a_file(site: Path) -> None:
+    def error_log(*arguments: str) -> str:
+        done = run(site, *arguments, "--check")
+        return str(ast.literal_eval(done.stdout)["ErrorLog"])
+
+    (site / "hello.py").write_text("def application(environ, start_response): return []\n")
+    (site / "ws.conf").unlink()
+    assert error_log("hello:application", "--reload") == "-"
+    assert error_log("hello:application", "--reload", "--error-log", "mine.txt").endswith("mine.txt")
+    assert error_log("hello:application").endswith("log_webserver_error.txt")
+    (site / "ws.conf").write_text("Application / hello:application\nErrorLog file.txt\n")
+    assert error_log("--reload").endswith("file.txt")
+
+
 def test_spa_falls_back_to_the_index(site: Path) -> None:
     assert ast.literal_eval(run(site, "www", "--spa", "--check").stdout)["Fallback"] == "/index.html"
 
