@@ -19,7 +19,7 @@ import launch
 import pytest
 from certificates import CA
 from hammer import hammering
-from rawhttp import get, put, request, wait_until
+from rawhttp import Client, get, put, request, wait_until
 from tlsclient import SECURED
 
 pytestmark = pytest.mark.skipif(
@@ -711,3 +711,18 @@ def test_tls_session_is_resumed_by_the_new_one_that_has_the_same_ticket_key(
         assert not reused(lineage.port, session)[0]
     finally:
         lineage.end()
+
+
+def test_idle_connection_has_a_last_answer_of_the_old_one_which_is_still_ready(begin: Begin) -> None:
+    # Nobody has to learn that the old one ends: the address is served on.
+    lineage = begin("DrainDelay 60")
+    old = lineage.pid
+    with Client(lineage.port) as idle, Client(lineage.port) as another:
+        for client in (idle, another):
+            assert client.get("/page.txt").all("Connection") == []
+        lineage.succeed()
+        last = idle.get("/-/readyz")
+        assert (last.status, last["Connection"]) == (200, "close")
+        assert another.get("/page.txt")["Connection"] == "close"
+    wait_until(lambda: not is_alive(old), "the end of the old one, without its DrainDelay")
+    assert get(lineage.port, "/-/readyz").status == 200
