@@ -378,6 +378,7 @@ def test_process_that_hangs_is_replaced_and_its_stacks_are_logged(place: Place) 
     wait_until(lambda: not is_alive(first))
 
 
+@pytest.mark.plain
 def test_signals_to_all_are_not_for_the_processes(place: Place) -> None:
     server = place.start()
     first = pid_of(server)
@@ -397,6 +398,7 @@ from wsgi_programs import probe
 """
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("handler", ["leave", "signal.SIG_DFL", "signal.SIG_IGN"])
 @pytest.mark.parametrize("preload", ["off", "on"])
 def test_handlers_that_a_module_sets_change_nothing(place: Place, handler: str, preload: str) -> None:
@@ -411,6 +413,7 @@ def test_handlers_that_a_module_sets_change_nothing(place: Place, handler: str, 
     wait_until(lambda: not is_alive(first))
 
 
+@pytest.mark.plain
 def test_programs_that_an_application_starts_have_signals_as_usual(place: Place) -> None:
     server = place.start()
     assert get(server, "/app/program").body.strip() == b"[True, True, True, True]"
@@ -435,6 +438,7 @@ def test_all_others_go_on_whatever_becomes_of_one_request(place: Place, deed: st
         assert other.reply().body == b"at last"
 
 
+@pytest.mark.plain
 def test_what_an_application_forks_answers_nothing(place: Place) -> None:
     server = place.start("ApplicationThreads 2")
     with Client(server) as client:
@@ -445,6 +449,7 @@ def test_what_an_application_forks_answers_nothing(place: Place) -> None:
             assert client.get("/app/pid").status == 200
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("after", ["reload", "import"])
 def test_threads_of_an_application_do_not_keep_a_process_from_ending(place: Place, after: str) -> None:
     module = place.directory / "threaded.py"
@@ -489,6 +494,7 @@ def read_to_the_end(client: Client) -> None:
 # Import
 
 
+@pytest.mark.plain
 def test_application_that_cannot_be_imported_is_an_error_of_the_start(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,6 +507,7 @@ def test_application_that_cannot_be_imported_is_an_error_of_the_start(
         place.start(name="nowhere_at_all:app")
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("preload", ["off", "on"])
 @pytest.mark.parametrize(
     "text", ["import sys\nsys.exit(3)\n", "import os\nos._exit(3)\n", "raise KeyboardInterrupt\n"]
@@ -513,6 +520,7 @@ def test_module_that_ends_the_process_is_an_error_of_the_start(place: Place, pre
         place.start(f"Preload {preload}", name="leaving:app")
 
 
+@pytest.mark.plain
 def test_process_that_can_no_longer_be_replaced_costs_no_file(place: Place) -> None:
     module = place.directory / "spoiled_later.py"
     module.write_text("from wsgi_programs import probe\n")
@@ -590,6 +598,7 @@ def test_reload_runs_what_lies_on_the_disk_and_loses_nothing(place: Place) -> No
     wait_until(lambda: b"old" not in {get(server, "/app").body for _ in range(10)})
 
 
+@pytest.mark.plain
 def test_reload_that_cannot_import_leaves_everything_as_it_was(place: Place) -> None:
     module = place.directory / "spoiled.py"
     write(module, PROGRAM % "old")
@@ -688,6 +697,7 @@ def test_process_is_replaced_after_its_requests_and_none_is_lost(place: Place) -
     wait_until(lambda: not is_alive(pids[0]))
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("limit", ["age=1", "memory=60M"])
 def test_process_is_replaced_when_it_is_old_or_large(place: Place, limit: str) -> None:
     if limit.startswith("memory") and sys.platform != "linux":
@@ -701,6 +711,7 @@ def test_process_is_replaced_when_it_is_old_or_large(place: Place, limit: str) -
     assert "ended it" not in place.log.read_text()
 
 
+@pytest.mark.plain
 @pytest.mark.skipif(sys.platform != "linux", reason="the platform does not tell")
 def test_bound_of_memory_below_what_a_process_needs_replaces_none(place: Place) -> None:
     server = place.start("ApplicationRecycle memory=1M", processes=2)
@@ -711,6 +722,7 @@ def test_bound_of_memory_below_what_a_process_needs_replaces_none(place: Place) 
     assert place.log.read_text().count("replaces none") == 1
 
 
+@pytest.mark.plain
 def test_changed_file_is_imported_anew_and_an_error_shown(place: Place) -> None:
     module = place.directory / "developed.py"
     write(module, PROGRAM % "old")
@@ -726,6 +738,7 @@ def test_changed_file_is_imported_anew_and_an_error_shown(place: Place) -> None:
     wait_until(lambda: get(server, "/app").body == b"mended again")
 
 
+@pytest.mark.plain
 def test_error_of_the_first_import_is_shown_too(place: Place) -> None:
     module = place.directory / "begun_badly.py"
     write(module, "1 / 0\n")
@@ -746,6 +759,7 @@ def metrics_of(server: Server) -> dict[str, float]:
     }
 
 
+@pytest.mark.plain
 def test_metrics_tell_what_waits_runs_and_ends(place: Place) -> None:
     server = place.start("StatusPath /-/", "ApplicationThreads 1")
     wait_until(lambda: metrics_of(server)["fastws_application_processes"] == 1)
@@ -770,6 +784,7 @@ def test_metrics_tell_what_waits_runs_and_ends(place: Place) -> None:
     wait_until(lambda: metrics_of(server)[ends % "crashed"] == metrics_of(server)[ends % "reloaded"] == 1)
 
 
+@pytest.mark.plain
 def test_spawner_that_is_killed_is_replaced_and_so_is_what_it_left(place: Place) -> None:
     server = place.start(processes=2)
     before = pid_of(server)
@@ -792,6 +807,7 @@ with open(%r, "a") as file:
 )
 
 
+@pytest.mark.plain
 def test_preloaded_modules_are_imported_once_and_anew_by_a_reload(place: Place) -> None:
     module, imports = place.directory / "preloaded.py", place.directory / "imports.txt"
     write(module, COUNTING % (str(imports), "old"))
