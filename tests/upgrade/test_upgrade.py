@@ -136,6 +136,11 @@ class Lineage:
         assert f"the upgrade failed, and this process goes on: {reason.splitlines()[0]}" in self.log
         return reason
 
+    def signal_end(self) -> None:
+        """Begin to end it; the next signal does so at once, whatever the DrainDelay."""
+        os.kill(self.pid, signal.SIGTERM)
+        wait_until(lambda: get(self.port, "/-/readyz").status == 503)
+
     def end(self) -> None:
         """End whatever runs."""
         with suppress(OSError, ValueError):
@@ -726,3 +731,4 @@ def test_idle_connection_has_a_last_answer_of_the_old_one_which_is_still_ready(b
         assert another.get("/page.txt")["Connection"] == "close"
     wait_until(lambda: not is_alive(old), "the end of the old one, without its DrainDelay")
     assert get(lineage.port, "/-/readyz").status == 200
+    lineage.signal_end()
