@@ -98,6 +98,8 @@ class _Process:
         self._threads.limit(count, sys.maxsize)  # the server sends no more than is good
 
     def run(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
         self.send(wire.pack(0, wire.READY))
         waiting = select.poll()
         waiting.register(self._sock, select.POLLIN)
