@@ -470,7 +470,7 @@ def test_threads_of_an_application_do_not_keep_a_process_from_ending(place: Plac
 
 
 def test_process_that_is_to_end_has_a_bound_for_what_it_still_has(place: Place) -> None:
-    server = place.start("ApplicationTimeout 0.5", "DrainTimeout 0.2", "ApplicationThreads 2")
+    server = place.start("ApplicationTimeout 3", "DrainTimeout 0.2", "ApplicationThreads 2")
     first = pid_of(server)
     with Client(server) as client:
         client.send(request(f"/app/for-ever?{place.directory}/ended"))
