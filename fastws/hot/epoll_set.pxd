@@ -10,6 +10,8 @@ from .senders cimport Senders
 
 
 cdef extern from "sys/epoll.h" nogil:
+    enum:
+        EPOLLERR, EPOLLHUP
     ctypedef union epoll_data_t:
         uint64_t u64
     struct epoll_event:

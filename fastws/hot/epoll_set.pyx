@@ -146,7 +146,14 @@ cdef class EpollSet:
         watched.generation += 1  # events on their way have an old one
 
     cdef int set_interest(self, Watched *watched, int fd, int interest) noexcept nogil:
+        """Say what the connection waits for.
+
+        One that wants nothing for a while is left as it is: mostly nothing comes until it wants to read again. What
+        does come is no event of it, and from then on epoll is silent.
+        """
         watched.interest = interest
+        if interest == NOTHING and watched.events == EPOLLIN:
+            return 0
         return self.update(fd)
 
     cdef int update(self, int fd) noexcept nogil:

@@ -23,7 +23,9 @@ from ..native.tls_session cimport (
     FASTWS_TLS_ROOM, fastws_session, fastws_tls_flush, fastws_tls_cipher, fastws_tls_receive,
     fastws_tls_send_file, fastws_tls_version, fastws_tls_waits,
 )
-from .epoll_set cimport IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, Watched, epoll_wait
+from .epoll_set cimport (
+    EPOLLERR, EPOLLHUP, IDLE, NOTHING, OUTPUT, ROLE_CONNECTION, ROLE_LISTENER, ROLE_WAKE, Watched, epoll_wait,
+)
 from .hit_predicate cimport HIT, LACK, MISS
 from .outgoing cimport ID_NAME_LEN, QUEUE_MAX, Outgoing, Queued, copy_answer
 from .table cimport Entry
@@ -142,7 +144,10 @@ cdef class Turn:
             if watched.role == ROLE_CONNECTION and watched.interest == OUTPUT:
                 self._send_on(fd, watched)
             elif watched.role == ROLE_CONNECTION and watched.interest == NOTHING:
-                self.report(fd, RESET, NULL, 0)
+                if self._ready[i].events & (EPOLLERR | EPOLLHUP):
+                    self.report(fd, RESET, NULL, 0)
+                else:
+                    self._epoll.update(fd)
             elif watched.role == ROLE_CONNECTION:
                 inputs += self._receive(fd, watched, &self._inputs[inputs])
             elif watched.role == ROLE_LISTENER:
