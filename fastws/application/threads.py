@@ -15,6 +15,9 @@ from .wsgi import Caller, Check
 
 MANNER = Manner(multithread=True, multiprocess=False)
 
+QUICK_S = 0.0005
+"""After a call that took less, the next loans are left to the same thread, where somebody nudges the others."""
+
 
 class Threads:
     """Runs loans in the order in which they came. Any thread may call.
@@ -35,7 +38,10 @@ class Threads:
         on_take: Callable[[int], None] | None = None,
         on_rest: Callable[[], None] | None = None,
     ) -> None:
-        """``on_take`` is called with how many loans were taken so far; ``on_rest`` when a thread has none."""
+        """``on_take`` is called with how many loans were taken so far; ``on_rest`` when a thread has none.
+
+        With ``on_rest``, ``nudge`` is called every few ms as long as there are loans.
+        """
         self._log = logger
         self._caller = Caller(manner, check, logger)
         self._lock = threading.Lock()
@@ -44,6 +50,7 @@ class Threads:
         self._on_take = on_take
         self._on_rest = on_rest
         self._taken = 0
+        self._is_quick = False  # the last call was
         self._waiting: collections.deque[Loan] = collections.deque()
         self._most = self._most_waiting = 1
         self._count = 0  # threads
@@ -112,7 +119,7 @@ class Threads:
                     self._is_waking = False
                 else:
                     self._busy -= 1
-                    self._tally.end(done)
+                    self._is_quick = self._tally.end(done) < QUICK_S
                 if self._is_closed or self._count > self._most:
                     self._count -= 1
                     return
@@ -137,10 +144,16 @@ class Threads:
             if loan.begin():
                 self._busy += 1
                 self._tally.begin(loan)
-                if waiting:
+                if waiting and not (self._is_quick and self._on_rest is not None):
                     self._wake_one()
                 return loan
         return None
+
+    def nudge(self) -> None:
+        """Have parked threads look, if loans wait: a call that was expected to be quick is not."""
+        with self._lock:
+            for _ in range(min(len(self._waiting), len(self._parked))):
+                self._parked.pop().release()
 
     def withdraw(self) -> list[Loan]:
         """Return what waits, and have it no more; it counts as taken."""

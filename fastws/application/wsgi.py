@@ -121,8 +121,8 @@ class _Answering:
     """One answer being made."""
 
     __slots__ = (
-        "_check", "_head", "_is_begun", "_is_bodiless", "_is_head", "_is_long", "_left", "_loan", "_log",
-        "_result",
+        "_check", "_head", "_is_begun", "_is_bodiless", "_is_head", "_is_long", "_is_whole", "_left", "_loan",
+        "_log", "_result",
     )  # fmt: skip
 
     def __init__(self, loan: Loan, check: Check, logger: logging.Logger) -> None:
@@ -133,6 +133,7 @@ class _Answering:
         self._head: Given | None = None  # what start_response was called with
         self._is_begun = False  # it is sent
         self._is_bodiless = False  # whatever the application returns
+        self._is_whole = False  # all of it is put
         self._left: int | None = None  # of the length announced
         self._result: Any = None  # what the application returned, while its length may tell the answer's
         self._is_long = False
@@ -227,7 +228,8 @@ class _Answering:
             return
         piece = self._cut(piece)
         if piece or head is not None:
-            self._loan.put(head, *((piece,) if piece else ()))
+            self._is_whole = self._left == 0  # as announced: the client need not wait for what else happens
+            self._loan.put(head, *((piece,) if piece else ()), is_over=self._is_whole)
 
     def _is_only(self, piece: bytes) -> bool:
         """Tell whether the application returned nothing but this piece (PEP 3333, "Content-Length")."""
@@ -265,6 +267,8 @@ class _Answering:
         return kept
 
     def _finish(self) -> None:
+        if self._is_whole:
+            return
         if self._left:
             text = f"The application gave {self._left} bytes less than its Content-Length."
             self._log.error("application %s: %s", self._loan.call.mount, text)

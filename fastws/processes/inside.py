@@ -106,6 +106,7 @@ class _Process:
         while not (self._is_quitting and not self._streams):
             if not waiting.poll(HOLD_S * 1e3 if self._streams else None):
                 self._outlet.flush()  # a thread has answered, and its next call takes long
+                self._threads.nudge()
             elif self._reader.receive():
                 for frame in self._reader.frames():
                     self._take(frame)

@@ -14,11 +14,8 @@ from ..application.mounts import Call
 from ..http.messages import FileSlice, Given
 from . import wire
 
-QUICK_S = 0.0005
-"""An answer that took longer is sent at once; after a quicker one others may be about to follow."""
-
 HOLD_S = 0.002
-"""How long an answer is held at most, in which case the next call takes long."""
+"""How long an answer is held at most, in which case the next call takes long. One that took longer is not held."""
 
 HOLD_BYTES = 65536
 """More is sent at once."""
@@ -139,7 +136,7 @@ class Stream:
                 return False
             body = body + piece if body else piece
         frame = wire.pack_answer(self._number, head, body)
-        if time.monotonic() - self.loan.begun_at < QUICK_S:
+        if time.monotonic() - self.loan.begun_at < HOLD_S:
             self._outlet.hold(frame)
         else:
             self._outlet.send(frame)
