@@ -18,7 +18,7 @@ from rows import Row
 from servers import Server, StartError, Variables
 
 STATIC = "/static/1k.html"
-SECONDS = 4.0
+SECONDS = 3.0
 RELOAD_S, RELOADING_AT_S = 6.0, 1.5
 CLIENTS = 8
 """Connections of the load during a reload."""

@@ -95,14 +95,29 @@ class Wire:
             self._receive()
         start, *lines = bytes(self._data[:end]).decode("latin-1").split("\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        begin, length = end + 4, int(fields.get("content-length", "-1"))
-        if length < 0:
+        del self._data[: end + 4]
+        length = int(fields.get("content-length", "-1"))
+        if fields.get("transfer-encoding") == "chunked":
+            body = b"".join(iter(self._chunk, b""))
+        elif length < 0:
             raise LoadError("a response without Content-Length")
-        while len(self._data) < begin + length:
-            self._receive()
-        body = bytes(self._data[begin : begin + length])
-        del self._data[: begin + length]
+        else:
+            body = self._take(length)
         return Answer(int(start.split()[1]), fields, body)
+
+    def _chunk(self) -> bytes:
+        """Read one chunk; the last is empty."""
+        while (end := self._data.find(b"\r\n")) < 0:
+            self._receive()
+        size = int(self._data[:end].partition(b";")[0], 16)
+        return self._take(end + 2 + size + 2)[end + 2 : -2]
+
+    def _take(self, size: int) -> bytes:
+        while len(self._data) < size:
+            self._receive()
+        taken = bytes(self._data[:size])
+        del self._data[:size]
+        return taken
 
 
 def verify(port: int, load: Load, status: int, expected: bytes | None) -> None:

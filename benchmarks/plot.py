@@ -1,4 +1,5 @@
-"""Draw the plot of the README from a results file: CPU time a request at 1 KiB, keep-alive.
+"""Draw a plot of the README from a results file: CPU time a request at 1 KiB, keep-alive; or, where the results
+have that, how long a file waits beside a busy application.
 
 ``python benchmarks/plot.py [results/latest.json] [--out benchmarks/results/latest.svg]``
 """
@@ -80,12 +81,62 @@ def draw(document: dict[str, Any], out: Path) -> None:
     figure.savefig(out, format="svg", transparent=True)
 
 
+BESIDE = {
+    "app-computing": "8 clients in a view that computes for 10 ms",
+    "app-sleeping": "16 clients in a view that sleeps for 100 ms",
+}
+NAMES = {
+    "fastws process": "fastws, processes",
+    "fastws threads": "fastws, threads",
+    "gunicorn gthread": "gunicorn + whitenoise",
+    "waitress": "waitress + whitenoise",
+    "granian": "granian, its static mount",
+}
+
+
+def _spans(axes: Axes, title: str, cases: dict[str, dict[str, Any]]) -> None:
+    """Draw one group, quickest at the top: from the half of the requests to the 99th of a hundred."""
+    ordered = sorted(cases.items(), key=lambda item: -item[1]["median"])
+    for place, (label, case) in enumerate(ordered):
+        colour = OURS if label.startswith("fastws") else THEIRS
+        half, late = case["p50"], case["median"]
+        axes.plot([half, late], [place, place], color=colour, linewidth=5, solid_capstyle="round")
+        axes.plot([late], [place], "o", color=colour, markersize=8)
+        figure = f"{late:.1f}" if late < 100 else f"{late:,.0f}"
+        axes.text(late * 1.25, place, f"{figure} ms", va="center", color=TEXT, fontsize=9)
+    axes.set_yticks(range(len(ordered)), [NAMES.get(label, label) for label, _ in ordered])
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
+    axes.set_xscale("log")
+    axes.set_xlim(0.1, 100_000)
+    axes.set_title(title, loc="left", color=TEXT, fontsize=10)
+    axes.tick_params(colors=TEXT, labelsize=9, length=0)
+    axes.grid(axis="x", color=TEXT, alpha=0.25, linewidth=0.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def draw_beside(document: dict[str, Any], out: Path) -> None:
+    """Write the SVG of the waits beside a busy application."""
+    rows = {row["key"]: row["cases"] for row in document["rows"]}
+    plt.rcParams.update({"svg.fonttype": "none", "font.family": "sans-serif"})
+    figure, axes = plt.subplots(len(BESIDE), 1, squeeze=False, figsize=(7.6, 4.6), layout="constrained")
+    for (key, crowd), panel in zip(BESIDE.items(), axes[:, 0], strict=True):
+        cases = {label: case for label, case in rows[key].items() if label in NAMES}
+        _spans(panel, f"a file of 1 KiB beside {crowd}: ms, half of the requests to 99 %", cases)
+    machine = document["machine"]
+    note = f"{machine['cpu']}, {machine['kernel']}, {document['ended'][:10]}; logarithmic (less is better)"
+    figure.supxlabel(note, color=TEXT, fontsize=8)
+    figure.savefig(out, format="svg", transparent=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("results", nargs="?", type=Path, default=HERE / "results" / "latest.json")
     parser.add_argument("--out", type=Path, help="the SVG to write (default: beside the results)")
     arguments = parser.parse_args()
-    draw(json.loads(arguments.results.read_text()), arguments.out or arguments.results.with_suffix(".svg"))
+    document = json.loads(arguments.results.read_text())
+    has_beside = {row["key"] for row in document["rows"]}.issuperset(BESIDE)
+    (draw_beside if has_beside else draw)(document, arguments.out or arguments.results.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

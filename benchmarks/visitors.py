@@ -32,8 +32,13 @@ def _request(path: str, method: str = "GET", more: str = "") -> bytes:
 async def _answer(reader: asyncio.StreamReader) -> int:
     """Read one answer; return its status. Raises ``OSError`` or ``IncompleteReadError``."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
-    await reader.readexactly(length)
+    if b"\r\ntransfer-encoding: chunked" in head:
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await reader.readexactly(size + 2)
+        await reader.readuntil(b"\r\n")
+    else:
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
+        await reader.readexactly(length)
     return int(head.split()[1])
 
 

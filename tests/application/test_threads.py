@@ -114,3 +114,68 @@ def test_number_of_threads_changes_with_the_configuration(gate: Gate) -> None:
     threads.close()
     wait_until(lambda: threads._count == 0)
     assert not threads.submit(loan_for(gate))
+
+
+def test_after_a_quick_call_others_wake_when_somebody_nudges_them(gate: Gate) -> None:
+    threads = Threads(logging.getLogger("test"), check_given, on_rest=lambda: None)
+    threads.limit(2, 10)
+    gate.opened.set()
+    for loan in [loan_for(gate) for _ in range(2)]:
+        threads.submit(loan)
+    wait_until(lambda: len(threads._parked) == 2)
+    threads._is_quick = True
+    gate.opened.clear()
+    entered = gate.entered
+    with threads._lock:  # both come before a thread has looked
+        threads._waiting.extend([loan_for(gate), loan_for(gate)])
+        threads._wake_one()
+    wait_until(lambda: gate.entered == entered + 1)
+    assert threads.status().waiting == 1
+    threads.nudge()
+    wait_until(lambda: gate.entered == entered + 2)
+    gate.opened.set()
+    threads.close()
+
+
+def test_thread_that_takes_one_of_many_wakes_another(gate: Gate) -> None:
+    threads = threads_of(2, 10)
+    gate.opened.set()
+    for loan in [loan_for(gate) for _ in range(2)]:
+        threads.submit(loan)
+    wait_until(lambda: threads._count == len(threads._parked) > 0)
+    count = threads._count
+    gate.opened.clear()
+    entered = gate.entered
+    with threads._lock:
+        threads._waiting.extend([loan_for(gate) for _ in range(count)])
+        threads._wake_one()
+    wait_until(lambda: gate.entered == entered + count)
+    gate.opened.set()
+    threads.close()
+
+
+def test_answer_is_over_when_its_length_is_reached(gate: Gate) -> None:
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterator[bytes]:
+        start("200 OK", [("Content-Length", "4")])
+        yield b"bo"
+        yield b"dy"
+        gate.opened.wait(60)
+        raise RuntimeError("after the end")
+
+    threads = threads_of(1, 1)
+    request = Request("GET", "/", "HTTP/1.1", {}, 0)
+    loan = Loan(Call(Mount("", application), request, "", "/", "", "", ()), ENDS, Spool(), lambda: None)
+    threads.submit(loan)
+    pieces: list[object] = []
+
+    def takes_all() -> bool:
+        portion = loan.take()
+        pieces.extend(portion.pieces)
+        return portion.is_over
+
+    wait_until(takes_all)
+    assert pieces == [b"bo", b"dy"]
+    gate.opened.set()
+    wait_until(lambda: threads.status().busy == 0)
+    assert loan.take().error is None
+    threads.close()
