@@ -151,7 +151,7 @@ def test_second_table_says_what_was_measured() -> None:
 def test_day_of_the_figures_is_that_of_the_runs() -> None:
     [day] = set(re.findall(r"Taken on (\d{4}-\d\d-\d\d)", FIGURES))
     assert f"results/{day}-*.json" in FIGURES
-    paths = [path for path in RESULTS.glob("20*.json") if "tls" not in path.name]
+    paths = [path for path in RESULTS.glob("20*.json") if not re.search("tls|applications", path.name)]
     assert max(json.loads(path.read_text())["begun"] for path in paths).startswith(day)
 
 
@@ -172,3 +172,58 @@ def test_figures_over_tls_are_those_of_their_runs() -> None:
     for cell, case in zip(cells, ("fastws TLS", "nginx TLS", "h2o TLS", "fastws pure TLS"), strict=False):
         found = ROWS["tls-idle"]["cases"][f"{case} beside idle"]["idle_bytes"]
         assert says(numbers(cell)[0], found / 1024), case
+
+
+APPLICATIONS = {
+    "hello": "app-hello", "Flask, 10 KiB of JSON": "app-flask", "Django": "app-django",
+    "file beside it": "app-static",
+    "p99 beside 8 that compute, ms": "app-computing", "p99 beside 16 that sleep, ms": "app-sleeping",
+    "p99 beside robbers, ms": "app-robbers", "longest wait in a reload, ms": "app-reload",
+    "4 processes with Django, MB": "app-memory",
+}  # fmt: skip
+SERVERS = {
+    "threads": "fastws threads", "one process": "fastws process", "pure side, threads": "fastws pure threads",
+    "granian": "granian", "waitress": "waitress", "gunicorn": "gunicorn gthread",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", tables(FIGURES)[3][2:], ids=lambda line: str(line[0]))
+def test_figures_of_applications_are_those_of_their_run(line: list[str]) -> None:
+    cases = ROWS[APPLICATIONS[line[0]]]["cases"]
+    for name, cell in list(zip(tables(FIGURES)[3][0], line, strict=True))[1:-1]:
+        case = SERVERS[name]
+        if line[0].startswith("4 processes"):
+            case = {"one process": "fastws 4 preloaded", "gunicorn": "gunicorn 4 preloaded"}.get(name, "")
+        assert bool(cell) == (case in cases), name
+        if cell:
+            assert says(cell, cases[case]["median"]), name
+    goals = ROWS[APPLICATIONS[line[0]]]["goals"]
+    said = [(figure, part.startswith("**")) for part in line[-1].split("; ") for figure in numbers(part)[:1]]
+    assert len(said) == len(goals)
+    for (figure, is_missed), goal in zip(said, goals, strict=True):
+        assert says(figure, goal["value"]), goal
+        assert is_missed != goal["ok"], "what was missed is bold"
+
+
+def test_day_of_the_figures_of_applications_is_that_of_their_runs() -> None:
+    [day] = set(re.findall(r"whitenoise, taken on (\d{4}-\d\d-\d\d)", FIGURES))
+    assert f"`results/{day}-applications*.json`" in FIGURES
+    paths = list(RESULTS.glob("20*-applications*.json"))
+    assert max(json.loads(path.read_text())["begun"] for path in paths).startswith(day)
+
+
+def test_readme_says_and_plots_what_was_measured_beside_an_application() -> None:
+    plot = (REPOSITORY / "docs" / "beside.svg").read_text()
+    for key in ("app-computing", "app-sleeping"):
+        for case in ("fastws process", "fastws threads", "granian", "gunicorn gthread", "waitress"):
+            late = median(key, case)
+            assert f"{late:.1f} ms" in plot or f"{late:,.0f} ms" in plot, (key, case)
+    sentence = (
+        r"wait in a view that sleeps, 99 of 100 files take at most ([\d.]+) ms; "
+        r"with gunicorn and whitenoise it is ([\d,.]+) ms"
+    )
+    found = re.search(sentence, " ".join(README.split()))
+    assert found is not None
+    cases = ("fastws process", "gunicorn gthread")
+    for figure, case in zip(found.groups(), cases, strict=True):
+        assert says(figure, median("app-sleeping", case)), case
