@@ -58,7 +58,8 @@ def test_nothing_that_is_published_nowhere_has_an_address(tmp_path: Path) -> Non
     targets = [target for _, _, target in LINK.findall(str(found.get_payload()))]
     assert all(re.match("https?:", target) for target in targets), targets
     assert "Operating it" in str(found.get_payload())
-    assert "docs/benchmark.svg" not in str(found.get_payload())
+    for picture in "docs/benchmark.svg", "docs/beside.svg":
+        assert picture not in str(found.get_payload())
 
 
 def test_links_and_pictures_of_a_published_one_are_absolute(tmp_path: Path) -> None:
@@ -70,7 +71,8 @@ def test_links_and_pictures_of_a_published_one_are_absolute(tmp_path: Path) -> N
     }
     shown = LINK.findall(str(found.get_payload()))
     assert all(re.match("https?:", target) for _, _, target in shown)
-    assert [target for mark, _, target in shown if mark] == [f"{FILES}docs/benchmark.svg?raw=true"]
+    pictures = [f"{FILES}docs/{name}.svg?raw=true" for name in ("benchmark", "beside")]
+    assert [target for mark, _, target in shown if mark] == pictures
     for _, _, target in LINK.findall((REPOSITORY / "README.md").read_text()):
         if not re.match("[a-z]+:|#", target):
             assert (REPOSITORY / target.partition("#")[0]).exists()
