@@ -224,7 +224,8 @@ def nginx_brings_a_successor(root: Path, own: Path) -> bool:
             return brings_a_successor(port, own / "pid")
         finally:
             for pid in listening(port):
-                os.kill(pid, signal.SIGQUIT)
+                with contextlib.suppress(ProcessLookupError):  # a worker ends with its master
+                    os.kill(pid, signal.SIGQUIT)
             wait_until(lambda: not listening(port))
 
 
