@@ -240,10 +240,18 @@ def brings_a_successor(port: int, pid_file: Path) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
-    wait_until(lambda: int(pid_file.read_text() or 0) in fresh, "the pid file")
-    os.kill(int(pid_file.read_text()), signal.SIGQUIT if len(caught) > 1 else signal.SIGTERM)
+    wait_until(lambda: pid_in(pid_file) in fresh, "the pid file")
+    os.kill(pid_in(pid_file), signal.SIGQUIT if len(caught) > 1 else signal.SIGTERM)
     wait_until(lambda: not listening(port) & fresh, "its end")
     return True
+
+
+def pid_in(path: Path) -> int:
+    """The process that a pid file names; 0 while one renames it and another has not yet written its own."""
+    try:
+        return int(path.read_text() or 0)
+    except FileNotFoundError:
+        return 0
 
 
 def listening(port: int) -> set[int]:
