@@ -188,7 +188,14 @@ def spawn_program(environ: Environ, start: Start, argument: str) -> list[bytes]:
     import subprocess
 
     program = "import signal; print([signal.getsignal(n) == signal.SIG_DFL for n in (15, 1, 10, 17)])"
-    return tell(start, subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout)
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        program,
+    ]  # without a handler of coverage's
+    return tell(start, subprocess.run(command, capture_output=True, text=True).stdout)
 
 
 KEPT: list[bytes] = []
