@@ -342,14 +342,24 @@ class Cluster:
         status, fields, body = json.loads(done.stdout)
         return status, fields, body.encode("latin-1")
 
+    def _asked(self, node: Node) -> int:
+        """Return how many requests of clients a node has written down; checks of HAProxy ask for /-/."""
+        return sum("/-/" not in line for line in node.log())
+
     @contextmanager
     def load(self, port: int = 8080, *words: str) -> Iterator[Load]:
         """Have clients ask until the block ends."""
         sources = ",".join(self.network.address(number) for number in range(CLIENT + 1, CLIENT + 4))
         where = ["--address", self.network.address(BALANCER), "--port", str(port), "--from", sources]
+        before = [self._asked(node) for node in self.nodes]
         load = Load(self.network, [*where, *words])
-        try:
-            time.sleep(0.5)  # what happens then happens to clients that have begun
+        try:  # what happens then happens to clients that have begun
+            wait_until(
+                lambda: all(
+                    self._asked(node) > count for node, count in zip(self.nodes, before, strict=True)
+                ),
+                "every node to be asked",
+            )
             yield load
             time.sleep(0.5)
             load.end()
