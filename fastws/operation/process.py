@@ -24,7 +24,7 @@ from ..config.settings import Config, Source
 from ..http.errors import ConfigError, Problem
 from ..record.logfile import OFF, STANDARD_ERROR
 from ..record.stream import StandardError
-from ..upgrade import VARIABLE
+from ..upgrade import VARIABLE, pidfile
 from ..version import __version__
 from .rights import is_root, raise_file_limit
 from .server import Server
@@ -204,8 +204,6 @@ def _run_until_signal(server: Server, read: Callable[[], Config], heir: Heir | N
             is_replaced=bool(upgrading.successor),
         )
         if server.config.pid_file is not None:
-            from ..upgrade import pidfile
-
             pidfile.remove(server.config.pid_file)
     return 0
 
@@ -227,10 +225,9 @@ def _upgrading() -> type[Upgrading]:
 
     Not as late as the signal: by then the code that is installed may be another version's.
     """
-    from ..upgrade import pidfile, upgrading
+    from ..upgrade.upgrading import Upgrading
 
-    del pidfile
-    return upgrading.Upgrading
+    return Upgrading
 
 
 @contextmanager
@@ -278,8 +275,6 @@ def _write_pid_file(server: Server, *, must_be: bool) -> None:
     path = server.config.pid_file
     if path is None:
         return
-    from ..upgrade import pidfile
-
     try:
         pidfile.write(path)
     except OSError as error:

@@ -86,14 +86,14 @@ class Handing:
             crew.wake()
 
     def recall(self, child: Child, now: float) -> float:
-        """Call back what waits in ``child``, if that is due; return when it is."""
+        """Call back what waits in ``child``, if that is due; return when it is to be looked at again."""
         if not child.is_ahead:
             child.recall_at = 0.0
         elif now >= child.recall_at:
             child.ahead = 0
             child.recall_at = math.inf  # until they have come, or another has been answered
             self._crew.tell(child, wire.pack(0, wire.RECALL))
-        return child.recall_at
+        return child.recall_at or math.inf
 
     def take_back(self, child: Child, numbers: list[int]) -> None:
         """What was called back from ``child`` has come, and waits again."""

@@ -125,7 +125,7 @@ class Upkeep:
                 self._replace(now)
             due = [child.kill_at for child in crew.children.values() if child.kill_at]
             due += [
-                self._handing.recall(child, now) or now + TICK_S
+                self._handing.recall(child, now)
                 for child in crew.children.values()
                 if child.recall_at and child.state != ENDED
             ]

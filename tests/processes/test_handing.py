@@ -225,6 +225,7 @@ def test_what_is_answered_meanwhile_is_not_called_back(bench: Bench) -> None:
     for number in range(2):
         bench.submit(f"/{number}")
     bench.answer(child, 0.0)
-    assert bench.handing.recall(child, math.inf) == 0.0
+    assert bench.handing.recall(child, math.inf) == math.inf
+    assert child.recall_at == 0.0
     bench.received(child)
     assert bench.frames(child) == []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from rawhttp import Client, ProtocolError, be_at_rest, get, open_descriptors, put, request, wait_until
+from wsgi_programs import probe
 
 from fastws import Server
 from fastws.application import body as body_module
@@ -225,6 +226,18 @@ def test_unix_socket_has_names_too(serve: Serve, tmp_path: Path) -> None:
 
 
 # The body of the request
+
+
+def test_body_for_a_page_is_a_form_on_a_connection_that_an_application_has_used(
+    serve: Serve, tmp_path: Path
+) -> None:
+    put(tmp_path / "root", {"form.html": b"<pre></pre>"})
+    server = serve("RequestMethods GET,POST", applications={"/app": probe})
+    kind = "Content-Type: application/x-www-form-urlencoded"
+    with Client(server) as client:
+        for _ in range(2):
+            assert client.get("/app/count", method="POST", body=b"x" * 9).body == b"9"
+            assert client.get("/form.html", kind, method="POST", body=b"n=1").body == b"<pre>n: 1</pre>"
 
 
 BODIES = [b"", b"x", b"line\nline\r\nlast", b"0123456789" * 6553, b"ab\n" * 100_000]

@@ -321,10 +321,9 @@ def test_names_are_logged_without_being_sent(serve: Serve, root: Path, tmp_path:
     assert all(line.endswith(' "a"') for line in lines)
 
 
-def test_applications_get_the_name_and_the_trace(serve: Serve, root: Path) -> None:
-    told = environ(
-        serve, *TRACE, "X-Request-ID: forged", config=("TrustedProxies 10.0.0.0/8", "RequestID answer")
-    )
+@pytest.mark.parametrize("proxies", [(), ("TrustedProxies 10.0.0.0/8",)], ids=["none", "others"])
+def test_applications_get_the_name_and_the_trace(serve: Serve, root: Path, proxies: tuple[str, ...]) -> None:
+    told = environ(serve, *TRACE, "X-Request-ID: forged", config=(*proxies, "RequestID answer"))
     assert len(told["HTTP_X_REQUEST_ID"]) == 32
     assert told["HTTP_TRACEPARENT"] == TRACE[0].partition(": ")[2]
     assert told["HTTP_TRACESTATE"] == TRACE[1].partition(": ")[2]
