@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from conftest import PURE_ONLY
-from rawhttp import TIMEOUT_S, Client, open_descriptors, put, request, settle, wait_until
+from rawhttp import TIMEOUT_S, Client, finish_turns, open_descriptors, put, request, settle, wait_until
 
 import fastws
 from fastws import Server, backend, load, seam
@@ -1045,6 +1045,7 @@ def test_replayed_answer_and_its_line_are_those_of_python(
                 client.send(data)
                 client.half_close()
                 received = client.sock.makefile("rb").read()
+            finish_turns(server)
             hits = server.worker_status()[0].cache_hits
         log = Path(own.access_log).read_bytes().splitlines()[1]
         line = re.sub(

@@ -17,7 +17,7 @@ import pytest
 from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rawhttp import Client, Reply, get, put, settle, thrice, wait_until
+from rawhttp import Client, Reply, finish_turns, get, put, settle, thrice, wait_until
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
@@ -428,6 +428,7 @@ def test_replayed_answers_are_what_would_be_decided_anew(
                     if reply.status == 200:
                         assert reply.without() == expected.fields
     if server._backend.reactor.replays:
+        finish_turns(server)
         assert sum(worker.cache_hits for worker in server.worker_status()) > 0
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from rawhttp import TIMEOUT_S, Client, ProtocolError, put, settle, wait_until
+from rawhttp import TIMEOUT_S, Client, ProtocolError, finish_turns, put, settle, wait_until
 
 from fastws import Server
 from fastws.files.variants import MEMORY_BYTES
@@ -315,7 +315,7 @@ def _replays(server: Server) -> bool:
 
 def _hits(server: Server) -> int:
     """How many there were once the turn is over in which the last answer was sent."""
-    server._pool.have_all(lambda _: None, TIMEOUT_S)
+    finish_turns(server)
     return sum(worker.reactor.counters().hits for worker in server._pool.workers)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import launch
 import pytest
 from hammer import hammering, holding, is_refused
-from rawhttp import TIMEOUT_S, Client, get, put, request, wait_until
+from rawhttp import Client, finish_turns, get, put, request, wait_until
 
 from fastws import Config, Server
 from fastws.http.errors import ConfigError, Problem
@@ -154,7 +154,7 @@ def test_log_level_is_the_new_one(serve: Serve, root: Path) -> None:
     server = serve("LogLevel info")
     server.reload(lambda: server.config.with_overrides(log_level="error"))
     get(server, "/first")
-    server._pool.have_all(lambda _: None, TIMEOUT_S)  # its reason is noted after it is sent
+    finish_turns(server)  # its reason is noted after it is sent
     server.reload(lambda: server.config.with_overrides(log_level="info"))
     get(server, "/second")
     wait_until(lambda: "/second" in error_log(server))

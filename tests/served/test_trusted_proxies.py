@@ -13,7 +13,7 @@ from typing import Any
 import bcrypt
 import pytest
 from certificates import CA, port_of
-from rawhttp import TIMEOUT_S, Client, put, request, settle
+from rawhttp import Client, finish_turns, put, request, settle
 from wsgi_programs import probe
 
 from fastws import Server
@@ -62,7 +62,7 @@ def peers(tmp_path: Path, server: Server) -> list[str]:
 
 def hits(server: Server) -> int:
     """How many there were once the turn is over in which the last answer was sent."""
-    server._pool.have_all(lambda _: None, TIMEOUT_S)
+    finish_turns(server)
     return sum(worker.reactor.counters().hits for worker in server._pool.workers)
 
 

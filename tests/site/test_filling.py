@@ -25,6 +25,7 @@ from rawhttp import (
     Client,
     Reply,
     be_at_rest,
+    finish_turns,
     get,
     open_descriptors,
     put,
@@ -192,7 +193,7 @@ def counted(server: Server, name: str = "") -> int:
 
     By default of the answers for which a file was published.
     """
-    server._pool.have_all(lambda _: None, TIMEOUT_S)
+    finish_turns(server)
     counters = [worker.reactor.counters() for worker in server._pool.workers]
     return sum(int(getattr(each, name)) if name else each.filled - each.missing for each in counters)
 

@@ -235,6 +235,11 @@ def put(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
+def finish_turns(server: Server) -> None:
+    """Wait until every worker is past the turn in which it sent what a client has: only then is that counted."""
+    server._pool.have_all(lambda _: None, TIMEOUT_S)
+
+
 def be_at_rest(server: Server) -> None:
     """Wait until ``server`` has no connection, and has closed what it had.
 
@@ -243,10 +248,10 @@ def be_at_rest(server: Server) -> None:
     """
 
     def is_at_rest() -> bool:
-        server._pool.have_all(lambda _: None, TIMEOUT_S)
+        finish_turns(server)
         if server.connection_count():
             return False
-        server._pool.have_all(lambda _: None, TIMEOUT_S)
+        finish_turns(server)
         return server.connection_count() == 0
 
     wait_until(is_at_rest, "a server at rest")

@@ -23,7 +23,7 @@ from certificates import CA
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from rawhttp import TIMEOUT_S, Client, be_at_rest, put, request, wait_until
+from rawhttp import TIMEOUT_S, Client, be_at_rest, finish_turns, put, request, wait_until
 from tlsclient import TLSSocket
 
 from fastws import Server, backend, seam
@@ -585,6 +585,7 @@ def test_hits_are_replayed_by_the_compiled_side(secured: Serve, side: backend.Ba
     with Client(server) as client:
         for _ in range(10):
             assert client.get("/a.txt").body == b"a file"
+    finish_turns(server)
     hits = sum(worker.cache_hits for worker in server.worker_status())
     assert hits == (9 if side.reactor.side == "compiled" else 0)
 
