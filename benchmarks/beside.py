@@ -37,16 +37,19 @@ SLEEPING = (Crowd("keep_asking", "/sleep", 16),)
 ROBBERS = (Crowd("read_nothing", "/much", 8), Crowd("upload_slowly", "/upload", 8))
 
 
-def _visit(port: int, path: str, crowd: Sequence[Crowd], seconds: float, loops: int = 0) -> dict[str, float]:
+def _visit(
+    port: int, path: str, crowd: Sequence[Crowd] = (), *, loops: int = 0, is_kept: bool = True
+) -> dict[str, float]:
     """Return what visitors found, as ``visitors.py`` prints it."""
-    process = _visitors(port, path, crowd, seconds, loops)
-    return _result(process, seconds)
+    return _result(_visitors(port, path, crowd, SECONDS, loops=loops, is_kept=is_kept), SECONDS)
 
 
 def _visitors(
-    port: int, path: str, crowd: Sequence[Crowd], seconds: float, loops: int
+    port: int, path: str, crowd: Sequence[Crowd], seconds: float, *, loops: int, is_kept: bool
 ) -> subprocess.Popen[str]:
-    told = {"port": port, "path": path, "others": crowd, "seconds": seconds, "loops": loops}
+    told = {
+        "port": port, "path": path, "others": crowd, "seconds": seconds, "loops": loops, "is_kept": is_kept,
+    }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, str(HERE / "visitors.py"), json.dumps(told)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -63,11 +66,14 @@ def _result(process: subprocess.Popen[str], seconds: float) -> dict[str, float]:
 
 
 class _Candidate(NamedTuple):
+    """A server under the eyes of visitors: each comes on a connection of its own, or they share kept ones."""
+
     label: str
     peer: str
     app: str
     path: str
     crowd: Sequence[Crowd]
+    is_kept: bool = False
 
 
 def _waits(row: Row, root: Path, directory: Path, rounds: int, candidates: Sequence[_Candidate]) -> RowResult:
@@ -83,7 +89,7 @@ def _waits(row: Row, root: Path, directory: Path, rounds: int, candidates: Seque
             place = directory / f"{row.key}-{number}"
             try:
                 with Server(PEERS[each.peer], root, place, variables=Variables(app=each.app)) as server:
-                    found = _visit(server.port, each.path, each.crowd, SECONDS)
+                    found = _visit(server.port, each.path, each.crowd, is_kept=each.is_kept)
             except (StartError, OSError, subprocess.TimeoutExpired) as error:
                 result.skipped[each.label] = str(error)
                 result.samples.pop(each.label, None)
@@ -98,7 +104,16 @@ def _waits(row: Row, root: Path, directory: Path, rounds: int, candidates: Seque
 def _beside(crowd: Sequence[Crowd], *peers: str) -> list[_Candidate]:
     idle = _Candidate("fastws process, idle", "fastws process", "hello", STATIC, ())
     noise = {"gunicorn gthread": "noise", "waitress": "noise"}
-    return [idle, *(_Candidate(peer, peer, noise.get(peer, "hello"), STATIC, crowd) for peer in peers)]
+    return [
+        idle,
+        *(
+            _Candidate(
+                f"{peer}, kept" if is_kept else peer, peer, noise.get(peer, "hello"), STATIC, crowd, is_kept
+            )
+            for peer in peers
+            for is_kept in (False, True)
+        ),
+    ]
 
 
 PEERS_BESIDE = ("fastws process", "fastws threads", "granian", "gunicorn gthread", "waitress")
@@ -130,7 +145,7 @@ def measure_reload(row: Row, root: Path, directory: Path, rounds: int) -> RowRes
                 result.skipped[name] = reason
                 continue
             with Server(PEERS[name], root, directory / f"reload-{name.split()[0]}-{turn}") as server:
-                process = _visitors(server.port, "/", (), RELOAD_S, CLIENTS)
+                process = _visitors(server.port, "/", (), RELOAD_S, loops=CLIENTS, is_kept=True)
                 time.sleep(RELOADING_AT_S)
                 os.kill(server.pids()[0], signal.SIGHUP)
                 found = _result(process, RELOAD_S)
@@ -150,7 +165,7 @@ def measure_memory(row: Row, root: Path, directory: Path, rounds: int) -> RowRes
                 continue
             place = directory / f"memory-{name.split()[0]}-{turn}"
             with Server(PEERS[name], root, place, variables=Variables(app="django")) as server:
-                _visit(server.port, "/", (), 2.0, CLIENTS)
+                _visit(server.port, "/", loops=CLIENTS)
                 used = sum(map(_proportional_bytes, server.pids()))
             result.samples.setdefault(name, []).append(Sample(used / 1e6, 0, None))
     return result

@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 HEAD = "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n"
@@ -18,6 +19,9 @@ RATE = 200
 
 PATIENCE_S = 20.0
 """How long is waited for the last answers."""
+
+CROWD_S = 5.0
+"""How long is waited for those who keep the server busy to have begun, where it lets some of them wait."""
 
 SLOW_BYTES, SLOW_S = 100, 0.1
 """A slow upload sends so much so often."""
@@ -48,20 +52,25 @@ class Visitors:
     def __init__(self, told: dict[str, Any]) -> None:
         self._port: int = told["port"]
         self._path: str = told["path"]
+        self._is_kept: bool = told["is_kept"]
         self._waits: list[float] = []
         self._lost = 0
         self._free: list[Streams] = []
+        self._to_begin = asyncio.Semaphore(0)  # released by each who keeps the server busy
 
     async def _connect(self) -> Streams:
         return await asyncio.open_connection("127.0.0.1", self._port)
 
     async def ask(self, due: float) -> None:
-        """Ask once, on a connection that is free or a new one."""
+        """Ask once, on a new connection, or where they are kept on one that is free."""
         try:
             reader, writer = self._free.pop() if self._free else await self._connect()
             writer.write(_request(self._path))
             status = await _answer(reader)
-            self._free.append((reader, writer))
+            if self._is_kept:
+                self._free.append((reader, writer))
+            else:
+                writer.close()
         except (OSError, asyncio.IncompleteReadError):
             status = 0
         self._waits.append(time.perf_counter() - due)
@@ -92,24 +101,32 @@ class Visitors:
                 reader, writer = await self._connect()
                 while True:
                     writer.write(_request(path))
+                    self._to_begin.release()
                     await _answer(reader)
             except (OSError, asyncio.IncompleteReadError):
                 await asyncio.sleep(0.01)
 
     async def read_nothing(self, path: str) -> None:
         """Ask for much and read none of it."""
-        _, writer = await self._connect()
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        reader, writer = await self._connect()
         writer.write(_request(path))
+        await reader.readuntil(b"\r\n\r\n")  # the reader takes no more than fills its buffer
+        self._to_begin.release()
         await asyncio.sleep(3600)
 
     async def upload_slowly(self, path: str) -> None:
         """Send a body that takes for ever."""
         _, writer = await self._connect()
         writer.write(_request(path, "POST", "Content-Length: 1000000\r\n"))
+        self._to_begin.release()
         while True:
             writer.write(b"x" * SLOW_BYTES)
             await asyncio.sleep(SLOW_S)
+
+    async def see_begun(self, count: int) -> None:
+        """Wait until so many of those who keep the server busy have begun."""
+        for _ in range(count):
+            await self._to_begin.acquire()
 
     def result(self) -> dict[str, float]:
         """Return the waits in ms, and how many requests got no answer with status 200."""
@@ -130,6 +147,8 @@ async def _main(told: dict[str, Any]) -> dict[str, float]:
         for deed, path, count in told["others"]
         for _ in range(count)
     ]
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(visitors.see_begun(len(others)), CROWD_S)
     await asyncio.sleep(0.5 if others else 0.1)
     if told["loops"]:
         await asyncio.gather(*[visitors.loop(told["seconds"]) for _ in range(told["loops"])])
