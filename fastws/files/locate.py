@@ -71,7 +71,9 @@ class Locator:
                 found = self._clean(root, relative)
             elif found.is_directory:
                 found = self._page_beside(root, relative) or path + "/"
-        found = found or self._fall_back(root, relative)
+        fallback = self._config.fallback
+        if found is None and fallback:
+            found = self._fall_back(root, relative, fallback)
         if found is None:
             raise not_found()
         return found
@@ -133,19 +135,19 @@ class Locator:
     def _without_slash(self, root: Root, relative: str) -> str | None:
         return "/" + relative[:-1] if self._clean(root, relative[:-1]) is not None else None
 
-    def _fall_back(self, root: Root, relative: str) -> Located | None:
-        if not self._config.fallback or not self._may_be_page(relative):
+    def _fall_back(self, root: Root, relative: str, fallback: str) -> Located | None:
+        if not self._may_be_page(relative, fallback):
             return None
-        found = self._try(root, self._config.fallback[1:])
+        found = self._try(root, fallback[1:])
         if found is not None:
             found.by_names_anywhere = found.is_fallback = True
         return found
 
-    def _may_be_page(self, relative: str) -> bool:
+    def _may_be_page(self, relative: str, fallback: str) -> bool:
         """Tell whether a missing path may be a page of an application: what has another extension is a file."""
         extension = extension_of(relative)
         if not any(map(str.isalpha, extension)):
             return True  # none, or a number such as that of a version
-        if extension in (*PAGES, extension_of(self._config.fallback or "")):
+        if extension in (*PAGES, extension_of(fallback)):
             return True
         return (self._types.known(relative) or "").partition(";")[0] in PAGE_TYPES
