@@ -25,7 +25,10 @@ CERTIFICATE, KEY = HERE / "build" / "localhost.pem", HERE / "build" / "localhost
 
 @dataclass(frozen=True)
 class Peer:
-    """``program`` or ``module`` is what must be found; ``access_log`` tells whether it writes one."""
+    """``program`` or ``module`` is what must be found; ``access_log`` tells whether it writes one.
+
+    ``python`` is the interpreter of an environment in which another fastws is installed.
+    """
 
     name: str
     command: str
@@ -38,6 +41,7 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=dict)
     access_log: bool = True
     tls: bool = False
+    python: str = ""
 
 
 NGINX = """\
@@ -113,7 +117,7 @@ http://127.0.0.1:$port {
 
 FASTWS = """\
 Host 127.0.0.1
-Listen $port %(tls)s
+%(listen)s
 DocumentRoot $root
 DirectoryIndex index.html
 ContentType .html text/html
@@ -143,7 +147,7 @@ NGINX_TLS = (
     " ssl_session_tickets on;"
 )
 H2O_TLS = ", ssl: {certificate-file: $certificate, key-file: $key, minimum-version: TLSv1.2}"
-FASTWS_TLS = "tls\nTLSCertificate $certificate $key"
+FASTWS_TLS = "Listen $port tls\nTLSCertificate $certificate $key"
 
 
 def _nginx(name: str, *, cache: str = "", log: str = "", tls: bool = False) -> Peer:
@@ -163,7 +167,7 @@ def _fastws(name: str, workers: int, *, pure: bool, tls: bool = False) -> Peer:
         name,
         "$python -m fastws",
         module="fastws.__main__" if pure else "fastws._parser",
-        config=FASTWS % {"workers": workers, "tls": FASTWS_TLS if tls else "plain"},
+        config=FASTWS % {"workers": workers, "listen": FASTWS_TLS if tls else "ListenPort $port"},
         tls=tls,
         config_name="ws.conf",
         environment={"FASTWS_NO_EXTENSIONS": "1"} if pure else {"FASTWS_REQUIRE_EXTENSIONS": "1"},

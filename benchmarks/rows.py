@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from load import Load
+from peers import PEERS
 from samples import BIG_BYTES, BIG_PATH, BROWSER_FIELDS, SIZES
 
 NGINX_BEST = "nginx + ofc + buffered log"
@@ -16,6 +17,12 @@ PYTHON = (
 )  # fmt: skip
 
 OVER_TLS = ("fastws TLS", "h2o TLS", "nginx TLS", "fastws pure TLS")
+
+BEFORE = ", before"
+"""Ends the name of another fastws than the working tree's."""
+
+NO_DEARER = 1.02
+"""What noise may make of equal costs in one run."""
 
 FILES, IDLE = 100_000, 10_000
 QUICK_FILES, QUICK_IDLE = 5_000, 1_000
@@ -311,6 +318,19 @@ def _beside_rows() -> tuple[Row, ...]:
             (Goal("fastws 4 preloaded", 1.1, "gunicorn 4 preloaded"),), baseline="gunicorn 4 preloaded", unit="MB",
         ),
     )  # fmt: skip
+
+
+def with_before(row: Row, python: str) -> Row:
+    """Return the row with a second case of each fastws, by another ``python``; the goal is to be no dearer."""
+    cases, goals = list(row.cases), list(row.goals)
+    for case in row.cases:
+        peer = PEERS[case.peer]
+        if peer.name.startswith("fastws"):
+            before = replace(peer, name=f"{peer.name}{BEFORE}", python=python)
+            PEERS[before.name] = before
+            cases.append(replace(case, label=f"{case.label}{BEFORE}", peer=before.name))
+            goals.append(Goal(case.label, NO_DEARER, f"{case.label}{BEFORE}"))
+    return replace(row, cases=tuple(cases), goals=tuple(goals))
 
 
 def table(*, quick: bool = False) -> dict[str, Row]:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent))  # the working tree's fastws is the one mea
 from measure import RowResult, measure_row  # noqa: E402
 from peers import PEERS, build_floor, why_missing  # noqa: E402
 from report import machine, now, print_row, row_record, versions  # noqa: E402
-from rows import FILES, QUICK_FILES, Row, table  # noqa: E402
+from rows import BEFORE, FILES, QUICK_FILES, Row, table, with_before  # noqa: E402
 from samples import write_many, write_root  # noqa: E402
 from special import SPECIAL  # noqa: E402
 
@@ -37,6 +37,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5)")
     parser.add_argument("--seconds", type=int, help="length of each wrk run (default 2)")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 1 s, fewer files and connections")
+    parser.add_argument(
+        "--before", metavar="PYTHON",
+        help="interpreter of an environment with another fastws, which is measured in turn with this one",
+    )  # fmt: skip
     parser.add_argument("--name", default="latest", help="name of the file in results/ (default: latest)")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (2 if arguments.quick else 5)
@@ -58,7 +62,9 @@ def _say(text: str) -> None:
 def _measure(row: Row, root: Path, directory: Path, arguments: argparse.Namespace) -> RowResult:
     if row.key in SPECIAL:
         return SPECIAL[row.key](row, root, directory, arguments.rounds)
-    wanted = [case for case in row.cases if not arguments.peers or case.peer in arguments.peers]
+    wanted = [
+        case for case in row.cases if not arguments.peers or case.peer.removesuffix(BEFORE) in arguments.peers
+    ]
     missing = {case.label: reason for case in wanted if (reason := why_missing(PEERS[case.peer])) is not None}
     cases = [case for case in wanted if case.label not in missing]
     result = RowResult(row, skipped=missing)
@@ -109,6 +115,8 @@ def main() -> int:
         for key, row in table(quick=arguments.quick).items()
         if not arguments.rows or key in arguments.rows
     ]
+    if arguments.before:
+        rows = [with_before(row, arguments.before) for row in rows]
     begun, records = now(), []
     with tempfile.TemporaryDirectory(prefix="fastws-bench-") as name:
         directory = Path(name)

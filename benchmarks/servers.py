@@ -67,6 +67,8 @@ class Server:
         self.port = free_port()
         self._cores = set(cores)
         self._directory = directory
+        if python is None and peer.python:
+            python = Path(peer.python)
         self._python_path = f"{HERE.parent}{os.pathsep}{HERE}" if python is None else ""
         self._values = {
             "port": str(self.port), "root": str(root), "dir": str(directory),
