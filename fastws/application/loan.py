@@ -20,6 +20,9 @@ from .mounts import Call
 AHEAD_BYTES = 262144
 """An application whose answer is so far ahead of its reader waits, before it adds another piece."""
 
+JOINED_BYTES = 1024
+"""Pieces that wait together are one up to this size: each costs memory and a chunk of its own, however small."""
+
 
 class AbandonedError(FastwsError):
     """Nobody waits for the answer any more: the client is gone, or had to be answered otherwise."""
@@ -126,9 +129,13 @@ class Loan:
                 raise AbandonedError
             self._head = head or self._head
             for piece in pieces:
-                self._pieces.append(piece)
                 if isinstance(piece, bytes):
                     self._bytes += len(piece)
+                    last = self._pieces[-1] if self._pieces else None
+                    if isinstance(last, bytes) and len(last) + len(piece) <= JOINED_BYTES:
+                        self._pieces[-1] = last + piece
+                        continue
+                self._pieces.append(piece)
             self._is_over = is_over
             is_told, self._is_told = self._is_told, True
         if not is_told:

@@ -13,6 +13,9 @@ TURN_BYTES = 2 << 20
 JOIN_BYTES = 16384
 """A body up to this size is copied behind its head, which is cheaper than a vector of two."""
 
+GATHERED_PIECES = 64
+"""Pieces in one call: sendmsg(2) refuses more than IOV_MAX, 1024 on Linux; nginx: NGX_IOVS_PREALLOCATE 64."""
+
 
 class FileShrankError(Exception):
     """A file ended before the bytes that its response announced; the connection must end too."""
@@ -95,10 +98,11 @@ class Transmission:
         return sent
 
     def _send_pieces(self, transport: Transport) -> int:
-        """Send the bytes before the next file slice in one call, so that they leave in one segment."""
+        """Send bytes before the next file slice in one call; what follows them may leave in the same segment."""
         pieces = self._pieces
         start = len(pieces)
-        while start and not isinstance(pieces[start - 1], FileSlice):
+        least = max(0, start - GATHERED_PIECES)
+        while start > least and not isinstance(pieces[start - 1], FileSlice):
             start -= 1
         gathered = [piece for piece in reversed(pieces[start:]) if not isinstance(piece, FileSlice)]
         sent = left = transport.send(gathered, start > 0)

@@ -166,16 +166,30 @@ def test_answer_is_over_when_its_length_is_reached(gate: Gate) -> None:
     request = Request("GET", "/", "HTTP/1.1", {}, 0)
     loan = Loan(Call(Mount("", application), request, "", "/", "", "", ()), ENDS, Spool(), lambda: None)
     threads.submit(loan)
-    pieces: list[object] = []
+    pieces: list[bytes] = []
 
     def takes_all() -> bool:
         portion = loan.take()
-        pieces.extend(portion.pieces)
+        pieces.extend(piece for piece in portion.pieces if isinstance(piece, bytes))
         return portion.is_over
 
     wait_until(takes_all)
-    assert pieces == [b"bo", b"dy"]
+    assert b"".join(pieces) == b"body"
     gate.opened.set()
     wait_until(lambda: threads.status().busy == 0)
     assert loan.take().error is None
     threads.close()
+
+
+def test_small_pieces_that_wait_together_are_few(gate: Gate) -> None:
+    loan = loan_for(gate)
+    given = check_given("200 OK", (), ())
+    loan.put(given, b"first")
+    for number in range(10_000):
+        loan.put(None, b"%04d" % number)
+    loan.put(None, b"x" * 5000, b"last", is_over=True)
+    pieces = loan.take().pieces
+    assert len(pieces) < 60
+    assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == (
+        b"first" + b"".join(b"%04d" % number for number in range(10_000)) + b"x" * 5000 + b"last"
+    )

@@ -929,6 +929,22 @@ def test_stream_waits_for_its_reader(serve: Serve, monkeypatch: pytest.MonkeyPat
         assert client.get("/").status == 200
 
 
+@pytest.mark.parametrize("size", [1, 7, 1100])
+@pytest.mark.parametrize("length", [False, True], ids=["chunked", "length"])
+def test_pieces_may_be_more_than_one_call_takes(serve: Serve, size: int, length: bool) -> None:
+    pieces = [bytes([65 + number % 26]) * size for number in range(2500)]  # IOV_MAX is 1024
+
+    def application(environ: Environ, start: Start) -> Iterable[bytes]:
+        start("200 OK", PLAIN)
+        return pieces if length else iter(pieces)
+
+    server = serve(applications={"/": application})
+    with Client(server) as client:
+        for _ in range(3):
+            client.send(request())
+            assert client.reply().body == b"".join(pieces)
+
+
 def test_pipelined_requests_are_answered_in_their_order(serve: Serve, tmp_path: Path) -> None:
     put(tmp_path / "root", {"a.txt": b"a file"})
     server = serve(applications={"/app": show})
