@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from ..http.forwarded import is_address
+from ..http.target import authority_of
 from ..language.named_tuple import NamedTuple
 from .mounts import Call
 
@@ -56,6 +57,9 @@ def build_environ(call: Call, ends: Ends, body_bytes: int, manner: Manner) -> di
             variable = _variable(name)
         if variable:
             environ[variable] = value
+    authority = authority_of(request.target)
+    if authority is not None:
+        environ["HTTP_HOST"] = authority
     if "content-type" in fields:
         environ["CONTENT_TYPE"] = fields["content-type"]
     if body_bytes or "content-length" in fields:

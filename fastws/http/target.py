@@ -47,6 +47,12 @@ def parse_target(target: str) -> Target:
     return Target(normal, query if mark else None, encode_path(normal) == path)
 
 
+def authority_of(target: str) -> str | None:
+    """Return the authority of a target in absolute-form, which goes before the Host field (RFC 9112 section 3.2.2)."""
+    match = None if target.startswith("/") else _ABSOLUTE.match(target)
+    return match.group(1) if match else None
+
+
 def _split_absolute(target: str) -> tuple[str, str, str]:
     """Return path, question mark and query; the authority is checked, and no part of what is served."""
     match = _ABSOLUTE.match(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..http.authority import check_host, is_authority
 from ..http.errors import HTTPError
 from ..http.messages import Fields, Request, Response
-from ..http.target import parse_target
+from ..http.target import authority_of, parse_target
 from ..http.urlpath import encode_path
 from ..language.named_tuple import NamedTuple
 from ..pages.message import redirect_page
@@ -92,9 +92,9 @@ class ToHttps:
 
 def _host_of(request: Request) -> str:
     """Return the host of the target (RFC 9112 section 3.2.2), else that of the Host field; raises 400 for none."""
-    scheme, mark, rest = request.target.partition("://")
-    is_absolute = bool(mark) and scheme.lower() in ("http", "https")
-    authority = rest.partition("/")[0].partition("?")[0] if is_absolute else request.fields.get("host", "")
+    authority = authority_of(request.target)
+    if authority is None:
+        authority = request.fields.get("host", "")
     if not authority or not is_authority(authority):
         raise HTTPError(400, "The request names no host that it could be sent to.")
     end = authority.find("]") + 1

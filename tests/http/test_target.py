@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastws.http import urlpath
 from fastws.http.errors import HTTPError
-from fastws.http.target import Target, parse_target
+from fastws.http.target import Target, authority_of, parse_target
 from fastws.http.urlpath import decode_path, encode_path, is_normal
 
 NAMES = [
@@ -253,3 +253,20 @@ def test_path_that_is_no_text_is_refused_where_names_are_text(monkeypatch: pytes
     assert decode_path(b"/caf%C3%A9") == "/caf\u00e9"
     with pytest.raises(ValueError, match="not UTF-8"):
         decode_path(b"/caf%E9")
+
+
+@pytest.mark.parametrize(
+    ("target", "authority"),
+    [
+        ("/", None),
+        ("/http://other/", None),
+        ("*", None),
+        ("localhost:80", None),
+        ("ftp://other/", None),
+        ("http://other", "other"),
+        ("HTTPS://Other:81/a", "Other:81"),
+        ("http://[::1]:8080?x", "[::1]:8080"),
+    ],
+)
+def test_authority_is_that_of_the_absolute_form(target: str, authority: str | None) -> None:
+    assert authority_of(target) == authority

@@ -196,6 +196,15 @@ def test_path_is_split_where_the_mount_ends(
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, path_info)
 
 
+def test_host_of_a_target_goes_before_the_host_field(serve: Serve) -> None:
+    server = serve(applications={"/": show})
+    assert shown(server, "http://other:81/a?b")["HTTP_HOST"] == "other:81"
+    assert shown(server, "/http://other/")["HTTP_HOST"] == "localhost"
+    with Client(server) as client:
+        client.send(b"GET http://other/ HTTP/1.0\r\n\r\n")
+        assert json.loads(client.reply().body)["HTTP_HOST"] == "other"
+
+
 def test_path_that_leaves_the_root_is_refused(serve: Serve) -> None:
     server = serve(applications={"/": show})
     for target in ("/../x", "/%2e%2e/x", "/a%00b", "/%zz"):
