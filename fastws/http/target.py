@@ -8,7 +8,7 @@ import re
 from ..language.named_tuple import NamedTuple
 from .authority import is_authority
 from .errors import HTTPError
-from .urlpath import PLAIN, decode_path, encode_path, normalise
+from .urlpath import PLAIN, complete_encoding, decode_path, encode_path, normalise
 
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
@@ -48,9 +48,15 @@ def parse_target(target: str) -> Target:
 
 
 def authority_of(target: str) -> str | None:
-    """Return the authority of a target in absolute-form, which goes before the Host field (RFC 9112 section 3.2.2)."""
+    """Return the authority of a target in absolute-form; it goes before Host (RFC 9112 section 3.2.2)."""
     match = None if target.startswith("/") else _ABSOLUTE.match(target)
     return match.group(1) if match else None
+
+
+def path_of(target: str) -> str:
+    """Return the path of a target that ``parse_target`` takes, as it was sent but for what a URI may not have."""
+    path = target.partition("?")[0] if target.startswith("/") else _split_absolute(target)[0]
+    return complete_encoding(path)
 
 
 def _split_absolute(target: str) -> tuple[str, str, str]:

@@ -21,6 +21,13 @@ def encode_path(path: str) -> str:
     return "".join([chr(byte) if byte in _UNENCODED else f"%{byte:02X}" for byte in os.fsencode(path)])
 
 
+def complete_encoding(path: str) -> str:
+    """Percent-encode what a URI may not have in ``path``, which is ASCII and percent-encoded already."""
+    if PLAIN.fullmatch(path):
+        return path
+    return "".join([char if char == "%" or ord(char) in _UNENCODED else f"%{ord(char):02X}" for char in path])
+
+
 def decode_path(raw: bytes) -> str:
     """Return ``raw`` without its percent-encoding; raises ``ValueError`` for a malformed one and for NUL."""
     if b"%" in raw:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..http.authority import check_host, is_authority
 from ..http.errors import HTTPError
 from ..http.messages import Fields, Request, Response
-from ..http.target import authority_of, parse_target
-from ..http.urlpath import encode_path
+from ..http.target import authority_of, parse_target, path_of
 from ..language.named_tuple import NamedTuple
 from ..pages.message import redirect_page
 from .publication import Answering, Decision
@@ -61,7 +60,7 @@ class ToHttps:
             if not self.hosts.has(host):
                 raise HTTPError(421, "This server has no certificate for that host.")
             query = "" if target.query is None else f"?{target.query}"
-            response = self._moved(f"https://{host}{self._port()}{encode_path(path)}{query}")
+            response = self._moved(f"https://{host}{self._port()}{path_of(request.target)}{query}")
         except HTTPError as error:
             response = self.error(error, path)
         return Decision(response._replace(body=()) if request.method == "HEAD" else response)

@@ -85,10 +85,13 @@ def test_a_host_that_is_none_is_400(to_https: ToHttps, host: str | None) -> None
         ("/a/b.html?x=1&y=%20", "https://example.org/a/b.html?x=1&y=%20"),
         ("/?", "https://example.org/?"),
         ("/%E2%82%AC/a%20b", "https://example.org/%E2%82%AC/a%20b"),
-        ("/a/../b//c", "https://example.org/b/c"),
-        ("//evil.example/x", "https://example.org/evil.example/x"),
+        ("/a/../b//c", "https://example.org/a/../b//c"),
+        ("/a%2Fb", "https://example.org/a%2Fb"),  # to an application it is not the same as /a/b
+        ("//evil.example/x", "https://example.org//evil.example/x"),
+        ('/a"<b>\\^', "https://example.org/a%22%3Cb%3E%5C%5E"),
+        ("http://www.example.org?a", "https://www.example.org/?a"),
         ("http://www.example.org:80/a?b", "https://www.example.org/a?b"),
-        ("/a%0d%0aSet-Cookie:x", "https://example.org/a%0D%0ASet-Cookie:x"),
+        ("/a%0d%0aSet-Cookie:x", "https://example.org/a%0d%0aSet-Cookie:x"),
     ],
 )
 def test_path_and_query_are_kept(to_https: ToHttps, target: str, expected: str) -> None:
