@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import launch
+import others
 import pytest
 import yaml
 from certificates import CA
@@ -68,7 +68,16 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, authority: CA) -> Iterator[launch.Process]:
+def ports() -> Iterator[tuple[int, int]]:
+    """Two that nobody else gets."""
+    with others.free_port() as one, others.free_port() as other:
+        yield one, other
+
+
+@pytest.fixture(scope="module")
+def node(
+    tmp_path_factory: pytest.TempPathFactory, authority: CA, ports: tuple[int, int]
+) -> Iterator[launch.Process]:
     """A server that has all that there are metrics of."""
     directory = tmp_path_factory.mktemp("node")
     put(directory, {"root/page.txt": b"x" * 1000})
@@ -76,8 +85,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, authority: CA) -> Iterator[la
         "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'yes']\n"
     )
     pair = authority.pair("localhost", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        secured = probe.getsockname()[1]
+    secured, _ = ports
     lines = [
         *(
             "DocumentRoot root",
@@ -97,7 +105,9 @@ def node(tmp_path_factory: pytest.TempPathFactory, authority: CA) -> Iterator[la
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory, node: launch.Process) -> Iterator[Prometheus]:
+def prometheus(
+    tmp_path_factory: pytest.TempPathFactory, node: launch.Process, ports: tuple[int, int]
+) -> Iterator[Prometheus]:
     """Prometheus with the configuration of the example, but for the target and how often it is asked."""
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed")
@@ -107,8 +117,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, node: launch.Process) -
     configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     configuration["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{node.port}"]
     (directory / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    _, port = ports
     words = ["prometheus", "--config.file=prometheus.yml", f"--web.listen-address=127.0.0.1:{port}"]
     with (directory / "output").open("wb") as output:
         program = subprocess.Popen(

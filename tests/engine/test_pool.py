@@ -54,7 +54,7 @@ def test_least_loaded_is_preferred_in_a_tie_and_never_one_that_has_ended(
     with pair[0]:
         pair[1].setblocking(False)
         first.hand_over(Accepted(pair[1].detach(), "127.0.0.1"))
-        assert pool.connection_count() == 1
+        wait_until(lambda: pool.connection_count() == 1)
         assert pool.least_loaded(first) is second
         monkeypatch.setattr(second, "has_ended", True)
         assert pool.least_loaded(first) is first

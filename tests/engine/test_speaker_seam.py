@@ -121,7 +121,7 @@ def test_lines_come_back_in_their_order(serve: Serve, speakers: list[Echo], work
         assert lines(other, 3) == [b"GET / HTTP/1.1\r", b"Host: x\r", b"\r"]
         client.send(b"ee\n")
         assert lines(client, 1) == [b"three"]
-        assert server.connection_count() == 2
+        wait_until(lambda: server.connection_count() == 2)
     be_at_rest(server)
     assert [speaker.closed for speaker in speakers] == [1, 1]
 

@@ -1187,7 +1187,7 @@ def test_hits_are_answered_while_another_thread_holds_the_gil(
             wait_until(lambda: hits() > 100)
             numbers = list(range(1, 2_000_000)) * 2
             grown = []
-            while max(grown, default=0) <= 500 and len(grown) < 20:
+            while max(grown, default=0) <= 50 and len(grown) < 20:
                 before = hits()
                 sorted(numbers, reverse=True)  # one call that never lets go of the GIL
                 grown.append(hits() - before)
@@ -1196,7 +1196,7 @@ def test_hits_are_answered_while_another_thread_holds_the_gil(
                 client.kill()
                 client.wait(20)
     # Workers go to Python once in 0.9 s and wait for the GIL then; they may do so early in a call, not in all.
-    assert max(grown) > 500, grown
+    assert max(grown) > 50, grown
 
 
 # Compiled: bodies in files, and files on Python's behalf

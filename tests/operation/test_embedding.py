@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from rawhttp import Client, open_descriptors, put, request, thrice
+from rawhttp import Client, open_descriptors, put, request, thrice, wait_until
 
 import fastws
 from fastws import Config, ListenError, Server, backend, defaults, load
@@ -47,7 +47,7 @@ def test_httpx_keeps_its_connection(config: Config, side: backend.Backend) -> No
             assert client.get("/a.txt").text == "text of a"
         assert client.head("/a.txt").headers["content-length"] == "9"
         assert client.get("/missing").status_code == 404
-        assert server.connection_count() == 1
+        wait_until(lambda: server.connection_count() == 1)
 
 
 def test_block_ends_at_once_beside_an_idle_client(

@@ -1013,6 +1013,7 @@ def test_application_that_takes_too_long_is_504_and_what_waits_503(serve: Serve,
         second.send(request())
         assert first.reply().status == 504
         assert second.reply().status == 503
+        server.reload(lambda: server.config.with_overrides(application_timeout_s=60.0))
         gate.opened.set()
         for client in (first, second):
             assert client.get().body == b"at last"
@@ -1028,7 +1029,7 @@ def test_stream_that_stands_still_is_cut_off(serve: Serve, errors: Errors) -> No
         opened.wait(60)
         yield b"late"
 
-    server = serve("ApplicationTimeout 0.2", applications={"/": application}, error_log=str(errors.path))
+    server = serve("ApplicationTimeout 1", applications={"/": application}, error_log=str(errors.path))
     with Client(server) as client, pytest.raises(ProtocolError):
         client.get()
     opened.set()

@@ -71,6 +71,7 @@ def test_new_clients_are_served_while_the_balancer_learns_of_the_end(serve: Serv
         server.abort()  # as a second signal does
 
 
+@pytest.mark.usefixtures("patient")
 def test_drain_begins_after_its_delay(serve: Serve, root: Path) -> None:
     server = serve("DrainDelay 0.3", STATUS)
     port = server.port
@@ -93,6 +94,7 @@ def test_drain_under_load_fails_not_one_request(serve: Serve, root: Path) -> Non
     assert "cut off" not in error_log(server)
 
 
+@pytest.mark.usefixtures("patient")
 def test_drain_fails_no_request_of_clients_that_connect_anew_each_time(serve: Serve, root: Path) -> None:
     server = serve("WorkerThreads 2")
     with hammering(server.port, "/page.txt", lines=["Connection: close"], count=16) as hammer:
@@ -153,6 +155,7 @@ def test_idle_connection_may_send_one_more_request(serve: Serve, root: Path) -> 
     assert "the server is stopping" in error_log(server)
 
 
+@pytest.mark.usefixtures("patient")
 def test_client_that_sends_on_after_its_last_answer_is_not_reset(serve: Serve, root: Path) -> None:
     """It did not choose the end: its next request is on its way when it learns of it (RFC 9112 section 9.6)."""
     server = serve()

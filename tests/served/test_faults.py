@@ -27,6 +27,7 @@ from rawhttp import (
     ProtocolError,
     be_at_rest,
     get,
+    loads_of,
     open_descriptors,
     put,
     request,
@@ -468,8 +469,7 @@ def test_worker_that_dies_is_replaced_its_connections_closed_and_logged(
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(2 * threads)]
         assert [client.get("/a.txt").status for client in clients] == [200] * len(clients)
-        victim = server._pool.workers[0]
-        victims = victim.load
+        victim, (victims, *_) = server._pool.workers[0], loads_of(server, len(clients))
         assert victims
 
         def fail(worker: Worker) -> None:

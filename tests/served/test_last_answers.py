@@ -16,6 +16,7 @@ import pytest
 from rawhttp import Client, is_readable, put, request, wait_until
 
 from fastws import Server, seam
+from fastws.engine import states
 
 Serve = Callable[..., Server]
 TIMES = 50
@@ -30,11 +31,14 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections linger for a moment only, by Python as by the reactor."""
-    from fastws.engine import states
+    """Connections linger for a moment only."""
+    linger_for(monkeypatch, 0.4)
 
-    monkeypatch.setattr(seam, "LINGER_S", 0.4)
-    monkeypatch.setitem(states.LONGEST_S, states.LINGERING, 0.4)
+
+def linger_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have connections linger so long, by Python as by the reactor."""
+    monkeypatch.setattr(seam, "LINGER_S", seconds)
+    monkeypatch.setitem(states.LONGEST_S, states.LINGERING, seconds)
 
 
 def read_to_the_end(sock: socket.socket) -> bytes:
@@ -148,7 +152,10 @@ def test_client_that_sends_without_end_is_left(serve: Serve, root: Path) -> None
 
 
 @pytest.mark.plain
-def test_connections_that_linger_count_towards_the_limit(serve: Serve, root: Path) -> None:
+def test_connections_that_linger_count_towards_the_limit(
+    serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linger_for(monkeypatch, 60.0)
     server = serve("WorkerThreads 1", "MaxConnections 3")
     with ExitStack() as stack:
         for _ in range(3):
@@ -197,7 +204,7 @@ def test_connection_with_an_empty_line_is_idle_and_closed_quietly(
 def test_empty_line_before_each_request_is_ignored(
     serve: Serve, root: Path, target: str, gap_s: float
 ) -> None:
-    server = serve("RequestTimeout 0.5")
+    server = serve()
     with Client(server) as client:
         first = client.get(target)
         pieces = [b"\r", b"\n", request(target)[:9], request(target)[9:]]

@@ -234,7 +234,7 @@ def test_connections_up_to_the_limit_are_let_in_and_no_more(
     server = serve(f"MaxConnections {most}", f"WorkerThreads {threads}")
     clients = [opened.enter_context(Client(server)) for _ in range(most)]
     assert {client.get("/a.txt").status for client in clients} == {200}
-    assert server.connection_count() == most
+    wait_until(lambda: server.connection_count() == most)
     refused(server, request("/a.txt"), 503)
     clients.pop().sock.close()
     wait_until(lambda: server.connection_count() == most - 1)

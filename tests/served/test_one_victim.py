@@ -15,7 +15,7 @@ import pytest
 from rawhttp import Client, ProtocolError, get, open_descriptors, put, request, wait_until
 
 from fastws import Server, backend, defaults
-from fastws.engine import pool
+from fastws.engine import pool, states
 from fastws.engine.admission import Admission
 from fastws.engine.connection import Connection
 from fastws.engine.http1 import Http1
@@ -132,9 +132,9 @@ def test_an_error_page_that_cannot_be_looked_at_is_one_answers_matter(
         Client(server) as slow,
         Client(server) as other,
     ):
-        slow.send(b"GET / HTTP/1.1\r\n")
         assert other.get("/a.txt").body == b"a file"
         opener.is_stale = True
+        slow.send(b"GET / HTTP/1.1\r\n")
         reply = slow.reply()
         assert (reply.status, b"own page" in reply.body) == (408, False)
         assert other.get("/form.html", method="POST").status == 500
@@ -178,7 +178,7 @@ def test_many_slow_requests_on_one_connection_leave_others_their_turn(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(worker_threads=1)
-    real, count = Site.respond, 64
+    real, count = Site.respond, 2 * states.TURN_REQUESTS
     order: list[str] = []
 
     def respond(site: Site, asked: Request, *arguments: Any) -> Decision:
@@ -211,7 +211,7 @@ def test_what_came_while_the_server_slept_is_answered_before_anyone_is_idle(
     serve: Serve, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after SIGSTOP and SIGCONT: the worker sleeps for longer than KeepaliveTime."""
-    server = serve("KeepaliveTime 1", worker_threads=1)
+    server = serve("KeepaliveTime 3", worker_threads=1)
     sleeps, goes_on = threading.Event(), threading.Event()
 
     def sleep(_: Worker) -> None:
@@ -219,14 +219,15 @@ def test_what_came_while_the_server_slept_is_answered_before_anyone_is_idle(
         goes_on.wait(20)
 
     with ExitStack() as stack:
-        clients = [stack.enter_context(Client(server)) for _ in range(300)]
-        for client in clients:
-            assert client.get("/form.html", method="POST").status == 200
+        clients = []
+        for _ in range(300):  # more than one turn looks at
+            clients.append(stack.enter_context(Client(server)))
+            assert clients[-1].get("/form.html", method="POST").status == 200
         server._pool.workers[0].tell(sleep)
         assert sleeps.wait(20)
         for client in clients[1:]:
             client.send(request("/a.txt"))
-        time.sleep(2.5)
+        time.sleep(4.2)  # OVERSLEPT_S more than KeepaliveTime
         goes_on.set()
         for client in clients[1:]:
             assert client.reply().body == b"a file"

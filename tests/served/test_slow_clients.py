@@ -150,7 +150,7 @@ Start = Callable[..., tuple[Server, Link]]
 
 def test_slow_readers_and_those_that_stop_for_a_while_get_everything(start: Start) -> None:
     """RequestTimeout, which is short here, says nothing of them."""
-    server, connect = start("RequestTimeout 0.3", "WorkerThreads 1")
+    server, connect = start("RequestTimeout 1", "WorkerThreads 1")
     assert read_all(server, connect, slow_s=3) == dict.fromkeys(READERS, SIZE)
 
 
@@ -177,7 +177,7 @@ def test_slow_readers_get_everything_with_the_values_as_they_come(start: Start) 
 
 
 def test_body_that_stops_for_a_while_is_taken(serve: Serve, root: Path) -> None:
-    server = serve("RequestTimeout 0.3")
+    server = serve("RequestTimeout 1")
     form = "Content-Type: application/x-www-form-urlencoded"
     with Client(server) as client:
         client.send(request("/", form, "Content-Length: 40", method="POST"))
@@ -199,7 +199,7 @@ def test_reader_that_stands_still_for_longer_than_stall_time_is_dropped(serve: S
     server = serve("StallTime 0.5", "ErrorLog errors.txt")
     with Client(server, receive_buffer=4096) as client:
         client.send(request("/big.bin"))
-        wait_until(lambda: server.connection_count() == 1, "the connection")
+        client.head()
         wait_until(lambda: server.connection_count() == 0, "its end")
     assert "reads too slowly" in Path(server.config.error_log).read_text()
 

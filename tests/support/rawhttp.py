@@ -240,6 +240,21 @@ def finish_turns(server: Server) -> None:
     server._pool.have_all(lambda _: None, TIMEOUT_S)
 
 
+def loads_of(server: Server, count: int) -> list[int]:
+    """The connections of each worker, once they are ``count`` together.
+
+    For a moment, one that a reactor or a worker hands over is with neither.
+    """
+    loads: list[int] = []
+
+    def is_complete() -> bool:
+        loads[:] = [worker.load for worker in server._pool.workers]
+        return sum(loads) == count
+
+    wait_until(is_complete, f"{count} connections")
+    return loads
+
+
 def be_at_rest(server: Server) -> None:
     """Wait until ``server`` has no connection, and has closed what it had.
 

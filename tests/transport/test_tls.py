@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
@@ -11,6 +12,8 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
+import termios
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -399,10 +402,17 @@ def update_keys(server: Server, letter: bytes, times: int) -> None:
         with suppress(BrokenPipeError):
             for _ in range(times):
                 process.stdin.write(letter)
-                time.sleep(0.01)  # an order is what one read of it finds
+                wait_until(lambda: not unread(process) or process.poll() is not None)
             process.stdin.write(b"Q\n")
         process.stdin.close()
         process.wait(TIMEOUT_S)
+
+
+def unread(process: subprocess.Popen[bytes]) -> int:
+    """How much of what was written to a process it has not read: of what one read finds it obeys a letter."""
+    assert process.stdin is not None
+    size = fcntl.ioctl(process.stdin.fileno(), termios.FIONREAD, bytes(4))
+    return int.from_bytes(size, sys.byteorder)
 
 
 def expand(secret: bytes, label: str, size: int) -> bytes:
@@ -553,7 +563,7 @@ def test_memory_of_a_connection_is_bounded(secured: Serve) -> None:
         for client in clients:
             client.send(request("/big.bin") * 3)
         connections = server._pool.workers[0].admission._connections
-        wait_until(lambda: sum(each.state == SENDING for each in connections) == count)
+        wait_until(lambda: sum(each.state == SENDING for each in list(connections)) == count)
         assert (private_bytes() - before) / count < 160 << 10
 
 

@@ -168,6 +168,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 Begin = Callable[..., Lineage]
+FreePorts = Callable[..., tuple[int, ...]]
 
 
 @pytest.fixture
@@ -221,10 +222,12 @@ def test_five_upgrades_under_load_lose_no_request(begin: Begin) -> None:
     wait_until(lambda: not any(map(is_alive, set(lineage.pids) - {lineage.pid})), "the end of the old ones")
 
 
-def test_tls_listener_is_handed_over(begin: Begin, authority: CA) -> None:
+def test_tls_listener_is_handed_over(begin: Begin, authority: CA, free_ports: FreePorts) -> None:
     pair = authority.pair("localhost", "127.0.0.1")
     lineage = begin(
-        f"Listen 127.0.0.1:{free_port()} tls", f"TLSCertificate {pair[0]} {pair[1]}", words=launch.command()
+        f"Listen 127.0.0.1:{free_ports(1)[0]} tls",
+        f"TLSCertificate {pair[0]} {pair[1]}",
+        words=launch.command(),
     )
     SECURED[lineage.port] = authority.client()
     try:
@@ -235,11 +238,6 @@ def test_tls_listener_is_handed_over(begin: Begin, authority: CA) -> None:
         assert hammer.refused == 0
     finally:
         del SECURED[lineage.port]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def test_socket_file_stays_until_the_last_one_ends(begin: Begin, tmp_path: Path) -> None:
@@ -256,11 +254,12 @@ def test_socket_file_stays_until_the_last_one_ends(begin: Begin, tmp_path: Path)
     assert not (tmp_path / "pid").exists()
 
 
-def test_listen_lines_that_have_changed_are_opened_and_closed(begin: Begin, tmp_path: Path) -> None:
-    gone = free_port()
+def test_listen_lines_that_have_changed_are_opened_and_closed(
+    begin: Begin, tmp_path: Path, free_ports: FreePorts
+) -> None:
+    gone, come = free_ports(2)
     lineage = begin(f"Listen {gone}", "Listen unix:first")
     assert get(gone, "/page.txt").status == 200
-    come = free_port()
     lineage.configure(f"Listen {come}", "Listen unix:second")
     lineage.succeed()
     assert get(come, "/page.txt").status == 200
@@ -610,7 +609,9 @@ def test_privileged_port_is_served_by_an_account_without_rights(begin_there: Beg
 
 
 @needs_root
-def test_what_the_account_cannot_read_is_said(begin_there: Begin, tree: Path, authority: CA) -> None:
+def test_what_the_account_cannot_read_is_said(
+    begin_there: Begin, tree: Path, authority: CA, free_ports: FreePorts
+) -> None:
     pair = authority.pair("localhost", "127.0.0.1")
     key = (
         put(tree, {"key.pem": Path(pair[1]).read_bytes(), "cert.pem": Path(pair[0]).read_bytes()}) / "key.pem"
@@ -621,7 +622,7 @@ def test_what_the_account_cannot_read_is_said(begin_there: Begin, tree: Path, au
     (tree / "bin" / "python").symlink_to(readable_python())
     words = [str(tree / "bin" / "python"), *launch.command("--port", "0")[1:]]
     lineage = begin_there(
-        f"Listen 127.0.0.1:{free_port()} tls",
+        f"Listen 127.0.0.1:{free_ports(1)[0]} tls",
         "TLSCertificate cert.pem key.pem",
         "User nobody",
         words=words,
@@ -640,9 +641,11 @@ def test_what_the_account_cannot_read_is_said(begin_there: Begin, tree: Path, au
     lineage.succeed()
 
 
-def test_program_that_calls_serve_is_started_again(begin: Begin, tmp_path: Path) -> None:
+def test_program_that_calls_serve_is_started_again(
+    begin: Begin, tmp_path: Path, free_ports: FreePorts
+) -> None:
     (tmp_path / "program.py").write_text("import fastws\nfastws.serve('ws.conf')\n")
-    lineage = begin(f"ListenPort {free_port()}", words=[sys.executable, "program.py"])
+    lineage = begin(f"ListenPort {free_ports(1)[0]}", words=[sys.executable, "program.py"])
     with hammering(lineage.port, "/page.txt", count=4) as hammer:
         lineage.succeed()
         hammer.more(5)
@@ -682,13 +685,13 @@ def test_terminal_of_the_old_one_may_go_with_it(tmp_path: Path, kind: str) -> No
 
 
 def test_tls_session_is_resumed_by_the_new_one_that_has_the_same_ticket_key(
-    tmp_path: Path, authority: CA
+    tmp_path: Path, authority: CA, free_ports: FreePorts
 ) -> None:
     pair = authority.pair("localhost", "127.0.0.1")
     put(tmp_path, {"root/page.txt": b"x", "ticket.key": bytes(range(80))})
     (tmp_path / "ticket.key").chmod(0o600)
     lines = (
-        f"Listen 127.0.0.1:{free_port()} tls",
+        f"Listen 127.0.0.1:{free_ports(1)[0]} tls",
         f"TLSCertificate {pair[0]} {pair[1]}",
         "TLSTicketKey ticket.key",
     )
