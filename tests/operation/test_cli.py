@@ -482,6 +482,23 @@ def test_application_and_its_files_are_started_by_one_line(tmp_path: Path, name:
         assert server.wait() == 0
 
 
+INTERVAL = """
+import sys
+
+def application(environ, start):
+    start("200 OK", [("Content-Type", "text/plain")])
+    return [b"%g" % sys.getswitchinterval()]
+"""
+
+
+def test_thread_that_computes_lets_others_in_after_a_millisecond(tmp_path: Path) -> None:
+    put(tmp_path, {"interval.py": INTERVAL.encode()})
+    with launch.running(tmp_path, "interval:application") as server:
+        assert get(server.port, "/").body == b"0.001"
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
