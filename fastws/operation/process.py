@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from ..upgrade.upgrading import Upgrading
 
 SWITCH_S = 0.001
-"""How long a thread that computes keeps the interpreter from others that want it, instead of the usual 0.005: a worker
-wants it back several times for each request that it hands to an application in a thread, or beside a reload."""
+"""How long a thread that computes keeps the interpreter from others that want it; the interpreter's own is 0.005.
+A worker wants it back several times for each request that it hands to an application in a thread."""
 
 GC_THRESHOLD = 20_000
 """Objects made between two runs of the cyclic garbage collector; the interpreter's own 700 is for scripts."""
