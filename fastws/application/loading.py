@@ -8,10 +8,11 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..config.settings import Config
+from ..config.values import parse_url_path
 from ..http.errors import ConfigError, FastwsError, Problem
 from .mounts import Application
 
@@ -110,6 +111,21 @@ def load_all(config: Config, logger: logging.Logger) -> dict[str, Application]:
     return found
 
 
+def checked(applications: Mapping[str, Application]) -> dict[str, Application]:
+    """Return ``applications`` by path, as a program gave them. Raises ``ConfigError`` for each that is none."""
+    texts = []
+    for prefix, application in applications.items():
+        try:
+            parse_url_path([prefix], "")
+        except (TypeError, ValueError, AttributeError):
+            texts.append(f"{prefix!r} is not a path of this site such as /shop, or / for all of it")
+        if wrong := _wrong_with(application):
+            texts.append(f"what is given for {prefix!r} {wrong}")
+    if texts:
+        raise ConfigError(tuple(Problem("Server", 0, f"applications: {text}") for text in texts))
+    return dict(applications)
+
+
 # For development
 
 LOOK_S = 0.3
@@ -117,23 +133,28 @@ LOOK_S = 0.3
 
 
 def watch(tell: Callable[[], None], others: Iterable[str] = ()) -> None:
-    """Call ``tell`` once, in a thread, when an imported module's file, or one of the ``others``, has changed."""
+    """Call ``tell`` once, in a thread, when an imported module's file, or one of the ``others``, has changed.
 
+    A file that is gone has changed if it still is when it is looked at again: editors replace files.
+    """
     before = _states(others)
 
     def look() -> None:
+        gone: set[str] = set()
         while True:
             threading.Event().wait(LOOK_S)
-            for path, state in _states(others).items():
-                if before.setdefault(path, state) != state:
-                    tell()
-                    return
+            now = _states(others)
+            missing = before.keys() - now.keys()
+            if gone & missing or any(before.setdefault(path, state) != state for path, state in now.items()):
+                tell()
+                return
+            gone = missing
 
     threading.Thread(target=look, name="changes", daemon=True).start()
 
 
 def _states(others: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Return size and time of modification by path; a file that is gone for the moment is left out."""
+    """Return size and time of modification by path; one that is not there is left out."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())} | set(others)
     found = {}
     for path in files:
@@ -147,10 +168,12 @@ def _states(others: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 
 def files_of(error: BaseException) -> set[str]:
-    """Return the files in which ``error`` came about."""
+    """Return the files in which ``error`` came about, and where a module that is missing may appear."""
     found = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
     if isinstance(error, SyntaxError) and error.filename:
         found.add(error.filename)
+    if isinstance(error, ImportError):
+        found |= {os.path.dirname(path) for path in found} | set(sys.path[:1])
     return found
 
 

@@ -109,8 +109,8 @@ class Draft:
             row = BY_NAME[name.lower()]
             self.given[row.name] = (COMMAND_LINE, 0)
             texts = [given] if isinstance(given, str) else given
-            lines = [text.split(row.joint, 1) if row.joint else [text] for text in texts]
             try:
+                lines = [_split_joint(row, text) if row.joint else [text] for text in texts]
                 parts = [parse(row, words, "", is_from_file=False) for words in lines]
                 self.values[row.field] = functools.reduce(_joined, parts)
             except ValueError as error:
@@ -333,6 +333,14 @@ class Draft:
             if file == COMMAND_LINE:
                 label = _FLAGS.get(name) or BY_NAME[name.lower()].flag or name
         self.problems.append(Problem(file, first if line is None else line, f"{label}: {text}"))
+
+
+def _split_joint(row: Directive, text: str) -> list[str]:
+    """Return both words of an option such as ``/PATH/=DIR``; raises ``ValueError`` where one is missing."""
+    words = text.split(row.joint, 1)
+    if not all(words) or len(words) < 2:
+        raise ValueError(f"{text!r} is not of the form {row.syntax.replace(' ', row.joint)}")
+    return words
 
 
 def split_words(line: bytes) -> list[str]:

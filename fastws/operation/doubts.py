@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 
@@ -36,6 +37,9 @@ _FIXED_AT_START = {
     "ReusePort": "reuse_port",
 }
 """The directives that a reload leaves as they were, and their fields."""
+
+
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}|[?#]")
 
 
 def doubts_of(config: Config, opener: Opener) -> list[Problem]:
@@ -68,12 +72,22 @@ def doubts_of(config: Config, opener: Opener) -> list[Problem]:
     if config.tls_certificates or config.strict_transport_security_s is not None:
         found.extend(_tls_doubts(config))
     found.extend(_proxy_doubts(config, file))
+    found.extend(_path_doubts(config, file))
     if not needs_processes(config):
         for name, value in (("ApplicationRecycle", config.application_recycle), ("Preload", config.preload)):
             if value:
                 text = f"{name}: there are no application processes; ApplicationProcesses says how many"
                 found.append(Problem(file, 0, text))
     return found
+
+
+def _path_doubts(config: Config, file: str) -> Iterator[Problem]:
+    """Yield the paths that look as in a URL, where requests are compared with them decoded."""
+    for name, paths in (("Application", config.applications), ("Static", config.static)):
+        for path in paths:
+            if _ENCODED.search(path):
+                text = f"{name}: {path!r} is compared with decoded paths; write it as text, without a query"
+                yield Problem(file, 0, text)
 
 
 def _proxy_doubts(config: Config, file: str) -> Iterator[Problem]:

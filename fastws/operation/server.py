@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from .. import backend as backends
+from ..application.loading import checked
 from ..application.mounts import Application
 from ..config.settings import Config
 from ..engine.pool import ANSWER_S, Pool
@@ -57,11 +58,15 @@ class Server(Embedded):
         backend: backends.Backend | None = None,
         applications: Mapping[str, Application] | None = None,
     ) -> None:
-        """``applications`` are by path, such as ``{"/": app}``, in addition to those that ``config`` names."""
+        """``applications`` are by path, such as ``{"/": app}``, in addition to those that ``config`` names.
+
+        Raises ``ConfigError`` for what is no application.
+        """
         if not isinstance(config, Config):
             raise TypeError(
                 f"{config!r} is no Config, such as fastws.defaults('public') or fastws.load('ws.conf') returns"
             )
+        self._given_applications = checked(applications or {})
         self.config = self._config_at_start = config
         self._backend = backend or backends.load()
         self.worker_count = config.worker_threads or self._backend.default_worker_count(processors())
@@ -73,7 +78,6 @@ class Server(Embedded):
         logs = self._logs = Logs(config)
         self.logger: logging.Logger = logs.error.logger
         self._queues = FairQueues(self.logger)
-        self._given_applications = dict(applications or {})
         self._takers = Takers(self.logger, config, self._backend.parser)
         equipment = Equipment(
             self._backend, logs.access, logs.error, self._queues, self._takers, self.worker_count

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fastws.application.loading import LoadError, load
+from fastws.application import loading
+from fastws.application.loading import LoadError, checked, files_of, load, watch
+from fastws.http.errors import ConfigError
 
 MODULE = """
 class Application:
@@ -114,3 +118,85 @@ def test_missing_module_has_no_place_and_a_file_is_not_its_name(directory: str) 
     write(directory, "loaded_file", MODULE)
     with pytest.raises(LoadError, match=r"; the module of loaded_file\.py is loaded_file$"):
         load("loaded_file.py:application", directory)
+
+
+def test_what_a_program_gives_is_checked() -> None:
+    def application(environ: object, start_response: object) -> list[bytes]:
+        return []
+
+    async def asynchronous(scope: object, receive: object, send: object) -> None:
+        pass
+
+    given = {"/": application, "/shop": application, "/api/": application}
+    assert checked(given) == given
+    with pytest.raises(ConfigError) as caught:
+        checked({"": application, "shop": application, "/a//b": application, "/": 5, "/x": asynchronous})  # type: ignore[dict-item]
+    assert [problem.text.partition(": ")[2] for problem in caught.value.problems] == [
+        *(
+            f"{path!r} is not a path of this site such as /shop, or / for all of it"
+            for path in ("", "shop", "/a//b")
+        ),
+        "what is given for '/' cannot be called: it is of type 'int'",
+        "what is given for '/x' is no WSGI application but one for ASGI, which fastws does not run",
+    ]
+
+
+# Watching
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "LOOK_S", 0.01)
+
+
+def told_by(path: str) -> threading.Event:
+    told = threading.Event()
+    watch(told.set, [path])
+    return told
+
+
+def test_file_that_changes_is_told(directory: str, looks: None) -> None:
+    write(directory, "watched", "a = 1")
+    told = told_by(f"{directory}/watched.py")
+    assert not told.wait(0.1)
+    write(directory, "watched", "a = 1000")
+    assert told.wait(10)
+
+
+def test_file_that_is_gone_for_good_is_told(directory: str, looks: None) -> None:
+    write(directory, "watched", "a = 1")
+    told = told_by(f"{directory}/watched.py")
+    os.unlink(f"{directory}/watched.py")
+    assert told.wait(10)
+
+
+def test_file_that_is_gone_for_a_moment_is_not_told(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    present, gone, looked = {"a": (1, 1)}, dict[str, tuple[int, int]](), threading.Event()
+    states = iter((present, present, gone, present, gone, present))
+
+    def state(others: object) -> dict[str, tuple[int, int]]:
+        found = next(states, None)
+        if found is None:
+            looked.set()
+        return present if found is None else found
+
+    monkeypatch.setattr(loading, "LOOK_S", 0.001)
+    monkeypatch.setattr(loading, "_states", state)
+    told = told_by("a")
+    assert looked.wait(10)
+    assert not told.is_set()
+
+
+@pytest.mark.parametrize("missing", ["absent", "package.absent"])
+def test_module_that_was_missing_is_told_when_it_appears(directory: str, looks: None, missing: str) -> None:
+    (Path(directory) / "package").mkdir()
+    (Path(directory) / "package" / "__init__.py").touch()
+    write(directory, "package/views", f"import {missing}")
+    with pytest.raises(LoadError) as caught:
+        load("package.views:application", directory)
+    told = threading.Event()
+    assert caught.value.__cause__ is not None
+    watch(told.set, files_of(caught.value.__cause__))
+    assert not told.wait(0.1)
+    write(directory, missing.replace(".", "/"), "application = print")
+    assert told.wait(10)

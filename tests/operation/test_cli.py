@@ -459,6 +459,26 @@ def test_server_names_its_port_answers_and_stops_with_0(site: Path) -> None:
             server.kill()
 
 
+@pytest.mark.parametrize("given", ["/static/", "=files", "/static/=", "files"])
+def test_static_without_both_halves_says_its_form(tmp_path: Path, given: str) -> None:
+    done = run(tmp_path, "--static", given, "--check")
+    assert done.returncode == 2
+    assert f"command line: --static: {given!r} is not of the form /PATH/=DIR\n" in done.stderr
+
+
+def test_paths_that_are_spelled_as_in_a_url_are_doubted(site: Path) -> None:
+    (site / "shop.py").write_text("def app(environ, start):\n    return []\n")
+    lines = "ListenPort 8080", "DocumentRoot www", "Application /caf%C3%A9 shop:app", "Static /a?b/ www"
+    (site / "ws.conf").write_text("\n".join((*lines, "Application /50% shop:app")))
+    done = run(site, "--check")
+    assert done.returncode == 0
+    wrong = [line.partition("ws.conf: ")[2] for line in done.stderr.splitlines() if "decoded" in line]
+    assert wrong == [
+        "Application: '/caf%C3%A9' is compared with decoded paths; write it as text, without a query",
+        "Static: '/a?b/' is compared with decoded paths; write it as text, without a query",
+    ]
+
+
 APPLICATION = """
 def application(environ, start):
     start("200 OK", [("Content-Type", "text/plain")])

@@ -248,6 +248,11 @@ def test_server_of_what_is_no_config_says_what_is_needed() -> None:
             Server(wrong)  # type: ignore[arg-type]
 
 
+def test_application_that_is_none_is_refused_at_once(config: Config) -> None:
+    with pytest.raises(fastws.ConfigError, match="what is given for '/shop' cannot be called"):
+        Server(config, applications={"/shop": "shop:app"})  # type: ignore[dict-item]
+
+
 def test_server_that_does_not_run_has_no_url(config: Config, side: backend.Backend) -> None:
     server = Server(config, backend=side)
 
