@@ -57,6 +57,20 @@ class OwnedFile:
             os.close(fd)
 
 
+def _reads_its_descriptor(file: Any) -> bool:
+    """Tell whether what ``file`` reads is what its descriptor has: ``gzip`` and others read something else.
+
+    A file of ``tempfile`` or of Django has another in ``file``.
+    """
+    for _ in range(3):
+        if isinstance(file, io.IOBase):
+            break
+        file = getattr(file, "file", None)
+    if type(file) in (io.BufferedReader, io.BufferedRandom):
+        file = file.raw
+    return type(file) is io.FileIO
+
+
 class Errors:
     """``wsgi.errors``: lines for the error log."""
 
@@ -280,13 +294,16 @@ class _Answering:
     # Files
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Have the connection send the rest of a regular file; False where that cannot be done."""
-        if self._is_begun or self._head is None:
+        """Have the connection send the rest of a regular file; False where that cannot be done.
+
+        A file without a size may have content all the same, as those of ``/proc`` do.
+        """
+        if self._is_begun or self._head is None or not _reads_its_descriptor(wrapper.file):
             return False
         try:
             number = wrapper.file.fileno()
             info, position = os.fstat(number), wrapper.file.tell()
-            if not stat.S_ISREG(info.st_mode) or isinstance(wrapper.file, io.TextIOBase):
+            if not stat.S_ISREG(info.st_mode) or not info.st_size:
                 return False
             fd = os.dup(number)
         except (AttributeError, OSError, ValueError):  # io.UnsupportedOperation is the last two

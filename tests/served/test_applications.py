@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import socket
 import struct
+import sys
 import threading
 import wsgiref.validate
 from collections.abc import Callable, Iterable, Iterator
@@ -837,6 +841,64 @@ def test_what_is_no_regular_file_is_read(serve: Serve, kind: str) -> None:
         return
     with Client(serve(applications={"/": application})) as client:
         assert len(client.get().body) == (200_000 if kind == "memory" else 60_000)
+
+
+class Transforming(io.BufferedReader):
+    """A file that reads something else than its descriptor has."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size).upper()
+
+
+class Holder:
+    """A file that holds another, as those of Django do."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+OPENERS: dict[str, Callable[[str], Any]] = {
+    "gzip": gzip.open,
+    "bz2": bz2.open,
+    "lzma": lzma.open,
+    "gzip behind a buffer": lambda path: io.BufferedReader(gzip.open(path)),  # type: ignore[arg-type]  # noqa: SIM115
+    "gzip held": lambda path: Holder(gzip.open(path)),  # noqa: SIM115
+    "plain": lambda path: open(path, "rb"),  # noqa: SIM115
+    "unbuffered": lambda path: open(path, "rb", buffering=0),  # noqa: SIM115
+    "plain held": lambda path: Holder(Holder(open(path, "rb"))),  # noqa: SIM115
+    "transforming": lambda path: Transforming(io.FileIO(path)),
+}
+
+
+@pytest.mark.parametrize("kind", OPENERS)
+def test_what_a_file_reads_is_what_is_sent(serve: Serve, tmp_path: Path, kind: str) -> None:
+    content = b"the content of a file\n" * 1000
+    path = str(tmp_path / "file")
+    stored = {"gzip": gzip.compress, "bz2": bz2.compress, "lzma": lzma.compress}.get(kind.split()[0], bytes)
+    Path(path).write_bytes(stored(content))
+
+    def application(environ: Environ, start: Start) -> Any:
+        start("200 OK", PLAIN)
+        return environ["wsgi.file_wrapper"](OPENERS[kind](path))
+
+    with Client(serve(applications={"/": application})) as client:
+        reply = client.get()
+    assert reply.body == (content.upper() if kind == "transforming" else content)
+    is_sent_as_one = kind.startswith(("plain", "unbuffered"))
+    assert reply.all("Content-Length") == ([str(len(content))] if is_sent_as_one else [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_file_without_a_size_is_read(serve: Serve) -> None:
+    def application(environ: Environ, start: Start) -> Any:
+        start("200 OK", PLAIN)
+        return environ["wsgi.file_wrapper"](open("/proc/sys/kernel/ostype", "rb"))
+
+    with Client(serve(applications={"/": application})) as client:
+        assert client.get().body == b"Linux\n"
 
 
 def test_file_shorter_than_announced_ends_the_connection(serve: Serve, tmp_path: Path) -> None:
