@@ -90,10 +90,10 @@ class Hearing:
         crew.wake()
 
     def _take_log(self, child: Child, frame: wire.Frame) -> None:
-        level, thread, line = json.loads(frame.payload)
+        level, thread, line, trace = json.loads(frame.payload)
         log = self._crew.log
         record = log.makeRecord(log.name, level, "", 0, line, (), None)
-        record.threadName = f"app-{child.number} {thread}"
+        record.threadName, record.exc_text = f"app-{child.number} {thread}", trace
         log.handle(record)
 
     # Of answers

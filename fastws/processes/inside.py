@@ -225,12 +225,10 @@ class _Handler(logging.Handler):
         self._process = process
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send the record, and its traceback a line each."""
-        lines = [record.getMessage()]
+        """Send the record with its traceback."""
+        trace = ""
         if record.exc_info:
-            lines += (self.formatter or logging.Formatter()).formatException(record.exc_info).splitlines()
-        try:
-            for line in lines:
-                self._process.send(wire.pack_json(0, wire.LOG, [record.levelno, record.threadName, line]))
-        except OSError:
-            pass
+            trace = (self.formatter or logging.Formatter()).formatException(record.exc_info)
+        said = [record.levelno, record.threadName, record.getMessage(), trace]
+        with suppress(OSError):
+            self._process.send(wire.pack_json(0, wire.LOG, said))

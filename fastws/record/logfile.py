@@ -216,7 +216,7 @@ class _LineFormatter(logging.Formatter):
         self.spell = _spell_text
 
     def format(self, record: logging.LogRecord) -> str:
-        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        trace = self.formatException(record.exc_info) if record.exc_info else record.exc_text or ""
         level = record.levelname.lower()
         return self.spell(record.created, level, str(record.threadName), record.getMessage(), trace)
 

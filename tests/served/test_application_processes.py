@@ -211,6 +211,18 @@ def test_exception_is_500_and_the_log_names_process_and_thread(place: Place) -> 
     assert get(server, "/app/pid").status == 200
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+def test_exception_is_one_object_of_the_log(place: Place, processes: int) -> None:
+    server = place.start("ErrorLogFormat json", processes=processes)
+    assert get(server, "/app/fail").status == 500
+    assert place.logs("ValueError: the reason")
+    members = [json.loads(line) for line in place.log.read_text().splitlines()]
+    told = [each for each in members if "the reason" in "".join(each.values())]
+    assert len(told) == 1
+    assert told[0]["trace"].startswith("Traceback (most recent call last):\n")
+    assert told[0]["trace"].endswith("\nValueError: the reason")
+
+
 def test_reader_that_reads_nothing_holds_no_thread(place: Place) -> None:
     server = place.start("ApplicationThreads 1")
     with Client(server, receive_buffer=4096) as slow:
