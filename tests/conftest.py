@@ -7,6 +7,7 @@ play it (``windows``).
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import socket
@@ -146,6 +147,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):  # one process of several
         ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST_FIRST)}
         items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector pass over what stays for all tests: to look at it takes 0.2 s each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _hide_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,7 @@ def test_file_is_sent_by_its_descriptor(place: Place) -> None:
     assert open_descriptors() <= before
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "299 Odd"])
 def test_status_lines_are_kept(place: Place, status: str) -> None:
     server = place.start()
@@ -199,6 +200,7 @@ def test_status_lines_are_kept(place: Place, status: str) -> None:
             assert f"{reply.status} {reply.reason}" == status
 
 
+@pytest.mark.plain
 def test_exception_is_500_and_the_log_names_process_and_thread(place: Place) -> None:
     server = place.start()
     assert get(server, "/app/fail").status == 500
@@ -290,6 +292,7 @@ def test_close_is_called_once_when_the_client_goes_away(place: Place) -> None:
         assert noted.read_text().count("closed") == count
 
 
+@pytest.mark.plain
 def test_requests_wait_in_the_server_and_not_without_bound(place: Place) -> None:
     server = place.start("ApplicationThreads 1", "ApplicationQueue 1", processes=2)
     waiting = f"/app/wait?{place.directory}/go"
@@ -308,6 +311,7 @@ def test_requests_wait_in_the_server_and_not_without_bound(place: Place) -> None
         client.sock.close()
 
 
+@pytest.mark.plain
 def test_requests_go_to_the_process_with_the_fewest(place: Place) -> None:
     server = place.start("ApplicationThreads 2", processes=2)
     wait_until(lambda: server._takers.status().processes == 2)
@@ -325,6 +329,7 @@ def test_requests_go_to_the_process_with_the_fewest(place: Place) -> None:
 # Processes that fail
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("deed", "said"),
     [
@@ -348,6 +353,7 @@ def test_only_requests_in_a_process_that_dies_are_502(place: Place, deed: str, s
         assert place.logs("in crash")
 
 
+@pytest.mark.plain
 def test_requests_behind_a_slow_one_are_answered_by_whichever_process_is_free(place: Place) -> None:
     server = place.start("ApplicationThreads 1", processes=2)
     crew = processes_of(server).upkeep._crew
@@ -376,6 +382,7 @@ def test_process_that_dies_in_the_middle_of_an_answer_ends_its_connection(place:
     assert pid_of(server)
 
 
+@pytest.mark.plain
 def test_child_that_holds_the_sockets_does_not_keep_the_dead_alive(place: Place) -> None:
     server = place.start()
     try:
@@ -385,6 +392,7 @@ def test_child_that_holds_the_sockets_does_not_keep_the_dead_alive(place: Place)
         os.kill(int((place.directory / "child").read_text()), signal.SIGKILL)
 
 
+@pytest.mark.plain
 def test_process_that_hangs_is_replaced_and_its_stacks_are_logged(place: Place) -> None:
     server = place.start("ApplicationTimeout 1", "ApplicationThreads 2")
     first = pid_of(server)
@@ -438,6 +446,7 @@ def test_programs_that_an_application_starts_have_signals_as_usual(place: Place)
     assert get(server, "/app/program").body.strip() == b"[True, True, True, True]"
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("deed", "status"),
     [("kill?9", 502), ("crash", 502), ("leave?0", 502), ("exit?1", 500), ("memory", 500), ("fail", 500)],
@@ -488,6 +497,7 @@ def test_threads_of_an_application_do_not_keep_a_process_from_ending(place: Plac
     wait_until(lambda: len(server._takers._processes.crew.children) == 1)  # type: ignore[union-attr]
 
 
+@pytest.mark.plain
 def test_process_that_is_to_end_has_a_bound_for_what_it_still_has(place: Place) -> None:
     server = place.start("ApplicationTimeout 3", "DrainTimeout 0.2", "ApplicationThreads 2")
     first = pid_of(server)
@@ -553,6 +563,7 @@ def test_process_that_can_no_longer_be_replaced_costs_no_file(place: Place) -> N
     wait_until(lambda: get(server, "/app/pid").status == 200)
 
 
+@pytest.mark.plain
 def test_files_are_served_while_an_import_takes_long(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastws.processes.processes.START_S", 0.0)
     (place.directory / "slow_import.py").write_text(
@@ -589,6 +600,7 @@ def reload(server: Server) -> None:
     server.reload(lambda: server.config)
 
 
+@pytest.mark.plain
 def test_reload_runs_what_lies_on_the_disk_and_loses_nothing(place: Place) -> None:
     module = place.directory / "renewed.py"
     write(module, PROGRAM % "old")
@@ -633,6 +645,7 @@ def test_reload_that_cannot_import_leaves_everything_as_it_was(place: Place) -> 
     wait_until(lambda: get(server, "/app").body == b"mended")
 
 
+@pytest.mark.plain
 def test_request_in_progress_is_finished_by_the_old_process(place: Place) -> None:
     server = place.start()
     with Client(server) as client:
@@ -647,6 +660,7 @@ def test_request_in_progress_is_finished_by_the_old_process(place: Place) -> Non
     wait_until(lambda: not is_alive(old))
 
 
+@pytest.mark.plain
 def test_no_process_outlives_the_server(serve: Serve, place: Place) -> None:
     server = place.start(processes=2)
     before = pid_of(server)
@@ -686,6 +700,7 @@ def test_no_process_outlives_a_server_that_is_killed(tmp_path: Path, number: int
     wait_until(lambda: not is_alive(pid))
 
 
+@pytest.mark.plain
 def test_applications_given_by_a_program_run_in_its_threads(serve: Serve) -> None:
     def application(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
         start("200 OK", [])
@@ -703,6 +718,7 @@ def test_applications_given_by_a_program_run_in_its_threads(serve: Serve) -> Non
 # Recycling, and development
 
 
+@pytest.mark.plain
 def test_process_is_replaced_after_its_requests_and_none_is_lost(place: Place) -> None:
     server = place.start("ApplicationRecycle requests=20 jitter=5")
     pids = []

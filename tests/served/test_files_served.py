@@ -30,6 +30,7 @@ from rawhttp import (
 
 from fastws import Server, backend, portable
 from fastws.files.representation import INLINE_BYTES
+from fastws.transport import plain
 
 Serve = Callable[..., Server]
 MIB = 1 << 20
@@ -145,11 +146,14 @@ def test_file_of_4_gib_arrives_whole_in_constant_memory(serve: Serve, root: Path
     server = serve()
     assert get(server, "/sparse.bin", "Range: bytes=-5").body == b"\0last"
     assert get(server, "/sparse.bin", method="HEAD")["Content-Length"] == str(size)
+    # Where Python reads all that it sends, a part tells as much: it is large, and crosses the 4 GiB.
+    begin = (4 << 30) - 256 * MIB if plain._send_file is plain._read_and_send else 0
+    lines = [f"Range: bytes={begin}-"] if begin else []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with Client(server) as client:
-        client.send(request("/sparse.bin"))
-        client.head()
-        left = size - len(client.buffer)
+        client.send(request("/sparse.bin", *lines))
+        assert client.head()[0] == (206 if begin else 200)
+        left = size - begin - len(client.buffer)
         waste = bytearray(8 * MIB)
         while left > 4:  # MSG_TRUNC: the kernel drops the bytes instead of copying them here
             dropped = client.sock.recv_into(waste, min(left - 4, len(waste)), socket.MSG_TRUNC)

@@ -61,7 +61,7 @@ def test_nothing_is_found(side: Backend, tmp_path: Path) -> None:
         strict_transport_security_s=31536000,
     )
     report = tmp_path / "report.json"
-    with Server(config) as server:
+    with Server(config, backend=side) as server:
         command = [str(TESTSSL), *OPTIONS, "--jsonfile", str(report), "--ip", "127.0.0.1"]
         subprocess.run(
             [*command, f"localhost:{port_of(server, 'tls')}"],
