@@ -112,7 +112,7 @@ class _Process:
                     self._take(frame)
             else:
                 break
-        self._outlet.flush()
+        self._outlet.finish()
 
     def _count(self, taken: int) -> None:
         """Tell how many requests were begun, in memory that the server sees even when this process is dead."""

@@ -47,6 +47,10 @@ class Outlet:
         if self._held:
             self.send(b"")
 
+    def finish(self) -> None:
+        """Send what is held, and return when what another thread is sending is sent too. Raises ``OSError``."""
+        self.send(b"")
+
     def send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
         """Send what is held, and all of ``data``. Raises ``OSError``."""
         with self._lock:
