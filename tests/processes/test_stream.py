@@ -30,7 +30,7 @@ def test_end_waits_for_what_another_thread_is_about_to_send() -> None:
     pausing: Any = Pausing(ours)
     outlet = Outlet(pausing)
     outlet.hold(b"the last answer")
-    sending = threading.Thread(target=outlet.finish)
+    sending = threading.Thread(target=outlet.flush)
     ending = threading.Thread(target=outlet.finish)
     with ours, theirs:
         theirs.settimeout(TIMEOUT_S)
