@@ -150,11 +150,23 @@ def test_certificate_is_renewed_on_all_without_a_failed_request(
     there: Cluster, authority_of_cluster: CA
 ) -> None:
     ca = str(authority_of_cluster.path)
-    with there.load(8443, "--ca", ca, "--per-connection", "5", "--count", "6") as load:
+    per_connection, count = 5, 6
+    words = ["--ca", ca, "--per-connection", str(per_connection), "--count", str(count)]
+
+    def reloads(node: Node) -> int:
+        return (node.directory / "errors.txt").read_text().count("configuration reloaded")
+
+    with there.load(8443, *words) as load:
         for node in there.nodes:
             renew(node, authority_of_cluster)
+            before = reloads(node)
             node.signal(signal.SIGHUP)
-        time.sleep(1)
+            wait_until(lambda node=node, before=before: reloads(node) > before, "a reload")  # type: ignore[misc]
+        # After so many more requests, each has been asked over a connection that is newer.
+        asked = [there.asked(node) + per_connection * count for node in there.nodes]
+        wait_until(
+            lambda: all(there.asked(node) > goal for node, goal in zip(there.nodes, asked, strict=True))
+        )
     assert load.result["failures"] == {}, load.result
     assert len(load.result["serials"]) >= 4, "old certificates, then those of three nodes"
 

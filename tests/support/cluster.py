@@ -342,7 +342,7 @@ class Cluster:
         status, fields, body = json.loads(done.stdout)
         return status, fields, body.encode("latin-1")
 
-    def _asked(self, node: Node) -> int:
+    def asked(self, node: Node) -> int:
         """Return how many requests of clients a node has written down; checks of HAProxy ask for /-/."""
         return sum("/-/" not in line for line in node.log())
 
@@ -351,13 +351,11 @@ class Cluster:
         """Have clients ask until the block ends."""
         sources = ",".join(self.network.address(number) for number in range(CLIENT + 1, CLIENT + 4))
         where = ["--address", self.network.address(BALANCER), "--port", str(port), "--from", sources]
-        before = [self._asked(node) for node in self.nodes]
+        before = [self.asked(node) for node in self.nodes]
         load = Load(self.network, [*where, *words])
         try:  # what happens then happens to clients that have begun
             wait_until(
-                lambda: all(
-                    self._asked(node) > count for node, count in zip(self.nodes, before, strict=True)
-                ),
+                lambda: all(self.asked(node) > count for node, count in zip(self.nodes, before, strict=True)),
                 "every node to be asked",
             )
             yield load
