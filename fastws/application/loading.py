@@ -43,12 +43,24 @@ def load(name: str, directory: str) -> Application:
     return application
 
 
+def to_trace(error: LoadError) -> BaseException | None:
+    """Return what was raised in a module of the application; None if ``error`` says all that there is to say."""
+    cause = error.__cause__
+    if cause is None or (not isinstance(cause, SyntaxError) and _last_frame(cause) is None):
+        return None
+    return cause
+
+
 def _place_of(error: BaseException) -> str:
     """Return where an imported module raised ``error``, '' where that is said or there is no such place."""
+    frame = None if isinstance(error, SyntaxError) else _last_frame(error)
+    return f" ({frame.filename}, line {frame.lineno})" if frame else ""
+
+
+def _last_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Return where ``error`` was raised, None if that is here or in Python's import of a name."""
     frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, SyntaxError) or not frames or frames[-1].filename.startswith((__file__, "<frozen")):
-        return ""
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    return None if not frames or frames[-1].filename.startswith((__file__, "<frozen")) else frames[-1]
 
 
 def _hint(name: str, error: BaseException) -> str:
@@ -102,8 +114,8 @@ def load_all(config: Config, logger: logging.Logger) -> dict[str, Application]:
         try:
             found[prefix] = load(name, directory)
         except LoadError as error:
-            if error.__cause__ is not None:
-                logger.error("application %s: %s", prefix, error, exc_info=error.__cause__)
+            if cause := to_trace(error):
+                logger.error("application %s: %s", prefix, error, exc_info=cause)
             file, line = config.given.get("Application", (config.config_path or "configuration", 0))
             problems.append(Problem(file, line, f"Application: {prefix} {error}"))
     if problems:

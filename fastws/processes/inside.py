@@ -17,7 +17,7 @@ from typing import Any
 
 from ..application.body import NO_BODY, Spool
 from ..application.environ import Manner
-from ..application.loading import LoadError, explain, files_of, load, watch
+from ..application.loading import LoadError, explain, files_of, load, to_trace, watch
 from ..application.mounts import Application, Mount
 from ..application.threads import Threads
 from ..backend import load_parser
@@ -132,8 +132,8 @@ class _Process:
             if self._settings["reload"]:
                 self._explain(error)
                 return True
-            if error.__cause__ is not None:
-                self._log.error("an application cannot be loaded", exc_info=error.__cause__)
+            if cause := to_trace(error):
+                self._log.error("an application cannot be loaded", exc_info=cause)
             self.send(wire.pack(0, wire.FAILED, str(error).encode("utf-8", "replace")))
             return False
         if self._settings["reload"]:

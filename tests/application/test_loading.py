@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastws.application import loading
-from fastws.application.loading import LoadError, checked, files_of, load, watch
+from fastws.application.loading import LoadError, checked, files_of, load, to_trace, watch
 from fastws.http.errors import ConfigError
 
 MODULE = """
@@ -139,6 +139,27 @@ def test_what_a_program_gives_is_checked() -> None:
         "what is given for '/' cannot be called: it is of type 'int'",
         "what is given for '/x' is no WSGI application but one for ASGI, which fastws does not run",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_traced"),
+    [
+        ("absent:application", False),
+        ("plain.absent:application", False),
+        ("plain:absent", False),
+        ("plain:number", False),
+        ("plain:fail()", True),
+        ("importing:application", True),
+        ("broken:application", True),
+    ],
+)
+def test_traceback_is_for_what_modules_raise(directory: str, name: str, is_traced: bool) -> None:
+    write(directory, "plain", MODULE)
+    write(directory, "importing", "import absent")
+    write(directory, "broken", "def f(:")
+    with pytest.raises(LoadError) as caught:
+        load(name, directory)
+    assert (to_trace(caught.value) is not None) is is_traced
 
 
 # Watching
