@@ -24,7 +24,8 @@ _LEFT_OUT = frozenset(
 class Ends(NamedTuple):
     """The two ends of a connection: the client's address, this server's host and port, and the scheme.
 
-    The peer of a Unix-domain socket is ``unix:``; one that a proxy does not name has no address either.
+    The peer of a Unix-domain socket is ``unix:``; one that a proxy does not name has no address either. The port
+    of such a socket is 0.
     """
 
     peer: str
@@ -73,8 +74,8 @@ def build_environ(call: Call, ends: Ends, body_bytes: int, manner: Manner) -> di
 def _constants(ends: Ends, manner: Manner) -> dict[str, Any]:
     """Return what is the same for all requests of a client; it is to be copied."""
     environ = {
-        "SERVER_NAME": ends.host,
-        "SERVER_PORT": str(ends.port),
+        "SERVER_NAME": _server_name(ends.host),
+        "SERVER_PORT": str(ends.port or (443 if ends.scheme == "https" else 80)),
         "SERVER_SOFTWARE": "fastws",
         "GATEWAY_INTERFACE": "CGI/1.1",
         "REMOTE_ADDR": ends.peer if is_address(ends.peer) else "",
@@ -88,6 +89,13 @@ def _constants(ends: Ends, manner: Manner) -> dict[str, Any]:
     if ends.scheme == "https":
         environ["HTTPS"] = "on"
     return environ
+
+
+def _server_name(host: str) -> str:
+    """Return ``host`` as a URL has it (RFC 3875 section 4.1.14): IPv6 addresses in brackets."""
+    if "." in host:
+        return host.removeprefix("::ffff:")  # RFC 4291 section 2.5.5.2
+    return f"[{host}]" if ":" in host else host
 
 
 _VARIABLES: dict[str, str] = {}

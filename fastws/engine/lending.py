@@ -30,7 +30,7 @@ def _ends_of(connection: Connection) -> Ends:
     finally:
         sock.detach()
     if not isinstance(name, tuple):  # a Unix-domain socket, whose client a preamble may have named
-        return Ends(connection.peer, "localhost", 80, scheme)
+        return Ends(connection.peer, "localhost", 0, scheme)
     return Ends(connection.peer, name[0], name[1], scheme)
 
 
