@@ -97,4 +97,8 @@ class Input:
 
     def __iter__(self) -> Iterator[bytes]:
         """Iterate over the lines that are left."""
-        return iter(self._file)
+        yield from self._file  # the file itself is not for the application, which could close it
+
+
+NO_INPUT = Input(NO_BODY)
+"""For all requests without a body: no call changes it."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 
 from ..language.named_tuple import NamedTuple
-from .loan import Loan
+from .wsgi import Lent
 
 ENDS = ("crashed", "hung", "recycled", "reloaded", "unimported")
 """Why an application process ended before the server did."""
@@ -50,16 +50,16 @@ class Tally:
         self.waiting_s = self.running_s = 0.0
         self.ends: collections.Counter[str] = collections.Counter()
 
-    def begin(self, loan: Loan) -> None:
-        """Note that an application gets ``loan``."""
-        now = time.monotonic()
+    def begin(self, loan: Lent, now: float | None = None) -> None:
+        """Note that an application gets ``loan``, ``now`` in ``time.monotonic()`` seconds."""
+        now = time.monotonic() if now is None else now
         self.requests += 1
         self.waiting_s += now - loan.lent_at
         loan.begun_at = now
 
-    def end(self, loan: Loan) -> float:
+    def end(self, loan: Lent, now: float | None = None) -> float:
         """Note that the application has done with ``loan``; return how many seconds it took."""
-        took_s = time.monotonic() - loan.begun_at
+        took_s = (time.monotonic() if now is None else now) - loan.begun_at
         self.running_s += took_s
         return took_s
 

@@ -8,13 +8,14 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from ..http.errors import HTTPError
 from ..http.messages import Fields, FileSlice, Given
-from .body import Input
-from .environ import Manner, build_environ
-from .loan import AbandonedError, Loan
+from .body import NO_BODY, NO_INPUT, Input, Spool
+from .environ import Ends, Manner, build_environ
+from .loan import AbandonedError, Piece
+from .mounts import Call
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -23,6 +24,26 @@ BLOCK_BYTES = 65536
 
 Check = Callable[[str, Iterable[tuple[str, str]], Fields], Given]
 """See ``backend.Parser.check_given``."""
+
+
+class Lent(Protocol):
+    """A request on loan as what runs its application sees it; ``Loan`` says more of all this."""
+
+    call: Call
+    ends: Ends
+    body: Spool
+    lent_at: float
+    begun_at: float
+    is_abandoned: bool
+
+    def begin(self) -> bool:
+        """Tell that an application has it from now on; False if nobody waits any more."""
+
+    def put(self, head: Given | None, *pieces: Piece, is_over: bool = False) -> None:
+        """Add to the answer. Raises ``AbandonedError``."""
+
+    def fail(self, error: HTTPError) -> None:
+        """End the answer with an error."""
 
 
 class FileWrapper:
@@ -110,13 +131,13 @@ class Caller:
         self._check = check
         self._log = logger
 
-    def answer(self, loan: Loan) -> None:
+    def answer(self, loan: Lent) -> None:
         """Call the application that ``loan`` is for, and put its answer there. Raises nothing; closes the body."""
-        call = loan.call
+        call, body = loan.call, loan.body
         errors = Errors(self._log, call.mount.prefix or "/")
         try:
-            environ = build_environ(call, loan.ends, loan.body.size, self._manner)
-            environ["wsgi.input"] = Input(loan.body)
+            environ = build_environ(call, loan.ends, body.size, self._manner)
+            environ["wsgi.input"] = NO_INPUT if body is NO_BODY else Input(body)
             environ["wsgi.errors"] = errors
             environ["wsgi.file_wrapper"] = FileWrapper
             _Answering(loan, self._check, self._log).run(environ)
@@ -128,7 +149,8 @@ class Caller:
             loan.fail(HTTPError(500, f"The application failed: {type(error).__name__}."))
         finally:
             errors.flush()
-            loan.body.close()
+            if body is not NO_BODY:
+                body.close()
 
 
 class _Answering:
@@ -139,7 +161,7 @@ class _Answering:
         "_log", "_result",
     )  # fmt: skip
 
-    def __init__(self, loan: Loan, check: Check, logger: logging.Logger) -> None:
+    def __init__(self, loan: Lent, check: Check, logger: logging.Logger) -> None:
         self._loan = loan
         self._check = check
         self._log = logger
@@ -154,6 +176,13 @@ class _Answering:
 
     def run(self, environ: dict[str, Any]) -> None:
         result = self._loan.call.mount.application(environ, self._start_response)
+        if (type(result) is list or type(result) is tuple) and not self._is_begun:
+            for piece in result:
+                if not isinstance(piece, bytes):
+                    break  # which is an error, but for those before it
+            else:
+                self._send_whole(result)
+                return
         try:
             if not isinstance(result, FileWrapper) or not self._send_file(result):
                 self._send_all(result)
@@ -193,13 +222,6 @@ class _Answering:
     # What it returns
 
     def _send_all(self, result: Iterable[bytes]) -> None:
-        if type(result) is list or type(result) is tuple:
-            for piece in result:
-                if not isinstance(piece, bytes):
-                    break
-            else:
-                self._send_whole(result)
-                return
         self._result = result
         for piece in result:
             self._put(piece)
@@ -209,11 +231,6 @@ class _Answering:
 
     def _send_whole(self, pieces: Sequence[bytes]) -> None:
         """Send all of the answer in one step: its length is known."""
-        if self._is_begun:
-            for piece in pieces:
-                self._put(piece)
-            self._finish()
-            return
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         head = self._begin(size if size or not self._is_head else None)
         if self._left == size and not self._is_bodiless:

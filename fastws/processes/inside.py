@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import logging
 import mmap
 import os
@@ -10,13 +11,12 @@ import select
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..application.body import NO_BODY, Spool
-from ..application.environ import Manner
+from ..application.environ import Ends, Manner
 from ..application.loading import LoadError, explain, files_of, load, to_trace, watch
 from ..application.mounts import Application, Mount
 from ..application.threads import Threads
@@ -26,6 +26,9 @@ from .stream import HOLD_S, Outlet, Stream
 
 STACKS_SIGNAL = "SIGUSR2"
 """Has the stacks of all threads written into the report."""
+
+PLACES = 256
+"""So many clients are remembered, each with what all of its requests have in common."""
 
 
 def run(
@@ -78,49 +81,83 @@ def _name_process(name: str) -> None:
 
 
 class _Process:
+    """The source of the loans that its threads run; the main thread only looks after them."""
+
     def __init__(self, sock: socket.socket, taken: int, settings: dict[str, Any]) -> None:
         self._sock = sock
         self._outlet = Outlet(sock)
-        self._mounts: dict[tuple[str, str], Mount] = {}
-        self._counter = mmap.mmap(taken, wire.COUNTER.size)
+        self._places: dict[bytes, tuple[Mount, Ends]] = {}
         self._reader = wire.Reader(sock)
         self._settings = settings
-        self._changing = threading.Lock()
         self._streams: dict[int, Stream] = {}
-        self._is_quitting = self._is_disowned = False
+        self._is_quitting = self._is_over = self._is_disowned = False
         self._applications: dict[str, Application] = {}
         self._log = logging.Logger("fastws")
         self._log.addHandler(_Handler(self))
-        count = settings["threads"]
-        manner = Manner(multithread=count > 1, multiprocess=True)
+        manner = Manner(multithread=settings["threads"] > 1, multiprocess=True)
         check = load_parser(pure=settings["is_pure"]).check_given
-        self._threads = Threads(self._log, check, manner, self._count, self._rest)
-        self._threads.limit(count, sys.maxsize)  # the server sends no more than is good
+        self._threads = Threads(self._log, check, manner, self)
+        self.count = functools.partial(wire.COUNTER.pack_into, mmap.mmap(taken, wire.COUNTER.size), 0)
+        """Tells how many requests were begun, in memory that the server sees even when this process is dead."""
 
     def run(self) -> None:
-        if sys.platform == "win32":
-            raise NotImplementedError
         self.send(wire.pack(0, wire.READY))
-        waiting = select.poll()
-        waiting.register(self._sock, select.POLLIN)
-        while not (self._is_quitting and not self._streams):
-            if not waiting.poll(HOLD_S * 1e3 if self._streams else None):
-                self._outlet.flush()  # a thread has answered, and its next call takes long
-                self._threads.nudge()
-            elif self._reader.receive():
-                for frame in self._reader.frames():
-                    self._take(frame)
-            else:
-                break
+        self._threads.limit(self._settings["threads"], sys.maxsize)  # the server sends no more than is good
+        seen = 0
+        while not self._is_over:
+            if seen == self._threads.taken:  # calls take long, or there are none
+                self._outlet.flush()
+                if not self._threads.nudge():
+                    self._stand_in()
+            seen = self._threads.taken
+            self._threads.pause(HOLD_S)
         self._outlet.finish()
 
-    def _count(self, taken: int) -> None:
-        """Tell how many requests were begun, in memory that the server sees even when this process is dead."""
-        wire.COUNTER.pack_into(self._counter, 0, taken)
-
-    def _rest(self) -> None:
-        with suppress(OSError):  # the server is gone, which the main thread sees too
+    def _stand_in(self) -> None:
+        """Fetch in place of the threads, which are all busy."""
+        if sys.platform == "win32":
+            raise NotImplementedError
+        waiting = select.poll()
+        waiting.register(self._sock, select.POLLIN)
+        loans: Sequence[Stream] | None = ()
+        while not self._is_over and loans is not None and self._threads.add(loans):
+            loans = self.fetch() if waiting.poll(HOLD_S * 1e3) else ()
             self._outlet.flush()
+
+    def fetch(self) -> Sequence[Stream] | None:
+        """Wait for what the server says, and return the requests in it; None if there will be none any more."""
+        try:
+            if self._reader.receive():
+                return self._take_all()
+        except OSError:  # the server is gone
+            pass
+        except Exception:
+            self._log.exception("unexpected exception; the process ends")
+        self._end()
+        return None
+
+    def _take_all(self) -> list[Stream]:
+        loans: list[Stream] = []
+        for frame in self._reader.frames():
+            if frame.kind == wire.REQUEST:
+                loans.append(self._begin(frame))
+            elif frame.kind == wire.RECALL:
+                self._give_back(loans)
+                loans = []
+            else:
+                self._take(frame)
+        return loans
+
+    def rest(self) -> None:
+        """Send what is held, for its thread has nothing more to do."""
+        with suppress(OSError):  # the server is gone, which is read too
+            self._outlet.flush()
+
+    def _end(self) -> None:
+        if self._is_disowned:
+            os._exit(0)
+        self._is_over = True
+        self._threads.unpause()
 
     def load(self) -> bool:
         sys.path[:] = self._settings["path"]
@@ -151,27 +188,22 @@ class _Process:
         self.send(wire.pack(0, wire.CHANGED))
 
     def _take(self, frame: wire.Frame) -> None:
-        if frame.kind == wire.REQUEST:
-            self._begin(frame)
-            return
         if frame.kind == wire.QUIT:
             self._is_quitting = True
+            if not self._streams:
+                self._end()
             return
-        if frame.kind == wire.RECALL:
-            self._give_back()
-            return
-        with self._changing:
-            stream = self._streams.get(frame.stream)
+        stream = self._streams.get(frame.stream)
         if stream is None:
             return  # it is answered by now
         if frame.kind == wire.CANCEL:
+            stream.abandon()
             self.forget(frame.stream)
-            stream.loan.abandon()
         elif frame.kind == wire.CREDIT:
             stream.add_credit(int(frame.payload))
 
-    def _begin(self, frame: wire.Frame) -> None:
-        asked = wire.unpack_request(frame.payload, self._mount)
+    def _begin(self, frame: wire.Frame) -> Stream:
+        asked = wire.unpack_request(frame.payload, self._place)
         body = NO_BODY
         if asked.size:
             body = Spool()
@@ -180,37 +212,39 @@ class _Process:
             else:
                 body += asked.body
         stream = Stream(self._outlet, self.forget, frame.stream, asked.call, asked.ends, body)
-        with self._changing:
-            self._streams[frame.stream] = stream
-        self._threads.submit(stream.loan)
+        self._streams[frame.stream] = stream
+        return stream
 
-    def _give_back(self) -> None:
-        loans = self._threads.withdraw()
-        with self._changing:
-            numbers = [number for number, stream in self._streams.items() if stream.loan in loans]
-            for number in numbers:
-                del self._streams[number]
-        self.send(wire.pack_json(0, wire.RECALLED, numbers))
+    def _give_back(self, fetched: list[Stream]) -> None:
+        """Say which requests no thread has taken, those in ``fetched`` among them, and forget them."""
+        numbers = [loan.number for loan in self._threads.withdraw(fetched) if isinstance(loan, Stream)]
+        given = [number for number in numbers if self._streams.pop(number, None) is not None]
+        self.send(wire.pack_json(0, wire.RECALLED, given))
 
-    def _mount(self, prefix: str, name: str) -> Mount:
-        mount = self._mounts.get((prefix, name))
-        if mount is None:
-            mount = self._mounts[prefix, name] = Mount(prefix, self._applications[name], name)
-        return mount
+    def _place(self, data: bytes) -> tuple[Mount, Ends]:
+        """Return the mount that a request is for, and the ends of its connection."""
+        known = self._places.get(data)
+        if known is None:
+            place = wire.unpack_place(data)
+            if len(self._places) >= PLACES:
+                self._places.clear()
+            mount = Mount(place.prefix, self._applications[place.name], place.name)
+            known = self._places[data] = mount, place.ends
+        return known
 
     def forget(self, number: int) -> None:
         """Have no such stream any more; after the last one the process may end."""
         if self._is_disowned:
             os._exit(0)
-        with self._changing:
-            self._streams.pop(number, None)
-            if self._is_quitting and not self._streams:
-                self._sock.shutdown(socket.SHUT_RD)  # wakes the main thread
+        self._streams.pop(number, None)
+        if self._is_quitting and not self._streams:
+            self._end()
 
     def disown(self) -> None:
         """In a process that an application has forked: say nothing in this one's name, and end at an attempt."""
         self._is_disowned = True
         self._sock.close()
+        self._outlet.disown()
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``; any thread may. Raises ``OSError``."""

@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 from ..application.body import Spool
 from ..application.environ import Ends
-from ..application.loan import AHEAD_BYTES, Loan, Piece, Portion
+from ..application.loan import AHEAD_BYTES, AbandonedError, Loan, Piece
 from ..application.mounts import Call
+from ..http.errors import HTTPError
 from ..http.messages import FileSlice, Given
 from . import wire
 
 HOLD_S = 0.002
-"""How long an answer is held at most, in which case the next call takes long. One that took longer is not held."""
+"""How long an answer is held, while the thread that makes it has more to do. One that took longer is not held."""
 
 HOLD_BYTES = 65536
 """More is sent at once."""
@@ -30,16 +31,23 @@ class Outlet:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.disown()
+
+    def disown(self) -> None:
+        """Begin anew, in a process that an application has forked: another thread may have held the lock."""
         self._lock = threading.Lock()
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._held_at = 0.0  # since when the first of them is
 
-    def hold(self, data: bytes) -> None:
+    def hold(self, data: bytes, now: float) -> None:
         """Send ``data`` with what comes next, or at the next ``flush``. Raises ``OSError``."""
         with self._lock:
+            if not self._held:
+                self._held_at = now
             self._held.append(data)
             self._held_bytes += len(data)
-        if self._held_bytes > HOLD_BYTES:
+        if self._held_bytes > HOLD_BYTES or now - self._held_at > HOLD_S:
             self.flush()
 
     def flush(self) -> None:
@@ -67,15 +75,100 @@ class Outlet:
 
 
 class Stream:
-    """One request, and what of its answer the server has room for. ``forget`` is called when it is over."""
+    """One request, as the threads of this process have it: see ``Lent``, and ``Loan`` for what its methods do.
+
+    A short answer that is put as a whole goes at once, as most do. Any other is a ``Flow``. ``forget`` is called
+    with the number when all of the answer is sent.
+    """
+
+    __slots__ = (
+        "_flow", "_forget", "_outlet", "begun_at", "body", "call", "ends", "is_abandoned", "lent_at", "number",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        forget: Callable[[int], object],
+        number: int,
+        call: Call,
+        ends: Ends,
+        body: Spool,
+    ) -> None:
+        self._outlet = outlet
+        self._forget = forget
+        self.number = number
+        self.call = call
+        self.ends = ends
+        self.body = body
+        self.lent_at = self.begun_at = 0.0
+        self.is_abandoned = False
+        self._flow: Flow | None = None
+
+    def begin(self) -> bool:
+        """See ``Loan``."""
+        if self.is_abandoned:
+            self.body.close()
+        return not self.is_abandoned
+
+    def put(self, head: Given | None, *pieces: Piece, is_over: bool = False) -> None:
+        """See ``Loan``."""
+        if not (is_over and head is not None and self._flow is None and self._send_whole(head, pieces)):
+            self._flow_on().loan.put(head, *pieces, is_over=is_over)
+
+    def fail(self, error: HTTPError) -> None:
+        """See ``Loan``."""
+        if not self.is_abandoned:
+            self._flow_on().loan.fail(error)
+
+    def abandon(self) -> None:
+        """Tell the application that nobody waits any more."""
+        self.is_abandoned = True
+        if self._flow is not None:
+            self._flow.loan.abandon()
+
+    def add_credit(self, count: int) -> None:
+        """So many bytes more may be sent."""
+        if self._flow is not None:
+            self._flow.add_credit(count)
+
+    def _flow_on(self) -> Flow:
+        if self._flow is None:
+            self._flow = Flow(self._outlet, self._forget, self.number, self)
+        if self.is_abandoned:  # perhaps before there was a flow
+            self._flow.loan.abandon()
+        return self._flow
+
+    def _send_whole(self, head: Given, pieces: tuple[Piece, ...]) -> bool:
+        """Send an answer that is there as a whole in one frame; False if it is too long, or comes from a file."""
+        if self.is_abandoned:
+            raise AbandonedError
+        body = b""
+        for piece in pieces:
+            if isinstance(piece, FileSlice) or len(body) + len(piece) > wire.PIECE_BYTES:
+                return False
+            body = body + piece if body else piece
+        frame, now = wire.pack_answer(self.number, head, body), time.monotonic()
+        try:
+            if now - self.begun_at < HOLD_S:
+                self._outlet.hold(frame, now)
+            else:
+                self._outlet.send(frame)
+        except OSError as error:  # the server is gone, which is seen where it is read too
+            raise AbandonedError from error
+        finally:
+            self.is_abandoned = True
+            self._forget(self.number)
+        return True
+
+
+class Flow:
+    """An answer of several parts, and what of it the server has room for."""
 
     __slots__ = (
         "_credit", "_flushing", "_forget", "_is_free", "_is_over", "_number", "_outlet", "_pending", "loan",
     )  # fmt: skip
 
-    def __init__(
-        self, outlet: Outlet, forget: Callable[[int], None], number: int, call: Call, ends: Ends, body: Spool
-    ) -> None:
+    def __init__(self, outlet: Outlet, forget: Callable[[int], object], number: int, stream: Stream) -> None:
         self._outlet = outlet
         self._forget = forget
         self._number = number
@@ -83,7 +176,8 @@ class Stream:
         self._credit = AHEAD_BYTES
         self._pending: list[Piece | memoryview] = []  # taken from the end
         self._is_over = self._is_free = False
-        self.loan = Loan(call, ends, body, self._flush)
+        self.loan = Loan(stream.call, stream.ends, stream.body, self._flush)
+        self.loan.begin()
 
     def add_credit(self, count: int) -> None:
         """So many bytes more may be sent."""
@@ -92,11 +186,11 @@ class Stream:
         self._flush()
 
     def _flush(self) -> None:
-        """Send what may be sent; called by the application's thread, and by the main one."""
+        """Send what may be sent; called by the application's thread, and by the one that reads."""
         try:
             with self._flushing:
                 is_over = self._send_on()
-        except OSError:  # the server is gone, which the main thread sees too
+        except OSError:  # the server is gone, which is seen where it is read too
             self.loan.abandon()
             is_over = True
         if is_over:
@@ -107,8 +201,6 @@ class Stream:
         while True:
             if not self._pending and not self._is_over:
                 portion = self.loan.take()
-                if portion.head is not None and portion.is_over and self._send_whole(portion, portion.head):
-                    return True
                 if portion.head is not None:
                     frames += wire.pack_head(self._number, portion.head)
                 self._pending = [memoryview(x) if isinstance(x, bytes) else x for x in portion.pieces[::-1]]
@@ -131,20 +223,6 @@ class Stream:
         if frames:
             self._outlet.send(frames)
         return is_whole
-
-    def _send_whole(self, portion: Portion, head: Given) -> bool:
-        """Send an answer that is there as a whole in one frame; False if it is too long, or comes from a file."""
-        body = b""
-        for piece in portion.pieces:
-            if isinstance(piece, FileSlice) or len(body) + len(piece) > wire.PIECE_BYTES:
-                return False
-            body = body + piece if body else piece
-        frame = wire.pack_answer(self._number, head, body)
-        if time.monotonic() - self.loan.begun_at < HOLD_S:
-            self._outlet.hold(frame)
-        else:
-            self._outlet.send(frame)
-        return True
 
     def _send_pending(self, frames: bytes) -> bytes:
         """Send ``frames`` and the pieces behind it, as far as there is room; return what is not yet sent of it."""

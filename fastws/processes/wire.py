@@ -68,7 +68,7 @@ BORN = 15
 DEAD = 16
 """From the spawner: a process has ended; its status."""
 
-RECEIVE_BYTES = 262144
+RECEIVE_BYTES = 65536
 PIECE_BYTES = 65536
 """The most bytes of a body in one frame."""
 
@@ -95,8 +95,16 @@ def pack_json(stream: int, kind: int, value: Any) -> bytes:
 
 _LENGTH = struct.Struct("<q")
 _ANSWER = struct.Struct("<qI")
-_ASKED = struct.Struct("<IQ?")
-_TEXTS = 12  # before the fields
+_HEADER_OF_ANSWER = struct.Struct(HEADER.format + _ANSWER.format.removeprefix("<"))
+_ASKED = struct.Struct("<HIQ?")
+
+
+class Place(NamedTuple):
+    """What many requests have in common: the mount by its prefix and the name of its application, and the ends."""
+
+    prefix: str
+    name: str
+    ends: Ends
 
 
 class Asked(NamedTuple):
@@ -113,41 +121,51 @@ def pack_request(stream: int, call: Call, ends: Ends, body: Spool) -> bytes:
     """Return the frame of a request. Texts are separated by NUL, which neither a target nor a field has."""
     mount, request = call.mount, call.request
     has_file = body.fileno() >= 0
-    parts = [
-        mount.prefix, mount.name, request.method, request.target, request.version, call.script_name,
-        call.path_info, call.user, ends.peer, ends.host, str(ends.port), ends.scheme,
-    ]  # fmt: skip
+    parts = [request.method, request.target, request.version, call.script_name, call.path_info, call.user]
     for field in request.fields.items():
         parts += field
+    place = _pack_place(mount.prefix, mount.name, ends)
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     data = b"" if has_file or not body.size else body.read_memory()
-    start = _ASKED.pack(len(text), body.size, has_file)
-    return b"".join((HEADER.pack(stream, REQUEST, len(start) + len(text) + len(data)), start, text, data))
+    start = _ASKED.pack(len(place), len(text), body.size, has_file)
+    size = len(start) + len(place) + len(text) + len(data)
+    return b"".join((HEADER.pack(stream, REQUEST, size), start, place, text, data))
 
 
-def unpack_request(payload: bytes, mount_of: Callable[[str, str], Mount]) -> Asked:
-    """Return the request in a frame; ``mount_of`` returns the mount with a prefix, of an application."""
-    length, size, has_file = _ASKED.unpack_from(payload)
-    end = _ASKED.size + length
-    parts = payload[_ASKED.size : end].decode("utf-8", "surrogatepass").split("\0")
-    prefix, name, method, target, version, script_name, path_info, user, *ends = parts[:_TEXTS]
-    fields = dict(zip(parts[_TEXTS::2], parts[_TEXTS + 1 :: 2], strict=True))
+def unpack_request(payload: bytes, place_of: Callable[[bytes], tuple[Mount, Ends]]) -> Asked:
+    """Return the request in a frame; ``place_of`` returns what ``unpack_place`` tells, with the mount itself."""
+    place_size, size, body_size, has_file = _ASKED.unpack_from(payload)
+    begin = _ASKED.size + place_size
+    end = begin + size
+    mount, ends = place_of(payload[_ASKED.size : begin])
+    texts = payload[begin:end].decode("utf-8", "surrogatepass").split("\0")
+    method, target, version, script_name, path_info, user, *parts = texts
+    names_and_values = iter(parts)
+    fields = dict(zip(names_and_values, names_and_values, strict=True))
     request = Request(method, target, version, fields, 0)
     query = target.partition("?")[2]
-    call = Call(mount_of(prefix, name), request, script_name, path_info, query, user, ())
-    return Asked(call, _ends(*ends), payload[end:], size, has_file)
+    call = Call(mount, request, script_name, path_info, query, user, ())
+    return Asked(call, ends, payload[end:], body_size, has_file)
 
 
-@functools.lru_cache(maxsize=256)  # of all requests on one connection
-def _ends(peer: str, host: str, port: str, scheme: str) -> Ends:
-    return Ends(peer, host, int(port), scheme)
+@functools.lru_cache(maxsize=256)  # of all requests of one client
+def _pack_place(prefix: str, name: str, ends: Ends) -> bytes:
+    return "\0".join((prefix, name, ends.peer, ends.host, str(ends.port), ends.scheme)).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def unpack_place(data: bytes) -> Place:
+    """Return the place in the frame of a request."""
+    prefix, name, peer, host, port, scheme = data.decode("utf-8", "surrogatepass").split("\0")
+    return Place(prefix, name, Ends(peer, host, int(port), scheme))
 
 
 def pack_answer(stream: int, head: Given, body: bytes) -> bytes:
     """Return the frame of a whole answer."""
     length, lines = -1 if head.length is None else head.length, head.lines
     size = _ANSWER.size + len(lines) + len(body)
-    return b"".join((HEADER.pack(stream, ANSWER, size), _ANSWER.pack(length, len(lines)), lines, body))
+    return b"".join((_HEADER_OF_ANSWER.pack(stream, ANSWER, size, length, len(lines)), lines, body))
 
 
 def unpack_answer(payload: bytes) -> tuple[int | None, str, list[tuple[str, str]], bytes]:

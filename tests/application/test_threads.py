@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from rawhttp import wait_until
 
+from fastws.application import threads as module
 from fastws.application.body import Spool
 from fastws.application.environ import Ends
 from fastws.application.loan import Loan
@@ -116,25 +118,126 @@ def test_number_of_threads_changes_with_the_configuration(gate: Gate) -> None:
     assert not threads.submit(loan_for(gate))
 
 
-def test_after_a_quick_call_others_wake_when_somebody_nudges_them(gate: Gate) -> None:
-    threads = Threads(logging.getLogger("test"), check_given, on_rest=lambda: None)
-    threads.limit(2, 10)
+class Well:
+    """A source of loans: a thread that fetches waits until there are some."""
+
+    def __init__(self) -> None:
+        self.loans: queue.Queue[list[Loan] | None] = queue.Queue()
+        self.fetchers: list[str] = []
+        self.rests = self.taken = 0
+
+    def fetch(self) -> list[Loan] | None:
+        self.fetchers.append(threading.current_thread().name)
+        return self.loans.get(timeout=60)
+
+    def count(self, taken: int) -> None:
+        self.taken = taken
+
+    def rest(self) -> None:
+        self.rests += 1
+
+
+def fetching(well: Well, count: int) -> Threads:
+    """Return threads of which one waits at ``well``."""
+    threads = Threads(logging.getLogger("test"), check_given, source=well)
+    threads.limit(count, 10)
+    wait_until(lambda: len(well.fetchers) == 1)
+    return threads
+
+
+def test_thread_that_fetches_runs_what_is_quick_itself(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUICK_S", 60.0)  # longer than a busy machine takes for what is quick here
+    well = Well()
+    threads = fetching(well, 3)
     gate.opened.set()
-    for loan in [loan_for(gate) for _ in range(2)]:
-        threads.submit(loan)
-    wait_until(lambda: len(threads._parked) == 2)
     threads._is_quick = True
-    gate.opened.clear()
-    entered = gate.entered
-    with threads._lock:  # both come before a thread has looked
-        threads._waiting.extend([loan_for(gate), loan_for(gate)])
-        threads._wake_one()
-    wait_until(lambda: gate.entered == entered + 1)
-    assert threads.status().waiting == 1
-    threads.nudge()
-    wait_until(lambda: gate.entered == entered + 2)
+    for number in range(5):
+        well.loans.put([loan_for(gate), loan_for(gate)])
+        wait_until(lambda number=number: len(well.fetchers) == number + 2)
+    assert set(well.fetchers) == {"application-0"}
+    assert (gate.entered, well.taken, threads._count) == (10, 10, 1)
+    assert well.rests == len(well.fetchers)
+    well.loans.put(None)
+
+
+def test_another_fetches_as_soon_as_a_call_is_expected_to_take_long(gate: Gate) -> None:
+    well = Well()
+    threads = fetching(well, 2)
+    threads._is_quick = False
+    well.loans.put([loan_for(gate)])
+    wait_until(lambda: len(well.fetchers) == 2)
+    assert well.fetchers == ["application-0", "application-1"]
     gate.opened.set()
-    threads.close()
+    well.loans.put(None)
+
+
+def test_others_take_what_waits_and_fetch_when_a_call_is_not_quick_after_all(gate: Gate) -> None:
+    well = Well()
+    threads = fetching(well, 3)
+    threads._is_quick = True
+    well.loans.put([loan_for(gate), loan_for(gate)])
+    wait_until(lambda: gate.entered == 1)
+    assert threads.status().waiting == 1
+    assert len(well.fetchers) == 1
+    assert threads.nudge()
+    wait_until(lambda: gate.entered == 2 and len(well.fetchers) == 2)
+    gate.opened.set()
+    well.loans.put(None)
+
+
+def test_caller_stands_in_for_threads_as_long_as_all_are_busy(gate: Gate) -> None:
+    well = Well()
+    threads = fetching(well, 1)
+    well.loans.put([loan_for(gate)])
+    wait_until(lambda: gate.entered == 1)
+    assert not threads.nudge()
+    assert threads.nudge()  # somebody fetches: the caller
+    assert threads.add([loan_for(gate)])
+    assert threads.status().waiting == 1
+    gate.opened.set()
+    wait_until(lambda: threads.status().busy == threads.status().waiting == 0)
+    assert len(well.fetchers) == 1
+    assert not threads.add([])
+    wait_until(lambda: len(well.fetchers) == 2)
+    well.loans.put(None)
+
+
+def test_what_is_withdrawn_counts_as_taken_and_is_not_run(gate: Gate) -> None:
+    well = Well()
+    threads = fetching(well, 1)
+    loans = [loan_for(gate) for _ in range(3)]
+    well.loans.put(loans[:2])
+    wait_until(lambda: gate.entered == 1)
+    assert threads.withdraw(loans[2:]) == loans[1:]
+    assert well.taken == 3
+    gate.opened.set()
+    wait_until(lambda: len(well.fetchers) == 2)
+    assert gate.entered == 1
+    well.loans.put(None)
+
+
+def test_pause_lasts_until_something_comes(gate: Gate) -> None:
+    well = Well()
+    threads = fetching(well, 1)
+    gate.opened.set()
+    passed = threading.Semaphore(0)
+
+    def pause_twice() -> None:
+        for _ in range(2):
+            threads.pause(0.0)
+            passed.release()
+
+    pausing = threading.Thread(target=pause_twice, daemon=True)
+    pausing.start()
+    wait_until(lambda: threads._is_paused)
+    assert not passed.acquire(blocking=False)
+    well.loans.put([loan_for(gate)])
+    assert passed.acquire(timeout=60)
+    wait_until(lambda: threads._is_paused)
+    threads.unpause()
+    assert passed.acquire(timeout=60)
+    pausing.join(60)
+    well.loans.put(None)
 
 
 def test_thread_that_takes_one_of_many_wakes_another(gate: Gate) -> None:

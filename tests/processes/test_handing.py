@@ -32,8 +32,9 @@ pytestmark = [
 ENDS = Ends("127.0.0.1", "127.0.0.1", 80, "http")
 
 
-def mount_of(prefix: str, name: str) -> Mount:
-    return Mount(prefix, nothing, name)
+def place_of(data: bytes) -> tuple[Mount, Ends]:
+    place = wire.unpack_place(data)
+    return Mount(place.prefix, nothing, place.name), place.ends
 
 
 def nothing(*_: Any) -> list[bytes]:
@@ -87,7 +88,7 @@ class Bench:
     def received(self, child: Child) -> list[str]:
         """Return the targets that a process has got since the last call."""
         requests = [frame.payload for frame in self.frames(child) if frame.kind == wire.REQUEST]
-        return [wire.unpack_request(payload, mount_of).call.request.target for payload in requests]
+        return [wire.unpack_request(payload, place_of).call.request.target for payload in requests]
 
     def answer(self, child: Child, took_s: float) -> None:
         """Have the oldest request of a process answered after so long."""
@@ -122,9 +123,9 @@ def test_request_is_as_it_was_packed() -> None:
     frame = wire.pack_request(7, call, ENDS, spool)
     stream, kind, length = wire.HEADER.unpack_from(frame)
     assert (stream, kind, length) == (7, wire.REQUEST, len(frame) - wire.HEADER.size)
-    asked = wire.unpack_request(frame[wire.HEADER.size :], mount_of)
+    asked = wire.unpack_request(frame[wire.HEADER.size :], place_of)
     assert asked[1:] == (ENDS, b"body\0", 5, False)
-    assert asked.call.mount == mount_of("/p\udcff", "m:app")
+    assert asked.call.mount == Mount("/p\udcff", nothing, "m:app")
     assert asked.call.request == request._replace(size=0)
     assert asked.call[2:] == call[2:]
 
