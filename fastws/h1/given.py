@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
+from typing import NoReturn
 
 from ..http.messages import Fields, Given
 from ..http.vocabulary import TOKEN, reason_phrase
 
 _STATUS = re.compile(r"([2-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _NAME = re.compile(TOKEN)
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _LENGTH = re.compile(r"[0-9]{1,18}")
 CONNECTIONS = frozenset(
     (
@@ -26,16 +28,14 @@ CONNECTIONS = frozenset(
 
 def check_given(status: str, fields: Iterable[tuple[str, str]], added: Fields) -> Given:
     """See ``backend.Parser.check_given``."""
-    if not isinstance(status, str) or not (match := _STATUS.fullmatch(status)):
-        raise ValueError(f"{status!r} is no status line: three digits from 200 to 599, a space, and a phrase")
-    code = int(match[1])
-    lines, names, length = [f"HTTP/1.1 {match[1]} {match[2] or reason_phrase(code)}\r\n"], set(), None
+    code, line = _status_line(status) if isinstance(status, str) else _refuse_status(status)
+    lines, names, length = [line], set(), None
     for name, value in fields:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"the field {name!r} is not made of text")
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        lower = _lower(name)
+        if not lower or not _is_value(value):
             raise ValueError(f"the field {name!r} has a character that no field may have: {value!r}")
-        lower = name.lower()
         if lower in CONNECTIONS:
             raise ValueError(f"the field {name} is the server's business, not the application's")
         if lower == "content-length":
@@ -48,3 +48,22 @@ def check_given(status: str, fields: Iterable[tuple[str, str]], added: Fields) -
             lines.append(f"{name}: {text}\r\n")
     lines += [f"{name}: {value}\r\n" for name, value in added if name.lower() not in names]
     return Given(code, "".join(lines).encode("latin-1"), length, "date" in names)
+
+
+@functools.lru_cache(maxsize=256)  # an application has few
+def _status_line(status: str) -> tuple[int, str]:
+    match = _STATUS.fullmatch(status)
+    if not match:
+        return _refuse_status(status)
+    code = int(match[1])
+    return code, f"HTTP/1.1 {match[1]} {match[2] or reason_phrase(code)}\r\n"
+
+
+def _refuse_status(status: object) -> NoReturn:
+    raise ValueError(f"{status!r} is no status line: three digits from 200 to 599, a space, and a phrase")
+
+
+@functools.lru_cache(maxsize=256)
+def _lower(name: str) -> str:
+    """Return the name of a field in lower case, '' if no field may have it."""
+    return name.lower() if _NAME.fullmatch(name) else ""

@@ -203,16 +203,16 @@ class _Process:
             stream.add_credit(int(frame.payload))
 
     def _begin(self, frame: wire.Frame) -> Stream:
-        asked = wire.unpack_request(frame.payload, self._place)
+        number, _, payload = frame
+        call, ends, data, size, has_file = wire.unpack_request(payload, self._place)
         body = NO_BODY
-        if asked.size:
+        if size:
             body = Spool()
-            if asked.has_file:
-                body.adopt(self._reader.take_fd(), asked.size)
+            if has_file:
+                body.adopt(self._reader.take_fd(), size)
             else:
-                body += asked.body
-        stream = Stream(self._outlet, self.forget, frame.stream, asked.call, asked.ends, body)
-        self._streams[frame.stream] = stream
+                body += data
+        self._streams[number] = stream = Stream(self._outlet, self.forget, number, call, ends, body)
         return stream
 
     def _give_back(self, fetched: list[Stream]) -> None:
