@@ -467,3 +467,9 @@ def test_import_statements_of_the_program_lead_to_every_twin_and_compiled_module
         PACKAGE / f"{n}.py" for n in TWINS if "_py" in n
     }
     assert sorted(map(shown, wanted - found)) == []
+
+
+def test_each_file_of_tests_has_a_name_of_its_own() -> None:
+    """pytest imports them by it: of two with one name, a run of the whole suite collects one."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

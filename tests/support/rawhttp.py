@@ -243,7 +243,7 @@ def finish_turns(server: Server) -> None:
 def loads_of(server: Server, count: int) -> list[int]:
     """The connections of each worker, once they are ``count`` together.
 
-    For a moment, one that a reactor or a worker hands over is with neither.
+    For a moment, one that is handed over is with neither worker.
     """
     loads: list[int] = []
 
