@@ -73,14 +73,19 @@ class Desk:
 
     def ask(self, kind: str, numbers: range) -> None:
         """Ask as many times as there are numbers."""
+        from fastws.engine.worker import EVENTS
+
         path, fields = KINDS[kind]
         client = self._client
         for number in numbers:
             client.send(f"GET {path.format(number=number)} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
             events = self.reactor.wait(time.monotonic())
             self._worker.shared.begin_turn()
-            for event in events:
-                self._worker._take_event(*event)
+            for owner, kind, data in events:
+                if kind in EVENTS:
+                    owner.handle(EVENTS[kind], data)
+                else:
+                    self._worker._take_event(owner, kind, data)
             while self._worker.shared.turns:  # under valgrind one request may take longer than a turn
                 self._worker._take_turns()
             client.recv(1 << 20)

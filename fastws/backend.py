@@ -126,7 +126,10 @@ class Reactor(Protocol):
     # Connections and listeners
 
     def add_listener(self, fd: int, owner: object, manner: int = PLAIN) -> None:
-        """Report ``ACCEPT`` for the listening socket ``fd``, whose connections are served in that manner."""
+        """Report ``ACCEPT`` for the listening socket ``fd``, whose connections are served in that manner.
+
+        With ``CHANNEL`` it is any other socket, and reported as long as there is something to read.
+        """
 
     def remove_listener(self, fd: int) -> None:
         """Stop reporting it."""

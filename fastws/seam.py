@@ -122,7 +122,7 @@ class TLSContext(Protocol):
 
 
 ACCEPT = 0
-"""Event: a listener has connections waiting; data is None."""
+"""Event: a listener has connections waiting, or a ``CHANNEL`` something to be read; data is None."""
 READ = 1
 """Event: bytes came; data is bytes, empty at the end of the stream."""
 WRITE = 2
@@ -247,6 +247,8 @@ REDIRECT = 2
 """Manner: HTTP/1.x in plain bytes, of which the reactor answers nothing: clients are sent to https."""
 PROXY = 4
 """Added to one of these manners: before that, the connection begins with the preamble of a proxy."""
+CHANNEL = 8
+"""Manner: no connections come, but something that Python reads, from another process."""
 
 
 class Accepted(NamedTuple):

@@ -1,12 +1,15 @@
-"""A worker's listeners, and the pause in accepting when the process has no descriptor left."""
+"""What a worker waits for besides its connections: listeners, with pauses, and application processes."""
 
 from __future__ import annotations
 
+import collections
 import logging
 import math
 from collections.abc import Sequence
 
+from ..application.channel import Channel
 from ..backend import Reactor
+from ..seam import CHANNEL
 from ..transport.listener import Listener
 
 PAUSE_S = 0.1
@@ -61,3 +64,55 @@ class Accepting:
             self._watch_only(self._listeners)
         except OSError as error:
             self.rest(error, now)
+
+
+class Channels:
+    """The application processes that one worker hears. Any thread may ``offer`` one."""
+
+    def __init__(self, reactor: Reactor, logger: logging.Logger) -> None:
+        self._reactor = reactor
+        self._logger = logger
+        self._offered: collections.deque[Channel] = collections.deque()
+        self._heard: set[Channel] = set()
+        self._is_closed = False
+
+    @property
+    def count(self) -> int:
+        """How many there are or are about to be."""
+        return len(self._heard) + len(self._offered)
+
+    def offer(self, channel: Channel) -> None:
+        """Have ``channel`` heard once the worker calls ``watch_offered``."""
+        self._offered.append(channel)
+        if self._is_closed:  # since this worker was chosen
+            self.close()
+
+    def watch_offered(self) -> None:
+        """Wait for what was offered."""
+        while self._offered:
+            channel = self._offered.popleft()
+            try:
+                self._reactor.add_listener(channel.fd, channel, CHANNEL)
+            except OSError as error:
+                self._logger.error("an application process is heard by the courier: %s", error.strerror)
+                channel.give_back(for_good=True)
+            else:
+                self._heard.add(channel)
+
+    def hear(self, channel: Channel) -> None:
+        """Take what has come by ``channel``."""
+        if not channel.hear():
+            self._reactor.remove_listener(channel.fd)
+            self._heard.discard(channel)
+            channel.give_back(for_good=True)
+
+    def close(self) -> None:
+        """Give all of them back: the worker has ended. Another thread may be doing the same."""
+        self._is_closed = True
+        for channels in (self._offered, self._heard):
+            while channels:
+                try:
+                    channel = channels.pop()
+                except (IndexError, KeyError):
+                    break
+                channel.give_back(for_good=False)

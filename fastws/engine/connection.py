@@ -64,7 +64,6 @@ class Connection:
         if self.state == CLOSED:
             return  # by an event before this one in the same turn
         try:
-            self.shared.clock.tick()
             handler(self, data)
         except Exception:
             self.shared.logger.exception("unexpected exception; the connection to %s is closed", self.peer)
@@ -141,6 +140,14 @@ class Connection:
         self.state = state
         self._patience.begin()
 
+    def pause(self, state: int) -> None:
+        """Begin ``state``, in which nothing is read, until another thread ends it or it has lasted too long."""
+        self.state = state
+        patience, shared = self._patience, self.shared
+        patience.begin()
+        shared.reactor.set_interest(self.fd, seam.NOTHING)
+        shared.timers.schedule(self, patience.deadline(state))
+
     def wait(self, interest: int) -> None:
         """Wait for what ``interest`` says (``seam``), for as long as the present state may last."""
         shared = self.shared
@@ -149,13 +156,14 @@ class Connection:
 
     def rest(self, interest: int = seam.IDLE) -> None:
         """Wait for the next request, of which nothing has come; ``INPUT`` where something before it has."""
-        shared = self.shared
-        self.enter(IDLE)
+        shared, patience = self.shared, self._patience
+        self.state = IDLE
+        patience.begin()
         shared.reactor.set_interest(self.fd, interest)
         if shared.is_draining:
             self.drain(shared.grace_s)
         else:
-            shared.timers.schedule(self, self._patience.since + shared.keepalive_time_s)
+            shared.timers.schedule(self, patience.since + shared.keepalive_time_s)
 
     def give_way(self) -> None:
         """Let others have their turn; the speaker's ``advance`` is called when it is this one's again.
@@ -173,12 +181,13 @@ class Connection:
         """
         self._transmission = transmission
         self.state = SENDING
-        self._patience.begin(None)
-        return self._send_on(transmission)
+        return self._send_on(transmission, is_begin=True)
 
-    def _send_on(self, transmission: Transmission) -> bool:
+    def _send_on(self, transmission: Transmission, *, is_begin: bool = False) -> bool:
         try:
-            if not transmission.send(self.transport if self._transport is None else self._transport):
+            if not transmission.send(self._transport or self.transport):
+                if is_begin:
+                    self._patience.begin(None)
                 self._wait_for_room(transmission.rest)
                 return False
         except FileShrankError:

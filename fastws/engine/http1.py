@@ -12,7 +12,7 @@ from ..h1.grammar import beginning
 from ..http.errors import PASSWORD, HTTPError, UndecidedError
 from ..http.forwarded import Sender
 from ..http.messages import Fields, Request, Response
-from ..seam import DONE, INPUT, NOTHING, PARTIAL, READ, PartialSend
+from ..seam import DONE, INPUT, PARTIAL, READ, PartialSend
 from ..site.publication import Answering, publish
 from . import states
 from .answer import Answer, build_answer, continue_answer
@@ -61,7 +61,10 @@ class Http1:
             self._connection.enter(HEAD)
             self._is_tried = not self._buffer
         self._buffer = self._buffer + data if self._buffer else data
-        self._go_on()
+        if self._shared.is_turn_over():
+            self._connection.give_way()
+        else:
+            self.advance()
 
     def on_partial(self, partial: PartialSend) -> None:
         """See ``Speaker.on_partial``."""
@@ -248,13 +251,16 @@ class Http1:
         """
         request, shared = self._request, self._shared
         assert request is not None
+        site = self._site
+        if (call := site.call_again(request)) is not None:
+            return self._lend(request, call)
         body = b"" if self._decoder is None else bytes(self._decoder.body)
         try:
-            response, publication, call = self._site.respond(request, body, self._sender.peer)
+            response, publication, call = site.respond(request, body, self._sender.peer)
         except UndecidedError as undecided:
             return self._pause(undecided)
         if call is not None:
-            return self._lend(call)
+            return self._lend(request, call)
         is_published = publication is not None and publish(
             publication, shared.reactor, shared.parser, shared.site.fill
         )
@@ -277,8 +283,7 @@ class Http1:
         connection = self._connection
         if connection.state != WAITING:
             self._asks = 0
-            connection.enter(WAITING)
-            connection.wait(NOTHING)
+            connection.pause(WAITING)
         self._asks, self._awaited = self._asks + 1, undecided.work
         is_queued = self._asks <= states.ASK_TIMES and self._shared.queues.submit(
             undecided, self._sender.peer, self._ask_again
@@ -292,7 +297,7 @@ class Http1:
 
     # Applications
 
-    def _lend(self, call: Call) -> bool:
+    def _lend(self, request: Request, call: Call) -> bool:
         """Let an application have the request, with all of its body."""
         connection, shared, sender = self._connection, self._shared, self._sender
         if shared.secure_fields:
@@ -300,9 +305,10 @@ class Http1:
         if sender.request_id and shared.answers_ids:
             call = call._replace(fields=(("X-Request-ID", sender.request_id), *call.fields))
         if shared.changes_fields:
-            request = shared.for_application(call.request, connection.peer, sender)
-            call = call._replace(request=request)
-        lending = self._lending = self._lending or Lending(connection)
+            call = call._replace(request=shared.for_application(request, connection.peer, sender))
+        lending = self._lending
+        if lending is None:
+            lending = self._lending = Lending(connection)
         try:
             error = lending.lend(call, sender)
         except OSError:
@@ -310,8 +316,7 @@ class Http1:
             return False
         if error is not None:
             return self._fail(error)
-        connection.enter(LENT)
-        connection.wait(NOTHING)
+        connection.pause(LENT)
         return False
 
     def _send_on(self) -> bool:
@@ -330,8 +335,7 @@ class Http1:
         """Go on after a message that is sent."""
         if self._lending is None or self._lending.is_over:
             return self._finish()
-        self._connection.enter(LENT)
-        self._connection.wait(NOTHING)
+        self._connection.pause(LENT)
         return True  # more may have come meanwhile
 
     def _give_up(self, error: HTTPError) -> bool:

@@ -17,6 +17,9 @@ from ..transport.transmission import JOIN_BYTES, Transmission
 from .answer import Answer, head_end
 from .connection import Connection
 
+KNOWN_RESPONSES = 1024
+"""Pairs of a status and a user that need not be made again for each answer."""
+
 _LAST_CHUNK = b"0\r\n\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
@@ -76,10 +79,10 @@ class Lending:
 
         Raises ``OSError`` if the connection is broken.
         """
-        if self._ends is None:
-            self._ends = _ends_of(self._connection)
-        spool, self._spool = self._spool or NO_BODY, None
         ends = self._ends
+        if ends is None:
+            ends = self._ends = _ends_of(self._connection)
+        spool, self._spool = self._spool or NO_BODY, None
         if sender.scheme or sender.peer != ends.peer:
             ends = ends._replace(peer=sender.peer, scheme=sender.scheme or ends.scheme)
         self._loan = loan = Loan(call, ends, spool, self._resume)
@@ -99,8 +102,9 @@ class Lending:
         if loan is None:
             return None
         portion = loan.take()
-        if portion.head is not None:
-            return self._begin(portion, portion.head, loan.call)
+        head = portion.head
+        if head is not None:
+            return self._begin(portion, head, loan.call)
         if portion.error is not None and not (answer and portion.pieces):
             return portion.error
         if answer is None or not (portion.pieces or portion.is_over):
@@ -144,26 +148,27 @@ class Lending:
     def _begin(self, portion: Portion, head: Given, call: Call) -> Answer:
         request, shared = call.request, self._shared
         is_last = shared.is_draining or not framing.is_persistent(request)
-        lines, length = head.lines, head.length
+        status, lines, length, is_dated = head
+        framed = b""
         if length is not None:
-            lines += b"Content-Length: %d\r\n" % length
-        elif request.method != "HEAD" and head.status not in (204, 304):
+            framed = b"Content-Length: %d\r\n" % length
+        elif request.method != "HEAD" and status not in (204, 304):
             self._is_chunked = request.version != "HTTP/1.0"
-            lines += _CHUNKED if self._is_chunked else b""
+            framed = _CHUNKED if self._is_chunked else b""
             is_last = is_last or not self._is_chunked
-        end = head_end(request, is_last, shared.endings)
-        lines += end if head.is_dated else shared.clock.date_line + end
-        response = Response(head.status, (), user=call.user)
-        return self._continue(portion, Answer(request, response, _NOTHING, is_last), lines, 0)
+        date = b"" if is_dated else shared.clock.date_line
+        begin = b"".join((lines, framed, date, head_end(request, is_last, shared.endings)))
+        answer = Answer(request, _response(status, call.user), _NOTHING, is_last)
+        return self._continue(portion, answer, begin, 0)
 
     def _continue(self, portion: Portion, answer: Answer, head: bytes, sent: int) -> Answer:
-        pieces = portion.pieces
+        _, pieces, is_over, _ = portion
+        self.is_over = is_over
         if self._is_chunked:
-            pieces = self._chunked(pieces, is_over=portion.is_over)
+            pieces = self._chunked(pieces, is_over=is_over)
         for piece in pieces:
             if isinstance(piece, FileSlice):
                 answer.response = answer.response._replace(file=piece.file)
-        self.is_over = portion.is_over
         answer.transmission = Transmission(head, pieces if len(pieces) == 1 else _joined(pieces), sent)
         return answer
 
@@ -181,6 +186,12 @@ class Lending:
 
 
 _NOTHING = Transmission(b"", ())
+
+
+@functools.lru_cache(KNOWN_RESPONSES)
+def _response(status: int, user: str) -> Response:
+    """Return what is recorded of an answer without a file."""
+    return Response(status, (), user=user)
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

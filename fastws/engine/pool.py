@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from ..application.channel import Channel
 from ..config.settings import Config
 from ..language.named_tuple import NamedTuple
 from ..record.tally import WorkerStatus
@@ -84,6 +85,14 @@ class Pool:
                 self.workers.append(self._make(index))
             for worker in self.workers:
                 worker.start(listeners)
+        self._equipment.applications.offer_channels(self.offer)
+
+    def offer(self, channel: Channel) -> bool:
+        """Have the worker hear an application process that hears the fewest; False if all have ended."""
+        workers = [worker for worker in self.workers if not worker.has_ended]
+        if workers:
+            min(workers, key=lambda worker: worker.channels.count).hear(channel)
+        return bool(workers)
 
     def _make(self, index: int) -> Worker:
         present = self._present

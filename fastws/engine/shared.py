@@ -16,6 +16,7 @@ from ..http.forwarded import (
     Sender,
     new_request_id,
     request_id_of,
+    sender_at,
     sender_of,
     without_forged,
 )
@@ -107,6 +108,8 @@ class Shared(Generic[C]):
 
     def sender(self, request: Request, peer: str) -> Sender:
         """Return whom a request is from that came on a connection from ``peer``. Raises ``HTTPError`` 400."""
+        if not self.changes_fields:
+            return sender_at(peer)
         is_trusted = self.proxies.has(peer)
         found = Sender(peer)
         if is_trusted:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .. import portable, seam
+from ..application.channel import Channel
 from ..config.settings import Config
 from ..record.tally import WorkerStatus
 from ..seam import ACCEPT, ARRIVE, REASON, Accepted, TLSContext
 from ..site.site import Site
 from ..transport.listener import Listener
-from .accepting import Accepting
+from .accepting import Accepting, Channels
 from .admission import ACCEPT_BATCH, Admission, Census
 from .connection import Connection
 from .shared import Equipment, Shared
@@ -66,6 +67,7 @@ class Worker:
         self._resumed: collections.deque[Connection] = collections.deque()
         self._is_woken = False  # and has not yet looked at what it was woken for
         self._accepting = Accepting(self.reactor, equipment.logger)
+        self.channels = Channels(self.reactor, equipment.logger)
         self._flush_at = time.monotonic() + FLUSH_S
         self._is_stopping = self.has_ended = False
         self._may_end = False
@@ -103,10 +105,16 @@ class Worker:
         else:
             self.reactor.wake()
 
+    def hear(self, channel: Channel) -> None:
+        """Take what comes by ``channel`` from now on, if this worker has not ended."""
+        self.channels.offer(channel)
+        self._wake()
+
     def resume(self, connection: Connection) -> None:
         """Make ``connection`` go on if it is paused."""
         self._resumed.append(connection)
-        self._wake()
+        if not self._is_woken:
+            self._wake()
 
     def tell(self, task: Callable[[Worker], None]) -> None:
         """Run ``task`` on this worker's thread, soon."""
@@ -147,16 +155,23 @@ class Worker:
             deadline = self._next_deadline()
             events = reactor.wait(0.0 if self.shared.turns else deadline, admission.room())
             self.shared.begin_turn()
-            for event in events:
-                self._guard(self._take_event, *event)
+            self.shared.clock.tick()
+            self._is_woken = True  # this turn looks at the tables below, without a wake
+            for owner, kind, data in events:
+                if kind in EVENTS:
+                    owner.handle(EVENTS[kind], data)
+                else:
+                    self._guard(self._take_event, owner, kind, data)
             self._take_turns()
             self._is_woken = False  # before the look: what comes from now on wakes again
             while self._tasks:
                 self._tasks.popleft()(self)  # one that fails would leave this worker unlike the others
             while self._resumed:
                 self._resumed.popleft().handle(Connection.on_resume)
+            self.channels.watch_offered()
             while self._arrivals:
                 admission.take(self._arrivals.popleft(), admission.has_room())
+            self._equipment.applications.send()
             now = time.monotonic()
             if now >= deadline or reactor.log_is_full:
                 self._guard(self._keep_time, now, now - deadline)
@@ -179,14 +194,14 @@ class Worker:
                 return
 
     def _take_event(self, owner: Any, kind: int, data: Any) -> None:
-        if kind == ACCEPT:
+        if kind == ACCEPT and isinstance(owner, Listener):
             self._accept(owner)
+        elif kind == ACCEPT:
+            self.channels.hear(owner)
         elif kind == ARRIVE:
             self._arrive(owner, data)
         elif kind == REASON:
             self.shared.ledger.note(owner, *data)
-        else:
-            owner.handle(EVENTS[kind], data)
 
     def _accept(self, listener: Listener) -> None:
         has_room = self.admission.has_room()
@@ -195,8 +210,7 @@ class Worker:
         except Exception as error:
             self._accepting.rest(error, time.monotonic())
             return
-        for fd, peer in accepted:
-            each = Accepted(fd, peer, listener.manner)
+        for each in [Accepted(*pair, listener.manner) for pair in accepted]:
             worker = self._team.least_loaded(self)
             if worker is self:
                 self.admission.take(each, has_room)
@@ -259,6 +273,7 @@ class Worker:
         self.has_ended = True
         self.admission.close()
         self._close_arrivals()
+        self.channels.close()
         self._write_logs()
         self.reactor.close()
 

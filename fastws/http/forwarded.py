@@ -117,6 +117,12 @@ class Sender(NamedTuple):
     request_id: str = ""
 
 
+@functools.lru_cache(KNOWN_ADDRESSES)  # the same for all requests from there
+def sender_at(peer: str) -> Sender:
+    """Return the sender of a request that has no name and came by no proxy: the ``peer`` itself."""
+    return Sender(peer)
+
+
 def request_id_of(fields: Mapping[str, str], *, is_trusted: bool) -> str:
     """Return the name that a trusted proxy has given to a request in X-Request-ID, or else a new one."""
     given = fields.get("x-request-id", "") if is_trusted else ""

@@ -9,9 +9,11 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO
 
 from ..application.body import Spool
+from ..application.channel import Channel
 from ..application.loan import Loan, Piece
 from ..http.messages import Given
 from ..language.named_tuple import NamedTuple
@@ -80,6 +82,10 @@ class Child:
         self.settings = settings
         self.reader = wire.Reader(sock)
         self.state = STARTING
+        self.channel: Channel | None = None
+        """While a worker hears it; the courier does otherwise."""
+        self.is_couriers = False
+        """Whether no worker is to hear it any more."""
         self.pid = 0
         self.streams: dict[int, Loan] = {}
         """The loans that it has."""
@@ -212,6 +218,8 @@ class Child:
     def close(self) -> list[Loan]:
         """It has ended: let go of the channel; return the loans that it had begun, and keep the others."""
         self.state = ENDED
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)  # seen by the worker that waits for it
         self.sock.close()
         for fd in [*self.reader.take_fds(), *(fd for _, fd in self._unsent if fd >= 0)]:
             os.close(fd)

@@ -1,4 +1,4 @@
-"""The courier: the one thread that waits for what application processes and their spawners say."""
+"""The courier: the one thread that waits for the spawners, for room to send, and for processes no worker hears."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Courier:
         self._log = logger
         self._errand = errand
         self._selector = selectors.DefaultSelector()
+        self._wanted: dict[socket.socket, int] = {}  # of each socket that is watched
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._look_at = 0.0  # when is looked at what is due
@@ -46,17 +47,28 @@ class Courier:
     def watch(self, sock: socket.socket, on_event: Callable[[int], None]) -> None:
         """Call ``on_event`` with ``EVENT_READ`` and ``EVENT_WRITE`` of ``selectors`` when it may read or write."""
         self._selector.register(sock, selectors.EVENT_READ, on_event)
+        self._wanted[sock] = selectors.EVENT_READ
 
-    def expect(self, sock: socket.socket, *, room: bool) -> None:
-        """Wait for room to write too, or no longer; for the courier's thread."""
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if room else 0)
-        key = self._selector.get_key(sock)
-        if key.events != wanted:
-            self._selector.modify(sock, wanted, key.data)
+    def expect(
+        self, sock: socket.socket, on_event: Callable[[int], None], *, reads: bool, room: bool
+    ) -> None:
+        """Wait for what there is to read, for room to write, for both or nothing; for the courier's thread."""
+        wanted = (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if room else 0)
+        before = self._wanted.get(sock, 0)
+        if wanted == before:
+            return
+        if not wanted:
+            self.leave(sock)
+        elif not before:
+            self._selector.register(sock, wanted, on_event)
+        else:
+            self._selector.modify(sock, wanted, on_event)
+        self._wanted[sock] = wanted
 
     def leave(self, sock: socket.socket) -> None:
         """Watch it no more."""
-        self._selector.unregister(sock)
+        if self._wanted.pop(sock, 0):
+            self._selector.unregister(sock)
 
     def wake(self) -> None:
         """Have the errand looked at, soon."""

@@ -53,6 +53,11 @@ class Crew:
         child.tell_later(data, fd)
         self._untold.add(child)
 
+    @property
+    def is_untold(self) -> bool:
+        """Whether ``tell_on`` has anything to do."""
+        return bool(self._untold)
+
     def tell_on(self) -> None:
         """Send what is there for each process."""
         while self._untold:

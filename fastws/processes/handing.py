@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import os
-import time
+import sys
 
 from ..application.loan import Loan
 from . import wire
@@ -15,7 +15,7 @@ from .crew import Crew
 QUICK_S = 0.005
 """A process that answers more quickly than that gets requests ahead, while others wait."""
 
-AHEAD = 16
+AHEAD = 64
 """So many at most, beyond one for each of its threads."""
 
 RECALL_S = 0.02
@@ -35,15 +35,20 @@ class Handing:
         return len(self._waiting)
 
     def submit(self, loan: Loan) -> bool:
-        """Have ``loan`` answered; False if too many others wait. Any thread may call."""
+        """Have ``loan`` answered; False if too many others wait. Any thread may call, and calls ``send`` soon.
+
+        A process that has something to do already gets what is for it in one piece.
+        """
         crew = self._crew
         with crew.lock:
             if crew.is_closed:
                 return False
             child = self._free(loan)
             if child is not None:
+                is_idle = not child.busy
                 self._hand(child, loan)
-                crew.tell_on()
+                if is_idle:
+                    crew.tell_on()
                 return True
             if len(self._waiting) >= crew.settings.waiting:
                 self._waiting = collections.deque(each for each in self._waiting if not each.is_abandoned)
@@ -52,16 +57,24 @@ class Handing:
             self._waiting.append(loan)
             return True
 
+    def send(self) -> None:
+        """Send what ``submit`` has left. Any thread may call."""
+        if self._crew.is_untold:
+            with self._crew.lock:
+                self._crew.tell_on()
+
     def serve_waiting(self) -> None:
         """Hand out what waits, as far as there are free processes."""
         waiting, kept = self._waiting, []
-        while waiting and self._has_room():
+        while waiting:
             loan = waiting.popleft()
             child = self._free(loan)
-            if child is None:
-                kept.append(loan)  # of an application that only other processes have
-            else:
+            if child is not None:
                 self._hand(child, loan)
+                continue
+            kept.append(loan)
+            if not self._has_room():
+                break  # else it is of an application that only other processes have
         waiting.extendleft(reversed(kept))
 
     def _has_room(self) -> bool:
@@ -75,11 +88,11 @@ class Handing:
             took_s = crew.tally.end(loan)
             if took_s >= QUICK_S:
                 child.ahead //= 2
-            elif self._waiting and child.ahead < AHEAD:
+            elif child.ahead < AHEAD and self._waiting:
                 child.ahead += 1
+            if child.recall_at:
+                child.recall_at = loan.begun_at + took_s + RECALL_S
         child.busy.discard(number)
-        if child.recall_at:
-            child.recall_at = time.monotonic() + RECALL_S
         child.left -= 1
         if child.left == 0:
             child.is_due = True
@@ -113,10 +126,11 @@ class Handing:
 
     def _free(self, loan: Loan) -> Child | None:
         """Return the process with the fewest requests that may have ``loan``, None if all are busy."""
-        found, least = None, 0
+        found, least = None, sys.maxsize
         for child in self._crew.children.values():
-            if child.has_room(loan.body) and (found is None or len(child.busy) < least) and child.has(loan):
-                found, least = child, len(child.busy)
+            count = len(child.busy)
+            if count < least and child.has_room(loan.body) and child.has(loan):
+                found, least = child, count
         return found
 
     def _hand(self, child: Child, loan: Loan) -> None:
@@ -128,14 +142,17 @@ class Handing:
         child.streams[number] = loan
         child.busy.add(number)
         crew.tally.begin(loan)
-        if child.is_ahead and not child.recall_at:
-            child.recall_at = time.monotonic() + RECALL_S
+        if not child.recall_at and child.is_ahead:
+            child.recall_at = loan.begun_at + RECALL_S
             crew.wake()
         loan.on_take = lambda count: crew.tell(child, wire.pack(number, wire.CREDIT, b"%d" % count))
         loan.on_abandon = lambda is_late: self._on_abandon(child, number, is_late=is_late)
         body = loan.body
-        fd = body.fileno()
         frame = wire.pack_request(number, loan.call, loan.ends, body)
+        if not body.size:
+            crew.tell_later(child, frame)
+            return
+        fd = body.fileno()
         crew.tell_later(child, frame, os.dup(fd) if fd >= 0 else -1)
         body.close()
 

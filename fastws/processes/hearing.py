@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,35 +11,63 @@ from contextlib import suppress
 from ..application.loan import AbandonedError, Loan
 from ..application.wsgi import OwnedFile
 from ..http.errors import HTTPError
-from ..http.messages import FileSlice, Given
+from ..http.messages import Fields, FileSlice, Given
 from . import wire
 from .child import ENDED, SERVING, STARTING, Child, Coming
 from .crew import Crew
 from .handing import Handing
 
+KNOWN_HEADS = 256
+"""Heads of answers that are known to be good."""
+
+KNOWN_HEAD_BYTES = 1024
+"""A longer one is checked each time."""
+
 AGAIN_S = 1.0
 """How long to wait before a process is started in place of one that ended soon, or could not import."""
 
 
+class ChildChannel:
+    """See ``takers.Channel``. Its descriptor is a second one, so that waiting for it ends where it began."""
+
+    def __init__(self, crew: Crew, hearing: Hearing, child: Child) -> None:
+        self.fd = os.dup(child.sock.fileno())
+        self._crew = crew
+        self._hearing = hearing
+        self._child = child
+
+    def hear(self) -> bool:
+        """See ``Channel.hear``. The end of a process is the courier's business."""
+        return self._hearing.receive(self._child) is not False and self._child.state != ENDED
+
+    def give_back(self, *, for_good: bool) -> None:
+        """See ``Channel.give_back``."""
+        with self._crew.lock:
+            self._child.is_couriers, self._child.channel = for_good, None
+        os.close(self.fd)
+        self._crew.wake()
+
+
 class Hearing:
-    """Takes what the processes of a crew say, for the courier's thread. It holds the crew's lock meanwhile."""
+    """Takes what the processes of a crew say. It holds the crew's lock meanwhile; any thread may call."""
 
     def __init__(self, crew: Crew, handing: Handing) -> None:
         self._crew = crew
         self._handing = handing
         self._check = crew.parser.check_given
+        self._heads: dict[tuple[bytes, Fields], Given] = {}
 
     def receive(self, child: Child) -> bool | None:
         """Take what a process says; None if that is nothing, False after the last."""
-        if child.state == ENDED:
-            return None
-        try:
-            is_open = child.reader.receive()
-        except BlockingIOError:
-            return None
-        except OSError:
-            is_open = False
         with self._crew.lock:
+            if child.state == ENDED:
+                return None
+            try:
+                is_open = child.reader.receive()
+            except BlockingIOError:
+                return None
+            except OSError:
+                is_open = False
             for frame in child.reader.frames():
                 _TAKERS[frame.kind](self, child, frame)
             if child.coming:
@@ -103,17 +132,16 @@ class Hearing:
         if loan is None:
             return
         try:
-            length, status, fields, body = wire.unpack_answer(frame.payload)
-            given = self._check(status, fields, loan.call.fields)
+            length, lines, body = wire.unpack_answer(frame.payload)
+            head = self._head(lines, length, loan.call.fields)
+            if body:
+                loan.deliver(head, body, is_over=True)
+            else:
+                loan.deliver(head, is_over=True)
+        except AbandonedError:
+            pass
         except (TypeError, ValueError):
             self._refuse(child, loan)
-        else:
-            head = Given(given.status, given.lines, length, given.is_dated)
-            with suppress(AbandonedError):
-                if body:
-                    loan.deliver(head, body, is_over=True)
-                else:
-                    loan.deliver(head, is_over=True)
         self._handing.finish(child, frame.stream)
 
     def _take_head(self, child: Child, frame: wire.Frame) -> None:
@@ -121,12 +149,27 @@ class Hearing:
         if loan is None:
             return
         try:
-            length, status, fields = wire.unpack_head(frame.payload)
-            head = self._check(status, fields, loan.call.fields)._replace(length=length)
+            length, lines = wire.unpack_head(frame.payload)
+            head = self._head(lines, length, loan.call.fields)
         except (TypeError, ValueError):
             self._refuse(child, loan)
         else:
             child.coming.setdefault(frame.stream, Coming()).head = head
+
+    def _head(self, lines: bytes, length: int | None, added: Fields) -> Given:
+        """Return the head that these lines are, with the fields ``added``.
+
+        Applications give the same lines again and again: those are checked once. Raises ``TypeError`` and
+        ``ValueError``.
+        """
+        known = self._heads.get((lines, added))
+        if known is None:
+            known = self._check(*wire.unpack_lines(lines), added)
+            if len(lines) <= KNOWN_HEAD_BYTES:
+                if len(self._heads) >= KNOWN_HEADS:
+                    self._heads.clear()
+                self._heads[lines, added] = known
+        return Given(known.status, known.lines, length, known.is_dated)
 
     def _refuse(self, child: Child, loan: Loan) -> None:
         """A head cannot be sent; the process has checked it, if nothing in it has forged it since."""

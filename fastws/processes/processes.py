@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from collections.abc import Callable
 
+from ..application.channel import Channel
 from ..application.loan import Loan
 from ..application.tally import ApplicationStatus
 from ..backend import Parser
@@ -41,6 +44,14 @@ class Processes:
             for _ in range(settings.processes):
                 self.upkeep.spawn(settings)
             self.upkeep.courier.start()
+
+    def offer_channels(self, offer: Callable[[Channel], bool]) -> None:
+        """Have the processes heard by what ``offer`` gives their channels to."""
+        with self.crew.lock:
+            self.upkeep.offer = offer
+            for child in self.crew.children.values():
+                self.upkeep.offer_channel(child)
+            self.crew.wake()
 
     def await_start(self, where: Where, *, must_serve: bool = False) -> None:
         """Return when one process serves, or after ``START_S``. Raises ``ConfigError`` if one cannot.
@@ -96,6 +107,10 @@ class Processes:
         """Have ``loan`` answered; False if too many others wait."""
         return self._handing.submit(loan)
 
+    def send(self) -> None:
+        """Send what ``submit`` has left to be sent together."""
+        self._handing.send()
+
     def status(self) -> ApplicationStatus:
         """Return the counts."""
         crew = self.crew
@@ -126,6 +141,8 @@ class Processes:
         """Let go of all sockets without a word, in a forked child, in which no thread serves."""
         for child in self.crew.children.values():
             child.sock.close()
+            if child.channel is not None:
+                os.close(child.channel.fd)
             child.spawner.control.close()
         if self.upkeep.spawner is not None:
             self.upkeep.spawner.control.close()

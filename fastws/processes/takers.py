@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from ..application.channel import Channel
 from ..application.loading import load_all
 from ..application.loan import Loan
 from ..application.mounts import Application, Mounts
@@ -50,6 +51,11 @@ class Takers:
         if self._processes is not None:
             self._processes.start(_settings(config))
 
+    def offer_channels(self, offer: Callable[[Channel], bool]) -> None:
+        """Have what processes say heard by what ``offer`` gives it to; that returns False where nothing hears."""
+        if self._processes is not None:
+            self._processes.offer_channels(offer)
+
     def await_start(self, config: Config, *, must_serve: bool = False) -> None:
         """Return when applications are served, or their import takes long. Raises ``ConfigError`` if it fails.
 
@@ -70,10 +76,15 @@ class Takers:
             self._processes.forget()
 
     def submit(self, loan: Loan) -> bool:
-        """Have ``loan`` answered; False if too many others wait."""
+        """Have ``loan`` answered; False if too many others wait. ``send`` is called at the end of the turn."""
         if loan.call.mount.name and self._processes is not None:
             return self._processes.submit(loan)
         return self._threads.submit(loan)
+
+    def send(self) -> None:
+        """Send to the processes what a turn has left for them."""
+        if self._processes is not None:
+            self._processes.send()
 
     def status(self) -> ApplicationStatus:
         """Return what is counted of applications. Any thread may ask."""

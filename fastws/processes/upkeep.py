@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import selectors
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
+from ..application.channel import Channel
 from ..application.loan import Loan
 from ..http.errors import HTTPError
 from . import wire
@@ -17,7 +20,7 @@ from .child import ENDED, RETIRING, SERVING, STARTING, Child, Files, Settings
 from .courier import Courier
 from .crew import Crew
 from .handing import Handing
-from .hearing import AGAIN_S, Hearing
+from .hearing import AGAIN_S, ChildChannel, Hearing
 from .spawner import Spawner
 
 END_S = 2.0
@@ -44,6 +47,9 @@ class Upkeep:
 
     spawner: Spawner | None = None
     """Of the processes to come; those before it have their own."""
+
+    offer: Callable[[Channel], bool] | None = None
+    """Give a channel to a worker, which hears the process from then on; False if there is none."""
 
     def __init__(self, crew: Crew, handing: Handing, hearing: Hearing) -> None:
         self._crew = crew
@@ -102,8 +108,21 @@ class Upkeep:
         """See ``Errand.prepare``."""
         with self._crew.lock:
             for child in self._crew.children.values():
-                if child.state != ENDED:
-                    self.courier.expect(child.sock, room=not child.is_told_all)
+                if child.state == ENDED:
+                    continue
+                self.offer_channel(child)
+                on_event = functools.partial(self._on_child, child)
+                is_heard = child.channel is not None
+                self.courier.expect(child.sock, on_event, reads=not is_heard, room=not child.is_told_all)
+
+    def offer_channel(self, child: Child) -> None:
+        """Have a worker hear a process that serves: its answers then wake no thread besides."""
+        if self.offer is None or child.state in (STARTING, ENDED) or child.channel or child.is_couriers:
+            return
+        channel = child.channel = ChildChannel(self._crew, self._hearing, child)
+        if not self.offer(channel):
+            child.channel = None
+            os.close(channel.fd)
 
     def keep_time(self, now: float) -> float:
         """See ``Errand.keep_time``."""
@@ -196,7 +215,9 @@ class Upkeep:
             with self._crew.lock:
                 child.tell_on()
         if events & selectors.EVENT_READ:
-            self._hear(child)
+            with self._crew.lock:
+                self._hear(child)
+                self.offer_channel(child)  # before anybody learns that it serves
 
     def _hear(self, child: Child) -> bool:
         """Take what a process says; False if that is nothing."""

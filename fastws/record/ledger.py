@@ -15,6 +15,10 @@ from .tally import Tally, WorkerStatus
 
 NO_TLS = TLSCounters()
 
+_new_tuple = tuple.__new__
+_NO_FIELDS: dict[str, str] = {}
+_NO_REST = ("", "", "", "", "")  # of an access line
+
 
 class Client(Protocol):
     """A connection, as its access lines have it."""
@@ -57,13 +61,23 @@ class Ledger:
         """
         self._tally.add(response.status, body_sent, duration_s)
         if request is None:
-            line, fields = response.received, {}
+            line, fields = response.received, _NO_FIELDS
         else:
             line, fields = f"{request.method} {request.target} {request.version}", request.fields
         if self._log_format != "off":
-            # Only a JSON line says how the connection is secured.
-            secured = (client.secured if self._log_format == "json" else None) or ("", "")
-            access_line = AccessLine(
+            rest = _NO_REST
+            if self._log_format == "json":
+                secured = client.secured or ("", "")
+                rest = (
+                    *secured,
+                    sender.request_id,
+                    fields.get("traceparent", ""),
+                    fields.get("tracestate", ""),
+                )
+            elif sender.request_id:
+                rest = ("", "", sender.request_id, "", "")
+            # As a tuple: to have its class called would cost as much as all the rest of it.
+            access_line = (
                 sender.peer,
                 response.user,
                 self._clock.log_time,
@@ -73,13 +87,12 @@ class Ledger:
                 fields.get("referer", ""),
                 fields.get("user-agent", ""),
                 fields.get("host", ""),
-                max(int(duration_s * 1e6), 0),
-                *secured,
-                sender.request_id,
-                fields.get("traceparent", ""),
-                fields.get("tracestate", ""),
+                int(duration_s * 1e6) if duration_s > 0 else 0,
+                *rest,
             )
-            self._reactor.log(self._parser.format_access_line(self._log_format, access_line))
+            self._reactor.log(
+                self._parser.format_access_line(self._log_format, _new_tuple(AccessLine, access_line))
+            )
         if response.detail:
             self.note(sender.peer, response.status, response.detail, line, sender.request_id)
 

@@ -83,9 +83,11 @@ class Filling:
         """
         try:
             is_missing = self._vain.get(path)
+            if is_missing is False:
+                return UNDECIDED
             answer: Filled | Prepared = UNDECIDED
             if (  # the rules for a path are those for its decoded form, which only a plain one is
-                is_missing is not False and PLAIN.fullmatch(path) and self._rules.answerer(path) is FILE
+                PLAIN.fullmatch(path) and self._rules.answerer(path) is FILE
             ):
                 if is_missing is None and self._publish(reactor, path, codings):
                     return PUBLISHED

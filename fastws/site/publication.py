@@ -45,6 +45,9 @@ class Answering(Protocol):
     def respond(self, request: Request, body: bytes = b"", peer: str = "") -> Decision:
         """Return the response to ``request``; raises only ``UndecidedError``."""
 
+    def call_again(self, request: Request) -> Call | None:
+        """Return the call for what is known to be an application's; None where ``respond`` tells."""
+
     def lends(self, request: Request) -> bool:
         """Tell whether an application answers ``request``. Raises ``HTTPError`` 400."""
 

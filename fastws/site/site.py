@@ -156,14 +156,12 @@ class Site:
         10. the range, if any, is satisfiable (206, 416)
         11. all of the file (200)
         """
-        if self._lends:
-            call = self._call_again(request)
-            if call is not None:
-                return Decision(_LENT, None, call)
         return self._respond(request, body, peer)
 
-    def _call_again(self, request: Request) -> Call | None:
-        """Return the call for a path that was an application's for everybody; None where steps 1 to 5 tell."""
+    def call_again(self, request: Request) -> Call | None:
+        """Return the call for a path that was an application's for everybody; None where ``respond`` tells."""
+        if not self._calls:
+            return None
         path, _, query = request.target.partition("?")
         known = self._calls.get(path)
         if known is None or "#" in query or request.version not in self.config.http_types:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..application.mounts import Call
 from ..http.authority import check_host, is_authority
 from ..http.errors import HTTPError
 from ..http.messages import Fields, Request, Response
@@ -64,6 +65,10 @@ class ToHttps:
         except HTTPError as error:
             response = self.error(error, path)
         return Decision(response._replace(body=()) if request.method == "HEAD" else response)
+
+    def call_again(self, request: Request) -> Call | None:
+        """See ``Answering.call_again``; only ``respond`` knows."""
+        return None
 
     def lends(self, request: Request) -> bool:
         """Tell whether an application answers ``request``. Raises ``HTTPError`` 400."""

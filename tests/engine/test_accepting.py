@@ -1,4 +1,4 @@
-"""A worker's listeners: which are watched, also when accepting rests meanwhile."""
+"""What a worker waits for: its listeners, also when accepting rests meanwhile, and application processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fastws.engine.accepting import PAUSE_S, Accepting
+from fastws.engine.accepting import PAUSE_S, Accepting, Channels
 from fastws.seam import PLAIN, TLS
 from fastws.transport.listener import Listener
 
@@ -94,3 +94,61 @@ def test_listener_that_cannot_be_watched_again_is_tried_again(
     assert (reactor.watched, accepting.resume_at) == ({}, 101.0 + PAUSE_S)
     accepting.resume(102.0)
     assert list(reactor.watched.values()) == listeners[:1]
+
+
+class Channel:
+    """An application process that says so many things more."""
+
+    def __init__(self, fd: int, left: int = 2) -> None:
+        self.fd = fd
+        self.left = left
+        self.given_back: list[bool] = []
+
+    def hear(self) -> bool:
+        self.left -= 1
+        return self.left > 0
+
+    def give_back(self, *, for_good: bool) -> None:
+        self.given_back.append(for_good)
+
+
+@pytest.fixture
+def channels(reactor: Reactor) -> Channels:
+    return Channels(reactor, logging.getLogger("test"))  # type: ignore[arg-type]
+
+
+def test_channel_is_heard_until_it_has_said_all(channels: Channels, reactor: Reactor) -> None:
+    channel = Channel(7)
+    channels.offer(channel)
+    assert (channels.count, reactor.watched) == (1, {})
+    channels.watch_offered()
+    assert (channels.count, reactor.watched) == (1, {7: channel})
+    channels.hear(channel)
+    assert channel.given_back == []
+    channels.hear(channel)
+    assert (channels.count, reactor.watched) == (0, {})
+    assert channel.given_back == [True]
+
+
+def test_channels_of_a_worker_that_has_ended_are_for_others(channels: Channels) -> None:
+    heard, offered, late = Channel(7), Channel(8), Channel(9)
+    channels.offer(heard)
+    channels.watch_offered()
+    channels.offer(offered)
+    channels.close()
+    channels.offer(late)
+    assert [each.given_back for each in (heard, offered, late)] == [[False]] * 3
+    assert channels.count == 0
+
+
+def test_channel_that_cannot_be_watched_is_given_back_for_good(
+    channels: Channels, monkeypatch: pytest.MonkeyPatch, reactor: Reactor
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(reactor, "add_listener", fail)
+    channel = Channel(7)
+    channels.offer(channel)
+    channels.watch_offered()
+    assert (channels.count, channel.given_back) == (0, [True])

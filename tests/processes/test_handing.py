@@ -54,7 +54,7 @@ class Bench:
     def add(self, threads: int = 1) -> Child:
         """Add a process that serves."""
         number = len(self.crew.children) + 1
-        self.crew.settings = Settings(1, threads, 100, ("m:app",), "/", False, {}, False, 10.0)
+        self.crew.settings = Settings(1, threads, 200, ("m:app",), "/", False, {}, False, 10.0)
         ours, its = socket.socketpair()
         ours.setblocking(False)
         its.setblocking(False)
@@ -74,6 +74,7 @@ class Bench:
         call = Call(Mount("", nothing, "m:app"), request, "", target, "", "", ())
         loan = Loan(call, ENDS, spool, lambda: None)
         assert self.handing.submit(loan)
+        self.handing.send()
         return loan
 
     def frames(self, child: Child) -> list[wire.Frame]:
@@ -147,12 +148,12 @@ def test_none_gets_ahead_while_nothing_waits(bench: Bench) -> None:
 
 def test_quick_process_gets_ahead_while_others_wait_and_a_slow_one_does_not(bench: Bench) -> None:
     child = bench.add()
-    for number in range(40):
+    for number in range(2 * module.AHEAD + 8):
         bench.submit(f"/{number}")
     assert bench.received(child) == ["/0"]
     bench.answer(child, 0.0)
     assert bench.received(child) == ["/1", "/2"]
-    for _ in range(30):
+    for _ in range(module.AHEAD + 2):
         bench.answer(child, 0.0)
     assert child.ahead == module.AHEAD
     for number in range(10):

@@ -110,7 +110,7 @@ def test_what_came_at_once_is_answered_and_counted(place_of: Callable[[int], Pla
         frames += place.next()
     assert [frame.kind for frame in frames] == [wire.ANSWER] * 3
     assert sorted(frame.stream for frame in frames) == [1, 2, 3]
-    assert wire.unpack_answer(frames[0].payload) == (6, "200 OK", [], b"/quick")
+    assert wire.unpack_answer(frames[0].payload) == (6, b"HTTP/1.1 200 OK\r\n", b"/quick")
     assert place.taken == 3
 
 

@@ -133,6 +133,25 @@ def test_application_runs_in_another_process_and_is_told_so(place: Place, scheme
     assert get(server, "/a.txt").body == b"a file"
 
 
+def test_each_process_is_heard_by_one_worker_and_by_another_after_its_end(place: Place) -> None:
+    server = place.start(processes=2)
+    pool, crew = server._pool, processes_of(server).crew
+    wait_until(lambda: [each.state for each in crew.children.values()] == [SERVING] * 2)
+    wait_until(lambda: sum([worker.channels.count for worker in pool.workers]) == 2)
+    assert max(worker.channels.count for worker in pool.workers) <= 2 - (len(pool.workers) > 1)
+    before = list(pool.workers)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    for worker in before:
+        worker.tell(fail)
+    wait_until(lambda: not set(pool.workers) & set(before))
+    wait_until(lambda: sum([worker.channels.count for worker in pool.workers]) == 2)
+    assert get(server, "/app/environ").status == 200
+    assert place.logs("on purpose")
+
+
 def test_one_thread_is_told_that_it_is_alone(place: Place) -> None:
     server = place.start("ApplicationThreads 1")
     assert json.loads(get(server, "/app/environ").body)["wsgi.multithread"] is False
