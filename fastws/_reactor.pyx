@@ -494,6 +494,8 @@ cdef class Secured:
         """See ``seam.Transport.receive``: the reactor has taken all that came."""
         raise BlockingIOError(EAGAIN, "the reactor reads")
 
+    holds_back = False
+
     def send(self, pieces, bint more):
         """See ``seam.Transport.send``."""
         cdef fastws_session *session = self._session()

@@ -101,7 +101,11 @@ class Session:
         if not self.is_open and not self._records and not self._header and b"A" <= data[:1] <= b"Z":
             self.is_clear = True  # a method of HTTP, and no record
             raise ClearError
-        pieces: list[bytes] = []
+        if self.is_open and not self._header and len(data) == HEADER + int.from_bytes(data[3:HEADER]):
+            self._incoming.write(data)  # one record, as of most requests
+            data, pieces = b"", [self._open_record()]
+        else:
+            pieces = []
         while data and not self.has_ended and self._failure is None:
             size = self._record_part(data)
             self._take(data[:size], pieces)
@@ -132,12 +136,8 @@ class Session:
         if not self.is_open:
             self._records += 1
             self._shake_hands()
-        elif (piece := self._read()) or self.has_ended:
-            pieces.append(piece)
         else:
-            self._records += 1
-            if self._records > IDLE_RECORDS:
-                self._break_off("records", "records without data")
+            pieces.append(self._open_record())
 
     def _is_odd(self) -> bool:
         """Tell whether the record's header is none that OpenSSL waits for the rest of."""
@@ -159,19 +159,26 @@ class Session:
         else:
             self.is_open, self._records = True, 0
 
-    def _read(self) -> bytes:
+    def _open_record(self) -> bytes:
         """Return what is in the record that is complete now; nothing, if it is close_notify or says nothing."""
-        import ssl
-
-        piece = b""
         try:
             piece = self._ssl_object.read(RECORD)
             self.has_ended = not piece
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            self._break_off("records", error.reason or "")
+        except OSError as error:  # all of module ssl's are
+            self._note(error)
+            return b""
         return piece
+
+    def _note(self, error: OSError) -> None:
+        """A record has no data: it says something else, breaks a rule, or ends what the client sends."""
+        import ssl
+
+        if not isinstance(error, ssl.SSLWantReadError):
+            self._break_off("records", getattr(error, "reason", None) or "")
+            return
+        self._records += 1
+        if self._records > IDLE_RECORDS:
+            self._break_off("records", "records without data")
 
     def _break_off(self, reason: str, detail: str) -> None:
         self._failure = RuleBrokenError(reason, detail)

@@ -35,11 +35,14 @@ class Transport(Protocol):
     """
 
     def receive(self, most: int) -> bytes:
-        """Return up to ``most`` plain bytes, b"" at the end of the stream.
+        """Return about ``most`` plain bytes or less, b"" at the end of the stream; see ``holds_back``.
 
-        Raises ``BlockingIOError`` only when nothing is left on this side of the socket either: until then, the
-        transport may hold bytes of which the socket shows no sign. Raises ``RuleBrokenError`` and ``ClearError``.
+        Raises ``BlockingIOError``, ``RuleBrokenError`` and ``ClearError``.
         """
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether ``receive`` has more of which the socket shows no sign: bytes, or the end."""
 
     def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
         """Send the pieces in their order; return how many plain bytes were taken.

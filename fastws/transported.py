@@ -43,25 +43,21 @@ class Transported:
         return False
 
     def read(self, fd: int, most: int) -> tuple[int, bytes | None] | None:
-        """Read up to ``most`` bytes; return (kind, data) as in an event, None if no plain bytes are there yet."""
+        """Read once; return (kind, data) as in an event, None if no plain bytes are there yet."""
         transport = self._transports[fd]
-        pieces: list[bytes] = []
         self.held_back.discard(fd)
         try:
-            while most > 0 and (piece := transport.receive(most)):
-                pieces.append(piece)
-                most -= len(piece)
+            data = transport.receive(most)
         except BlockingIOError:
-            if not pieces:
-                return None
+            return None
         except RuleBrokenError:
             return DONE, b""
         except ClearError:
             return CLEAR, None
         except OSError:
             return RESET, None
-        else:
-            # More of them, or the end of the stream, comes with the next turn, if reading has not ended it.
-            if pieces and self._transports.get(fd) is transport:
-                self.held_back.add(fd)
-        return READ, b"".join(pieces)
+        if (
+            data and transport.holds_back and self._transports.get(fd) is transport
+        ):  # reading may have ended it
+            self.held_back.add(fd)
+        return READ, data

@@ -28,6 +28,8 @@ class PlainTransport:
 
     __slots__ = ("_by_sendfile", "_sock")
 
+    holds_back = False
+
     def __init__(self, fd: int, peer: str, *, by_sendfile: bool = True) -> None:
         """``peer`` is the client's address as the reactor names it; without ``by_sendfile``, files are read."""
         self._by_sendfile = by_sendfile

@@ -127,6 +127,8 @@ class PreambleTransport:
 
     __slots__ = ("_data", "_is_over", "_sock")
 
+    holds_back = False
+
     def __init__(self, fd: int) -> None:
         # Which family it is of does not matter to what is done with it.
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)

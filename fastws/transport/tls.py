@@ -14,7 +14,7 @@ from ..seam import TLS_FAILURES, ClearError, FileFailedError, RuleBrokenError, T
 from .plain import PlainTransport
 
 RECEIVE_BYTES = 16384 + 1024
-"""What is received at once: a full record."""
+"""What is received at once, or more: a full record."""
 
 CHUNK_BYTES = 65536
 """Plain bytes that are enciphered before the socket is tried; so much is kept at most, enciphered."""
@@ -61,21 +61,24 @@ class TLSTransport:
         self._kept = memoryview(b"")  # what the socket has not taken
         self._is_over = False  # what comes is thrown away
 
+    @property
+    def holds_back(self) -> bool:
+        """See ``seam.Transport.holds_back``."""
+        return self._session.has_ended and not self._is_over
+
     def receive(self, most: int) -> bytes:
-        """See ``seam.Transport.receive``. A record may have a few bytes more than ``most``."""
+        """See ``seam.Transport.receive``."""
         session = self._session
         if self._is_over or session.is_clear:
             return self._plain.receive(RECEIVE_BYTES)
         self._flush()
-        if session.has_ended:
-            return b""
-        return self._decipher(b"") if session.is_broken else self._receive()
+        return b"" if session.has_ended else self._receive(max(most, RECEIVE_BYTES))
 
-    def _receive(self) -> bytes:
+    def _receive(self, most: int) -> bytes:
         session = self._session
         while True:
             try:
-                data = self._plain.receive(RECEIVE_BYTES)
+                data = self._plain.receive(most)
             except BlockingIOError:
                 raise
             except OSError:
@@ -90,6 +93,8 @@ class TLSTransport:
     def _decipher(self, data: bytes) -> bytes:
         try:
             plain = self._session.decipher(data)
+            if self._session.is_broken:
+                self._session.decipher(b"")  # raises: what came before is not answered either
         except ClearError:
             self._fail("plain_http")
             raise
@@ -133,8 +138,10 @@ class TLSTransport:
         except OSError:
             self._is_over = True  # what is lost leaves a gap behind which nothing can be read
             raise
+        if sent == len(data):
+            return True
         self._kept = memoryview(data)[sent:]
-        return not self._kept
+        return False
 
     def _may_send(self) -> None:
         """Raise ``BlockingIOError`` as long as something is kept, ``BrokenPipeError`` where there are no keys."""
@@ -151,6 +158,9 @@ class TLSTransport:
             return self._plain.send((b"".join(pieces),), more)
         self._may_send()
         data = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if len(data) <= CHUNK_BYTES:
+            self._send_chunk(data, more, False)
+            return len(data)
         sent = 0
         while sent < len(data):
             chunk = data[sent : sent + CHUNK_BYTES]

@@ -36,6 +36,8 @@ class Changing:
         self._plain = PlainTransport(fd, peer)
         self.closed = 0
 
+    holds_back = False
+
     def receive(self, most: int) -> bytes:
         return changed(self._plain.receive(most))
 

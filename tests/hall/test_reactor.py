@@ -381,6 +381,10 @@ class Hoarding:
         taken, self._held = self._held[:most], self._held[most:]
         return taken
 
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._held) or self._is_over
+
     def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
         return self._sock.send(b"".join(pieces).swapcase())
 
