@@ -71,7 +71,8 @@ class TLSTransport:
         session = self._session
         if self._is_over or session.is_clear:
             return self._plain.receive(RECEIVE_BYTES)
-        self._flush()
+        if self._kept:
+            self._flush()
         return b"" if session.has_ended else self._receive(max(most, RECEIVE_BYTES))
 
     def _receive(self, most: int) -> bytes:
@@ -145,14 +146,16 @@ class TLSTransport:
 
     def _may_send(self) -> None:
         """Raise ``BlockingIOError`` as long as something is kept, ``BrokenPipeError`` where there are no keys."""
-        self._flush()
+        if self._kept:
+            self._flush()
         if not self._session.is_open or self._is_over:
             raise BrokenPipeError
 
     def send(self, pieces: Sequence[bytes | memoryview], more: bool) -> int:
         """See ``seam.Transport.send``."""
         if not pieces:
-            self._flush()
+            if self._kept:
+                self._flush()
             return 0
         if self._session.is_clear:
             return self._plain.send((b"".join(pieces),), more)
