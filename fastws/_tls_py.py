@@ -190,7 +190,10 @@ class Session:
 
     def encipher(self, data: bytes | memoryview) -> None:
         """See ``seam.TLSSession.encipher``."""
-        self._ssl_object.write(data)
+        try:
+            self._ssl_object.write(data)
+        except OSError as error:  # after a broken rule
+            raise BrokenPipeError from error
 
     def end(self) -> None:
         """See ``seam.TLSSession.end``."""

@@ -97,7 +97,7 @@ class TLSSession(Protocol):
         """
 
     def encipher(self, data: bytes | memoryview) -> None:
-        """Turn plain bytes into some of what is to be sent."""
+        """Turn plain bytes into some of what is to be sent. Raises ``BrokenPipeError`` after a broken rule."""
 
     def end(self) -> None:
         """Say that no more comes, in what is to be sent, if there are keys for that."""

@@ -15,7 +15,7 @@ from ..http.errors import HTTPError
 from ..http.messages import FileSlice
 from ..seam import FileFailedError, PartialSend, Transport
 from ..transport.plain import PlainTransport
-from ..transport.transmission import FileShrankError, Transmission
+from ..transport.transmission import FileShrankError, Transmission, why_cut
 from . import states
 from .patience import Patience
 from .shared import Shared
@@ -143,10 +143,8 @@ class Connection:
     def pause(self, state: int) -> None:
         """Begin ``state``, in which nothing is read, until another thread ends it or it has lasted too long."""
         self.state = state
-        patience, shared = self._patience, self.shared
-        patience.begin()
-        shared.reactor.set_interest(self.fd, seam.NOTHING)
-        shared.timers.schedule(self, patience.deadline(state))
+        self._patience.begin()
+        self.wait(seam.NOTHING)
 
     def wait(self, interest: int) -> None:
         """Wait for what ``interest`` says (``seam``), for as long as the present state may last."""
@@ -190,15 +188,9 @@ class Connection:
                     self._patience.begin(None)
                 self._wait_for_room(transmission.rest)
                 return False
-        except FileShrankError:
-            self.shared.logger.warning("a file shrank while it was sent to %s; connection closed", self.peer)
-            self.close()
-            return False
-        except FileFailedError as error:
-            self.shared.logger.error("sending a file to %s failed: %s; connection closed", self.peer, error)
-            self.close()
-            return False
-        except OSError:
+        except (FileShrankError, FileFailedError, OSError) as error:
+            if why := why_cut(error):
+                self.shared.logger.error("%s; the connection to %s is closed", why, self.peer)
             self.close()
             return False
         self._transmission = None
@@ -228,8 +220,7 @@ class Connection:
         elif self.state in states.READING and self._is_about_to_be_read():
             self.shared.timers.schedule(self, now + TICK_S)  # it came in time, and is about to be read
         elif self.state == IDLE:
-            reason = self._patience.reason()
-            self.shared.logger.info("%s: idle connection closed: %s", self.peer, reason)
+            self.shared.logger.info("%s: idle connection closed: %s", self.peer, self._patience.reason())
             self.close()
         elif self.state == LINGERING:
             self.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 from ..http.messages import FileSlice
-from ..seam import Transport
+from ..seam import FileFailedError, Transport
 
 TURN_BYTES = 2 << 20
 """What one connection may send of a file before others get their turn; nginx: sendfile_max_chunk 2m."""
@@ -19,6 +20,22 @@ GATHERED_PIECES = 64
 
 class FileShrankError(Exception):
     """A file ended before the bytes that its response announced; the connection must end too."""
+
+
+_CLIENTS = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOTCONN, errno.EPROTO))
+"""Beside ConnectionError and TimeoutError: the client, or the way to it, is gone."""
+
+
+def why_cut(error: Exception) -> str:
+    """Return why a message was not sent to its end, as the error log has it; '' if the client is to blame."""
+    if isinstance(error, FileShrankError):
+        return "a file shrank while it was sent"
+    if isinstance(error, FileFailedError):
+        return f"sending a file failed: {error}"
+    if isinstance(error, ConnectionError | TimeoutError):
+        return ""
+    number = error.errno if isinstance(error, OSError) else None
+    return "" if number in _CLIENTS else f"sending failed: {error}"
 
 
 class Transmission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Sequence
@@ -71,9 +72,15 @@ def connection(shared: Any, transport: Transport) -> Connection:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (FileFailedError("no disk"), ["sending a file to 192.0.2.1 failed: no disk; connection closed"]),
-        (FileShrankError(), ["a file shrank while it was sent to 192.0.2.1; connection closed"]),
+        (FileFailedError("no disk"), ["sending a file failed: no disk; the connection to 192.0.2.1 is closed"]),
+        (FileShrankError(), ["a file shrank while it was sent; the connection to 192.0.2.1 is closed"]),
+        (
+            OSError(errno.EMSGSIZE, "Message too long"),
+            [f"sending failed: [Errno {errno.EMSGSIZE}] Message too long; the connection to 192.0.2.1 is closed"],
+        ),
         (ConnectionResetError(), []),
+        (TimeoutError(), []),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), []),
     ],
 )  # fmt: skip
 def test_failure_to_send_closes_the_connection(

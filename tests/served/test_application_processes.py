@@ -560,7 +560,10 @@ def test_application_that_cannot_be_imported_is_an_error_of_the_start(
 @pytest.mark.parametrize(
     "text", ["import sys\nsys.exit(3)\n", "import os\nos._exit(3)\n", "raise KeyboardInterrupt\n"]
 )
-def test_module_that_ends_the_process_is_an_error_of_the_start(place: Place, preload: str, text: str) -> None:
+def test_module_that_ends_the_process_is_an_error_of_the_start(
+    place: Place, monkeypatch: pytest.MonkeyPatch, preload: str, text: str
+) -> None:
+    monkeypatch.setattr("fastws.processes.processes.START_S", 60.0)  # on a busy machine it takes its time
     (place.directory / "leaving.py").write_text(text)
     with pytest.raises(
         ConfigError, match=r"SystemExit: 3|it ended before the applications were imported|Keyb"

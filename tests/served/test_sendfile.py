@@ -129,7 +129,7 @@ def test_other_failure_cuts_the_connection_and_is_logged(
             client.head()
             with pytest.raises((ProtocolError, ConnectionError)):
                 client.read(len(CONTENT))
-        said = f"sending a file to 127.0.0.1 failed: {os.strerror(error)}; connection closed"
+        said = f"sending a file failed: {os.strerror(error)}; the connection to 127.0.0.1 is closed"
         wait_until(
             lambda count=count, said=said: log.read_text().count(said) == count, "a line in the error log"
         )
@@ -155,6 +155,6 @@ def test_file_that_cannot_be_read_cuts_the_connection_and_is_logged(
         client.head()
         with pytest.raises((ProtocolError, ConnectionError)):
             client.read(len(CONTENT))
-    said = "sending a file to 127.0.0.1 failed: Input/output error"
+    said = "sending a file failed: Input/output error"
     wait_until(lambda: said in (tmp_path / "errors.txt").read_text(), "a line in the error log")
     assert get(server, "/a.txt").body == b"a file"
