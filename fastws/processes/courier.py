@@ -34,6 +34,7 @@ class Courier:
         self._selector = selectors.DefaultSelector()
         self._wanted: dict[socket.socket, int] = {}  # of each socket that is watched
         self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
         self._waker.setblocking(False)
         self._look_at = 0.0  # when is looked at what is due
         self._is_closed = False

@@ -41,6 +41,7 @@ def run(
     """
     if sys.platform == "win32":
         raise NotImplementedError
+    sock.setblocking(True)  # a module that is preloaded may have called socket.setdefaulttimeout
     faulthandler.enable(report)
     _take_signals(be_quiet, report)
     _name_process(f"fastws: app {settings['number']}")

@@ -21,6 +21,8 @@ class Spawner:
         import subprocess  # applications in processes alone need it
 
         self.control, its = socket.socketpair()
+        for end in (self.control, its):
+            end.setblocking(True)  # whatever socket.setdefaulttimeout was told
         self.reader = wire.Reader(self.control)
         self.is_gone = False
         """Whether it has ended by itself."""

@@ -77,6 +77,7 @@ class Upkeep:
         number = self._numbers
         ours, its = socket.socketpair()
         ours.setblocking(False)
+        its.setblocking(True)  # whatever socket.setdefaulttimeout was told
         files = Files(*[tempfile.TemporaryFile(buffering=0) for _ in Files._fields])  # noqa: SIM115
         files.taken.write(bytes(wire.COUNTER.size))
         child = Child(number, self.spawner, ours, files, settings)

@@ -37,6 +37,8 @@ class PlainTransport:
         if peer == "unix:" and portable.AF_UNIX is not None:
             family = portable.AF_UNIX
         self._sock = socket.socket(family, socket.SOCK_STREAM, 0, fd)
+        if socket.getdefaulttimeout() is not None:  # an application has set it, for sockets of its own
+            self._sock.setblocking(False)
 
     def receive(self, most: int) -> bytes:
         """See ``seam.Transport.receive``."""

@@ -132,6 +132,8 @@ class PreambleTransport:
     def __init__(self, fd: int) -> None:
         # Which family it is of does not matter to what is done with it.
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+        if socket.getdefaulttimeout() is not None:  # an application has set it, for sockets of its own
+            self._sock.setblocking(False)
         self._data = b""
         self._is_over = False
 

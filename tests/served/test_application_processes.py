@@ -10,7 +10,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -890,3 +890,33 @@ def test_server_leaves_no_descriptor_behind(place: Place) -> None:
     reload(server)
     server.stop(grace_s=0.0)
     assert open_descriptors() <= before
+
+
+@pytest.fixture
+def default_timeout() -> Iterator[None]:
+    """Sockets that anything makes from now on have a timeout, as some applications ask for."""
+    socket.setdefaulttimeout(3.0)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+@pytest.mark.usefixtures("default_timeout")
+def test_processes_serve_where_sockets_have_a_timeout_by_default(place: Place) -> None:
+    server = place.start()
+    pid = pid_of(server)
+    with Client(server, receive_buffer=4096) as client:
+        client.send(request("/app/large?3000000"))
+        assert [pid_of(server) for _ in range(20)] == [pid] * 20
+        assert len(client.reply().body) == 3_000_000
+    assert "it ended" not in place.log.read_text()
+
+
+@pytest.mark.plain
+def test_module_that_is_preloaded_may_give_sockets_a_timeout(place: Place) -> None:
+    (place.directory / "hasty.py").write_text(
+        "import socket\nsocket.setdefaulttimeout(0.01)\nfrom wsgi_programs import probe\n"
+    )
+    server = place.start("Preload on", name="hasty:probe")
+    pid = pid_of(server)
+    time.sleep(0.1)  # ten times as long
+    assert pid_of(server) == pid
