@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,12 @@ server.GRACE_S = {GRACE_S}
 sys.exit(cli.main())
 """
 """The server as ``python -m fastws`` runs it, but patient."""
+
+
+def _take_terminal() -> None:
+    """Be the program that a shell starts: at its terminal, and with SIGHUP, which nohup(1) may have taken away."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Process:
@@ -89,7 +96,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         os.close(slave)
         self.text = ""
