@@ -122,7 +122,7 @@ def draw_beside(document: dict[str, Any], out: Path) -> None:
     figure, axes = plt.subplots(len(BESIDE), 1, squeeze=False, figsize=(7.6, 4.6), layout="constrained")
     for (key, crowd), panel in zip(BESIDE.items(), axes[:, 0], strict=True):
         cases = {label: case for label, case in rows[key].items() if label in NAMES}
-        _spans(panel, f"1 KiB beside {crowd}: ms, for 50 % to 99 % of requests", cases)
+        _spans(panel, f"1 KiB beside {crowd}: ms, 50 to 99 %", cases)
     machine = document["machine"]
     note = f"{machine['cpu']}, {machine['kernel']}, {document['ended'][:10]}; logarithmic (less is better)"
     figure.supxlabel(note, color=TEXT, fontsize=8)
