@@ -63,9 +63,7 @@ class Threads:
         self._bell.acquire()
         self.taken = 0
         """How many loans were taken so far."""
-        self._is_computing = (
-            False  # most of the time, so that more threads would only contend for the interpreter
-        )
+        self._is_computing = False  # most of the time: more threads would only contend for the interpreter
         self._is_quick = False  # the last call was, or another thread would not make the next ones quicker
         self._waiting: collections.deque[Lent] = collections.deque()
         self._most = self._most_waiting = 1

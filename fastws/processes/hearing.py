@@ -28,7 +28,10 @@ AGAIN_S = 1.0
 
 
 class ChildChannel:
-    """See ``takers.Channel``. Its descriptor is a second one, so that waiting for it ends where it began."""
+    """See ``application.channel.Channel``.
+
+    Its descriptor is a second one, so that waiting for it ends where it began.
+    """
 
     def __init__(self, crew: Crew, hearing: Hearing, child: Child) -> None:
         self.fd = os.dup(child.sock.fileno())
