@@ -139,9 +139,10 @@ def test_restart_of_one_after_another_fails_no_request(there: Cluster) -> None:
 def test_upgrade_of_one_after_another_fails_no_request(there: Cluster) -> None:
     with there.load() as load:
         for node in there.nodes:
-            before = node.pid
+            before, times_down = node.pid, there.times_down(node)
             assert f"has replaced {before}" in node.upgrade()
-            assert there.is_up(node)
+            there.await_up(node)
+            assert there.times_down(node) == times_down, "ready all the time"
     assert load.result["failures"] == {}, load.result
     assert load.result["requests"] > 500
 

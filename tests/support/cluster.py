@@ -287,7 +287,7 @@ class Cluster:
             *("-p", "thread_pools=1", "-j", "none", *storage),
         )
         wait_until(
-            lambda: self._stats.exists() and all(self.is_up(node) for node in self.nodes), "nodes to be up"
+            lambda: self._stats.exists() and all(self.is_ready(node) for node in self.nodes), "nodes to be up"
         )
         wait_until(lambda: self.get(80, "/page.html")[0] == 200, "Varnish")
 
@@ -302,8 +302,8 @@ class Cluster:
         self._stack.callback(program.wait, 30)
         self._stack.callback(program.terminate)
 
-    def states(self) -> dict[str, str]:
-        """What HAProxy thinks of each node."""
+    def rows(self, node: Node) -> list[dict[str, str]]:
+        """What HAProxy knows of a node, in either of its backends, by the names of its statistics."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(10)
             sock.connect(str(self._stats))
@@ -311,20 +311,28 @@ class Cluster:
             lines = sock.makefile().read().splitlines()
         names = lines[0].removeprefix("# ").split(",")
         rows = [dict(zip(names, line.split(","), strict=False)) for line in lines[1:] if line]
-        return {
-            f"{row['pxname']}/{row['svname']}": f"{row['status']} {row['check_status']}"
-            for row in rows
-            if row["svname"].startswith("node")
-        }
+        found = [row for row in rows if row["svname"] == node.name]
+        assert [row["pxname"] for row in found] == ["nodes", "tls_nodes"]
+        return found
 
     def is_up(self, node: Node) -> bool:
-        """Tell whether HAProxy has seen that a node is ready, and gives it connections of either kind."""
-        states = self.states()
-        return all(states[f"{backend}/{node.name}"] == "UP L7OK" for backend in ("nodes", "tls_nodes"))
+        """Tell whether HAProxy gives a node connections of either kind: one failed check does not end that."""
+        return all(row["status"].startswith("UP") for row in self.rows(node))
+
+    def is_ready(self, node: Node) -> bool:
+        """Tell whether its last checks have found it ready; a star says that the next one is under way."""
+        return all(
+            (row["status"], row["check_status"].removeprefix("* ")) == ("UP", "L7OK")
+            for row in self.rows(node)
+        )
+
+    def times_down(self, node: Node) -> int:
+        """Return how often HAProxy has taken a node out."""
+        return sum(int(row["chkdown"]) for row in self.rows(node))
 
     def await_up(self, node: Node) -> None:
-        """Wait until it does."""
-        wait_until(lambda: self.is_up(node), f"{node.name} to be up")
+        """Wait until it is ready, and given connections."""
+        wait_until(lambda: self.is_ready(node), f"{node.name} to be up")
 
     def get(
         self, port: int, target: str, *lines: str, client: int = CLIENT
