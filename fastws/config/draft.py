@@ -223,7 +223,12 @@ class Draft:
             )
         self.values["max_body_bytes"] = DEFAULT_BODY_SIZE | dict(self.values["max_body_bytes"])
         frozen = {k: FrozenDict(x) if isinstance(x, Mapping) else x for k, x in self.values.items()}
-        return frozen | {"given": FrozenDict(self.given)}
+        places = {
+            f"Listen {endpoint.address}": (self.file, self._lines["Listen", endpoint])
+            for endpoint in self.values["listen"]
+            if ("Listen", endpoint) in self._lines
+        }
+        return frozen | {"given": FrozenDict(self.given | places)}
 
     def _check_root(self) -> None:
         """Report a root that cannot be served."""

@@ -50,7 +50,10 @@ VERSIONS = {"TLSv1.2": TLS_1_2, "TLSv1.3": TLS_1_3}
 LONGEST_AGE_S = 10 * 366 * 86400
 """Of StrictTransportSecurity; a browser forgets nothing for that long."""
 
-FIELDS = ("listen", "listen_ports", "tls_certificates", "tls_client_ca", "tls_ticket_key")
+FILES = ("tls_certificates", "tls_client_ca", "tls_ticket_key")
+"""The fields of ``Config`` that name files."""
+
+FIELDS = ("listen", "listen_ports", *FILES)
 """The fields of ``Config`` that ``problems`` looks at."""
 
 
@@ -79,8 +82,8 @@ def problems(values: Mapping[str, Any], *, has_certificate: bool) -> Iterator[tu
     ``has_certificate`` tells that a certificate was given, rightly or wrongly.
     """
     kinds = {*[endpoint.kind for endpoint in values["listen"]], *activated_kinds()}
-    if values["tls_certificates"] or values["tls_client_ca"] or values["tls_ticket_key"]:
-        yield from _file_problems(values)
+    if any(values[field] for field in FILES):
+        yield from file_problems(values)
     if TLS in kinds and not has_certificate:
         text = "tls needs a certificate and its key; TLSCertificate names the files"
         yield "Listen", _first(values["listen"], TLS), text
@@ -89,7 +92,8 @@ def problems(values: Mapping[str, Any], *, has_certificate: bool) -> Iterator[tu
         yield "Listen", _first(values["listen"], REDIRECT), text
 
 
-def _file_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, object, str]]:
+def file_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, object, str]]:
+    """Yield the same for the files that the values name, as this process finds them now."""
     from ..tls.pairs import authority_problem, problem_of, ticket_key_problem  # only where TLS is configured
 
     for pair in values["tls_certificates"]:

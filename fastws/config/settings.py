@@ -100,7 +100,9 @@ class Config(NamedTuple):
     status_path: str | None
     status_allow: tuple[str, ...]
     config_path: str | None
-    given: Mapping[str, tuple[str, int]]  # directive name → the file and line that first gave it
+    given: Mapping[
+        str, tuple[str, int]
+    ]  # directive name → the file and line that first gave it; see ``place_of``
     state_problem: str  # why the logs of the built-in defaults are in no file; '' where they are
 
     def with_overrides(self, **fields: Unpack[Overrides]) -> Config:
@@ -119,6 +121,12 @@ class Config(NamedTuple):
             if not is_listening and not is_socket_activated():
                 draft.report(0, f"listen_ports: ListenPort is missing; {NO_ADDRESS}")
         return Config(config_path=self.config_path, state_problem=self.state_problem, **draft.finish())
+
+    def place_of(self, name: str, value: str = "") -> tuple[str, int]:
+        """Return the file and line that gave the directive ``name``; for a Listen line that with ``value``."""
+        first = self.given.get(name, (self.config_path or "configuration", 0))
+        line = self.given.get(f"{name} {value}", first)
+        return line if line[0] == first[0] else first  # what a program or the command line has replaced
 
     @property
     def media_types(self) -> MediaTypes:

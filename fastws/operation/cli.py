@@ -18,7 +18,7 @@ from ..config.directives import DIRECTIVES
 from ..config.secure import Https
 from ..config.settings import Config, Source
 from ..config.values import APPLICATION
-from ..http.errors import ConfigError, ListenError
+from ..http.errors import ConfigError, ListenError, Problem
 from .early import EXIT_SIGNAL, end_early, flush_standard_files, open_standard_files, say, show
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def _do(words: Sequence[str]) -> int:
 def _check(source: Source) -> int:
     try:
         config = source.read(needs_address=False)  # it has no sockets that a service manager will hand over
-        _check_passwords(config)
-        _check_applications(config)
+        _check_places(config)
     except ConfigError as error:
         say(str(error))
         return EXIT_USAGE
@@ -213,6 +212,36 @@ def _print_doubts(config: Config) -> None:
 
     for doubt in doubts_of(config, load().opener):
         say(f"fastws: warning: {doubt}")
+
+
+def _check_places(config: Config) -> None:
+    """Find the addresses and files that a start would refuse; raises ``ConfigError``.
+
+    Nothing is listened on and no file is made. What follows is done with the rights that the server would have.
+    """
+    import pprint  # noqa: F401  what the account may not be able to read
+
+    from ..processes.takers import needs_processes
+    from ..transport.unavailable import listen_problems
+    from ..upgrade import pidfile
+    from . import doubts, securing  # noqa: F401
+    from .logs import log_problems
+    from .rights import drop_to, is_root
+
+    is_started_by_another = config.user is not None and not is_root()
+    found = [*listen_problems(config, checks_rights=not is_started_by_another), *log_problems(config)]
+    _check_passwords(config)
+    if not needs_processes(config):
+        _check_applications(config)
+    if config.user is not None and not is_started_by_another:
+        drop_to(config.user)
+        securing.check_pairs(config, config.user)
+    if config.pid_file is not None and (wrong := pidfile.obstacle(config.pid_file)):
+        found.append(Problem(*config.place_of("PidFile"), pidfile.refusal(config.pid_file, wrong)))
+    if found:
+        raise ConfigError(tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.line)))
+    if needs_processes(config):
+        _check_applications(config)
 
 
 def _check_passwords(config: Config) -> None:

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from ..config.settings import Config
+from ..http.errors import Problem
 from ..record.logfile import OFF, STANDARD_ERROR, ErrorLog, LogFile
 from .rights import log_opener
+
+
+def log_problems(config: Config) -> Iterator[Problem]:
+    """Yield the logs that a start as ``User`` could not open, which are left as they are."""
+    opener = log_opener(config.user)
+    for name, path in (("AccessLog", config.access_log), ("ErrorLog", config.error_log)):
+        if path not in (STANDARD_ERROR, OFF):
+            try:
+                opener.check(path)
+            except OSError as error:
+                text = f"{name}: cannot write logs at {error.filename or path}: {error.strerror}"
+                yield Problem(*config.place_of(name), text)
 
 
 class Logs:

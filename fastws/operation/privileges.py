@@ -31,6 +31,9 @@ _LATER = (
 )
 """What other modules import when they first need it, when the account may be unable to read them."""
 
+_LOOK = os.O_RDONLY | os.O_NONBLOCK
+"""How a log is opened to see whether it can be."""
+
 MAX_LINKS = 40  # Linux: path_resolution(7)
 
 
@@ -90,6 +93,22 @@ class LogKeeper:
             return os.open(path, flags, mode)
         return self._open_as_root(account, path, flags, mode)
 
+    def check(self, path: str) -> None:
+        """Raise the ``OSError`` of ``make_directory`` and ``open``, and change nothing."""
+        account = self._account
+        if account is None or os.geteuid() != 0:
+            return
+        there = path
+        while not os.path.lexists(there):
+            there = os.path.dirname(there)
+        with self._acting_as(account):
+            rights = os.W_OK if there == path else os.W_OK | os.X_OK
+            if os.access(there, rights, effective_ids=True):
+                return
+        missing = os.path.relpath(path, there).partition("/")[0]  # "." where nothing is
+        with suppress(FileNotFoundError):
+            os.close(self._open_as_root(account, os.path.normpath(f"{there}/{missing}"), _LOOK, 0))
+
     def _open_as_root(
         self, account: pwd.struct_passwd, path: str, flags: int, mode: int, links: int = 0
     ) -> int:
@@ -112,7 +131,8 @@ class LogKeeper:
         finally:
             os.close(directory)
         info = os.fstat(fd)
-        if stat.S_ISREG(info.st_mode) and info.st_uid == 0 and info.st_nlink == 1 and not links:
+        is_lone = stat.S_ISREG(info.st_mode) and info.st_nlink == 1 and not links
+        if is_lone and info.st_uid == 0 and flags != _LOOK:
             os.fchown(fd, account.pw_uid, account.pw_gid)
         return fd
 

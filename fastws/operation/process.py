@@ -284,7 +284,7 @@ def _write_pid_file(server: Server, *, must_be: bool) -> None:
     try:
         pidfile.write(path)
     except OSError as error:
-        text = f"PidFile {path} cannot be written: {error.strerror}; the server needs a directory for it"
+        text = pidfile.refusal(path, error.strerror or str(error))
         if must_be:
             server.stop(0.0)
             raise ConfigError((Problem(*server.config.given["PidFile"], text),)) from None

@@ -17,6 +17,9 @@ class LogOpener(Protocol):
     def open(self, path: str, flags: int, mode: int) -> int:
         """Return a descriptor of ``path``, as ``os.open``."""
 
+    def check(self, path: str) -> None:
+        """Raise what making its directory and opening ``path`` to write would raise, and change nothing."""
+
 
 class PlainLogOpener:
     """Opens logs with the rights that the process has and keeps."""
@@ -28,6 +31,9 @@ class PlainLogOpener:
     def open(self, path: str, flags: int, mode: int) -> int:
         """See ``LogOpener.open``."""
         return os.open(path, flags, mode)
+
+    def check(self, path: str) -> None:
+        """See ``LogOpener.check``: whoever read the configuration has looked with the same rights."""
 
 
 def is_root() -> bool:

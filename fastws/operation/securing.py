@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..config.secure import tls_settings
+from ..config.secure import FILES, file_problems, tls_settings
 from ..config.settings import Config
 from ..engine.pool import Pool
 from ..http.errors import ConfigError, Problem
@@ -50,14 +50,15 @@ class Securing:
 
 def check_pairs(config: Config, user: str) -> None:
     """Raise ``ConfigError`` where ``user``, which this process has become, cannot read what root could."""
-    if not config.tls_certificates:
+    values = config._asdict()
+    if not any(values[field] for field in FILES):
         return
-    from ..tls.pairs import problem_of
-
-    for pair in config.tls_certificates:
-        if wrong := problem_of(*pair):
-            text = f"TLSCertificate: {wrong}; {user} (User) reads it, now and at every renewal"
-            raise ConfigError((Problem(*config.given["TLSCertificate"], text),))
+    found = [
+        Problem(*config.place_of(name), f"{name}: {wrong}; {user} (User) reads it, now and at every renewal")
+        for name, _, wrong in file_problems(values)
+    ]
+    if found:
+        raise ConfigError(tuple(found))
 
 
 def _settings_of(config: Config) -> TLSSettings | None:

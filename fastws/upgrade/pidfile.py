@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
@@ -18,6 +19,25 @@ def write(path: str) -> None:
         with suppress(OSError):
             os.unlink(draft)
         raise
+
+
+def obstacle(path: str) -> str:
+    """Return what would keep ``write`` from writing the file, in the system's words; '' for nothing."""
+    parent, number = os.path.dirname(os.path.abspath(path)), 0
+    if os.path.isdir(path):
+        number = errno.EISDIR
+    elif not os.path.exists(parent):
+        number = errno.ENOENT
+    elif not os.path.isdir(parent):
+        number = errno.ENOTDIR
+    elif not os.access(parent, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    return os.strerror(number) if number else ""
+
+
+def refusal(path: str, reason: str) -> str:
+    """Return the sentence about a file that cannot be written for this reason."""
+    return f"PidFile {path} cannot be written: {reason}; the server needs a directory for it"
 
 
 def read(path: str) -> int:

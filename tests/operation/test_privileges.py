@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,83 @@ def test_the_account_must_be_able_to_read_the_key_and_takes_over_its_renewal(
         os.replace(other.certificate, pair.certificate)
         process.signal(signal.SIGHUP)
         wait_until(lambda: served() != first, "the new certificate")
+
+
+@as_root
+@pytest.mark.parametrize("check", [False, True])
+def test_what_the_account_may_not_use_is_refused_by_a_start_and_said_by_a_check(
+    site: Path, free_ports: Callable[..., tuple[int, ...]], *, check: bool
+) -> None:
+    """Root could: read the keys, write the pid file."""
+    (site / "closed").mkdir(mode=0o700)
+    (site / "ticket").write_bytes(bytes(80))
+    (site / "ticket").chmod(0o600)
+    pair, port = CA(site).pair("localhost"), free_ports(1)[0]
+    secured = f"Listen {port} tls", f"TLSCertificate {pair.certificate} {pair.key}", "TLSTicketKey ticket"
+    for name in (pair.key, pair.certificate):
+        os.chown(name, pwd.getpwnam(ACCOUNT).pw_uid, -1)
+    for lines, said in (
+        (
+            ("PidFile closed/pid",),
+            f"ws.conf:5: PidFile {site}/closed/pid cannot be written: Permission denied",
+        ),
+        (
+            secured,
+            f"ws.conf:7: TLSTicketKey: '{site}/ticket' cannot be read: Permission denied; {ACCOUNT} (User)",
+        ),
+    ):
+        configure(site, f"User {ACCOUNT}", *lines)
+        done = start(site, *(["--check"] if check else ["--port", "0"]))
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+@as_root
+def test_check_imports_applications_with_the_rights_of_their_processes(site: Path) -> None:
+    (site / "mine.py").write_text("import os\nraise SystemExit(f'as {os.geteuid()}')\n")
+    configure(site, f"User {ACCOUNT}", "Application / mine:app", "ApplicationProcesses 1")
+    done = start(site, "--check")
+    assert done.returncode == 2
+    assert f"as {pwd.getpwnam(ACCOUNT).pw_uid}" in done.stderr
+
+
+@as_root
+def test_check_says_which_logs_a_start_would_not_open_and_leaves_all_as_they_are(site: Path) -> None:
+    (site / "home").mkdir()
+    give(site / "home")
+    (site / "logs").mkdir()
+    for name in ("logs/there.txt", "kept.txt"):
+        (site / name).touch()
+    (site / "home" / "away").symlink_to(site / "logs")
+    for access, is_good in (
+        ("home/new.txt", True),
+        ("logs/new.txt", True),
+        ("home/away/there.txt", False),
+        ("home/away/new.txt", False),
+        ("logs/there.txt", True),  # and the start gives it to the account
+    ):
+        configure(site, f"User {ACCOUNT}", "ErrorLog -", f"AccessLog {access}")
+        before = {path: (owner(path), path.stat().st_mtime_ns) for path in site.rglob("*")}
+        done = start(site, "--check")
+        said = f"ws.conf:6: AccessLog: cannot write logs at {site}/"
+        assert (done.returncode, said in done.stderr) == ((0, False) if is_good else (2, True)), access
+        after = {path: (owner(path), path.stat().st_mtime_ns) for path in site.rglob("*")}
+        assert after == before
+        with opened_by_a_start(site, access) as is_opened:
+            assert is_opened == is_good, access
+
+
+@contextmanager
+def opened_by_a_start(site: Path, access: str) -> Iterator[bool]:
+    """Tell whether a start opens the log; what it makes is removed."""
+    is_there = (site / access).exists()
+    try:
+        os.close(LogKeeper(ACCOUNT).open(str(site / access), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640))
+    except PermissionError:
+        yield False
+        return
+    yield True
+    if not is_there:
+        (site / access).unlink()
 
 
 @as_root
@@ -430,10 +508,10 @@ def test_user_that_cannot_be_become_ends_the_start(site: Path, as_account: list[
     assert "Traceback" not in done.stderr
 
 
-def start(site: Path, prefix: list[str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Try to start a server that is expected to refuse."""
+def start(site: Path, *arguments: str, prefix: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Try to start a server that is expected to refuse, or to do what ``arguments`` say."""
     return subprocess.run(
-        [*(prefix or []), *command("--port", "0")],
+        [*(prefix or []), *command(*(arguments or ("--port", "0")))],
         cwd=site,
         env=environment("pure", site / "state", is_measured=not prefix),  # others may not write here
         capture_output=True,

@@ -38,10 +38,22 @@ def test_what_is_no_number_is_an_error(tmp_path: Path, text: str) -> None:
         pidfile.read(str(tmp_path / "pid"))
 
 
-def test_server_without_a_place_for_it_does_not_start(tmp_path: Path) -> None:
-    put(tmp_path, {"root/a": b"", "ws.conf": b"DocumentRoot root\nListenPort 8080\nPidFile nowhere/pid\n"})
+@pytest.mark.parametrize("arguments", [("--port", "0"), ("--check",)])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("nowhere/pid", "No such file or directory"),
+        ("root", "Is a directory"),
+        ("root/a/pid", "Not a directory"),
+    ],
+)
+def test_server_without_a_place_for_it_does_not_start_and_a_check_says_so(
+    tmp_path: Path, arguments: tuple[str, ...], path: str, reason: str
+) -> None:
+    lines = f"DocumentRoot root\nListenPort 8080\nPidFile {path}\n"
+    put(tmp_path, {"root/a": b"", "ws.conf": lines.encode()})
     done = subprocess.run(
-        launch.command("--port", "0"),
+        launch.command(*arguments),
         cwd=tmp_path,
         env=launch.environment("pure", tmp_path / "state"),
         capture_output=True,
@@ -50,5 +62,13 @@ def test_server_without_a_place_for_it_does_not_start(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    path = tmp_path / "nowhere" / "pid"
-    assert f"ws.conf:3: PidFile {path} cannot be written: No such file or directory" in done.stderr
+    assert (
+        f"ws.conf:3: PidFile {tmp_path / path} cannot be written: {reason}; the server needs" in done.stderr
+    )
+    assert sorted(os.listdir(tmp_path / "root")) == ["a"]
+
+
+def test_place_where_it_can_be_written_has_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "pid").write_text("1\n")  # of a server that runs, or has died
+    for name in ("pid", "other"):
+        assert pidfile.obstacle(str(tmp_path / name)) == ""
