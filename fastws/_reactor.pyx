@@ -243,19 +243,23 @@ cdef class Reactor:
     def wait(self, double deadline, int room=0):
         """See ``backend.Reactor.wait``."""
         cdef list events = []
-        if self._held_back:
-            self._list_due()
-        self._table.bury()
-        with nogil:
-            self._turn.run(0 if self._due else deadline, room)
-        self._take_reports(events)
-        if self._turn.lack_count:
-            self._answer_lacks(events)
-            self._turn.hand_over_old()
+        cdef bint has_filled
+        while True:
+            if self._held_back:
+                self._list_due()
+            self._table.bury()
+            with nogil:
+                self._turn.run(0 if self._due else deadline, room)
             self._take_reports(events)
-        while self._due:
-            self._read_through(self._due.pop(), events)
-        return events
+            has_filled = self._turn.lack_count > 0
+            if has_filled:
+                self._answer_lacks(events)
+                self._turn.hand_over_old()
+                self._take_reports(events)
+            while self._due:
+                self._read_through(self._due.pop(), events)
+            if events or not has_filled or self._turn.is_over(deadline):
+                return events
 
     def replay(self, int fd, bytes data not None, double asked_at=0):
         """See ``backend.Reactor.replay``."""

@@ -97,6 +97,9 @@ cdef class Turn:
     cdef int configure(self, settings) except -1
     cdef void tick(self) noexcept nogil
     cdef void run(self, double deadline, int room) noexcept nogil
+    cdef inline bint is_over(self, double deadline) noexcept nogil:
+        """Tell whether Python is wanted, though there may be no report."""
+        return self._is_woken or self.moment.now >= deadline or self._log.is_full()
     cdef void answer(self, Input *input, bint may_lack, Entry *prepared) noexcept nogil
     cdef void hand_over_old(self) noexcept nogil
     cdef void measure(self, uint64_t hits) noexcept nogil

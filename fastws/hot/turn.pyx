@@ -118,7 +118,7 @@ cdef class Turn:
                 self.hand_over_old()
                 self._look_at_parting()
                 self._drop_old()
-            if self.report_count or self._is_woken or self.moment.now >= deadline or self._log.is_full():
+            if self.report_count or self.is_over(deadline):
                 return
 
     cdef void _take(self, int count) noexcept nogil:

@@ -888,6 +888,45 @@ def test_new_answer_takes_the_place_of_the_old(hot: Rig) -> None:
     assert hot.reactor.counters().entries == 1
 
 
+def test_answers_that_are_filled_in_end_no_wait(compiled: backend.Backend) -> None:
+    r, asked = Rig(compiled), []
+
+    def fill(_: object, path: str, codings: int) -> Filled:
+        asked.append(path)
+        r.publish(path)
+        if len(asked) < 3:
+            r.client.send(get(H, target=f"/{len(asked)}"))
+        elif len(asked) == 3:
+            r.client.send(b"other")
+        return Filled.PUBLISHED
+
+    r.reactor.configure(SETTINGS, fill)
+    r.client.send(get(H, target="/0"))
+    assert r.next_events() == [(r.owner, READ, b"other")]
+    assert asked == ["/0", "/1", "/2"]
+    assert r.received().count(BODY) == 3
+    r.close()
+
+
+def test_wake_and_deadline_end_a_wait_that_fills_in(compiled: backend.Backend) -> None:
+    r = Rig(compiled)
+
+    def fill(_: object, path: str, codings: int) -> Filled:
+        r.publish(path)
+        r.client.send(get(H, target=f"{path}+"))
+        if path == "/0++":
+            r.reactor.wake()
+        return Filled.PUBLISHED
+
+    r.reactor.configure(SETTINGS, fill)
+    r.client.send(get(H, target="/0"))
+    assert r.next_events() == []  # woken while the third is filled in, for the turn of the fourth
+    assert r.received().count(BODY) == 4
+    assert r.turn() == []  # at its deadline already
+    assert r.received().count(BODY) == 1
+    r.close()
+
+
 def test_configuring_forgets_every_answer(hot: Rig) -> None:
     hot.reactor.configure(SETTINGS, leave)
     assert hot.ask(get(H)) == [(hot.owner, READ, get(H))]
