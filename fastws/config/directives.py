@@ -115,7 +115,8 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             " symbolic link, which is resolved for each request."),
         Directive("Static", "static", "/PATH/ DIR", v.parse_static, "",
             "Directory whose files are served below the path, as those of DocumentRoot are but for the Fallback."
-            " The longest prefix decides, among applications too.",
+            " The longest prefix decides, among applications too. The path without its last slash leads there"
+            " unless something else answers it.",
             least=2, most=2, repeatable=True, unset={}, flag="--static", joint="="),
         Directive("DirectoryIndex", "directory_index", "NAME...", v.parse_index, "index.html",
             "File names to try, in this order, for a directory.", most=ANY),

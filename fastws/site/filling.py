@@ -147,11 +147,9 @@ class Filling:
         if path.endswith("/"):
             return UNDECIDED
         try:
-            folder, inner = self._folder, path
-            if folder is None:
-                folder, inner = self._places.inside(path)
-            with folder.open() as root:
-                folder.locate(root, inner)
+            place = self._places.only or self._places.find(path)
+            with place.folder.open() as root:
+                self._places.locate(root, path, place)
             return UNDECIDED
         except HTTPError as error:
             if error.status != 404:

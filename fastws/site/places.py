@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from ..backend import Opener
 from ..config.settings import Config
 from ..files.folder import Folder
-from ..files.root import Hidden
+from ..files.locate import Located
+from ..files.root import Hidden, Root
+from ..http.errors import HTTPError
 from ..language.named_tuple import NamedTuple
 
 
@@ -34,6 +36,7 @@ class Places:
         alone = config._replace(fallback=None)  # which is a page of the document root
         others = [place(prefix[:-1], path, alone) for prefix, path in config.static.items()]
         self._others = sorted(others, key=lambda each: -len(each.prefix))
+        self._prefixes = frozenset([each.prefix for each in others])
         self.only = None if others else self.root
         """The document root if there is nothing else; asked before ``find`` where every step counts."""
 
@@ -52,6 +55,23 @@ class Places:
         """Return the folder that ``find`` finds, and the path in it."""
         prefix, folder = self.find(path)
         return folder, path[len(prefix) :]
+
+    def locate(self, root: Root, path: str, place: Place) -> Located | str:
+        """Return what the decoded ``path`` leads to in ``place``, or the path to go to instead.
+
+        ``root`` is that of ``place``. A directory of Static is one where it is mounted: what lies there under its
+        name goes before it, and the Fallback does not. Raises what ``Locator.locate`` raises.
+        """
+        inner = path[len(place.prefix) :] if place.prefix else path
+        try:
+            located = place.folder.locate(root, inner)
+        except HTTPError as error:
+            if error.status == 404 and path in self._prefixes:
+                return f"{path}/"
+            raise
+        if isinstance(located, str):
+            return place.prefix + located
+        return f"{path}/" if located.is_fallback and path in self._prefixes else located
 
     def close(self) -> None:
         """End the background work of all folders."""

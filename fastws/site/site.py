@@ -291,14 +291,13 @@ class Site:
         target, rules = exchange.target, self._rules
         path = target.path
         exchange.place = place = self._places.only or self._places.find(path)
-        inner = path[len(place.prefix) :] if place.prefix else path
         with place.folder.open() as root:
-            located = place.folder.locate(root, inner)
+            located = self._places.locate(root, path, place)
             if files_alone and not _is_file(located):
                 raise not_found()
             if isinstance(located, str):
-                return self._to_slash(target, place.prefix + located)
-            if located.relative != inner[1:]:
+                return self._to_slash(target, located)
+            if located.relative != path[len(place.prefix) + 1 :]:
                 # Under another name (an index, a clean URL) the file is no less protected.
                 exchange.paths = (path, f"{place.prefix}/{located.relative}")
                 exchange.user = rules.authorize(exchange.request, exchange.paths[1]) or exchange.user

@@ -52,6 +52,78 @@ def test_files_of_the_directory_are_below_its_path(serve: Serve, files: Path) ->
     assert (reply.status, reply["Location"]) == (301, "/static/deep/?q")
 
 
+def test_path_without_its_slash_leads_to_the_directory(serve: Serve, files: Path) -> None:
+    put(files.parent / "root", {"index.html": b"index", "taken": b"a file", "page.html": b"a page"})
+    names = "/assets/", "/assets/deep/", "/caf\u00e9/", "/taken/", "/page/"
+    server = serve(
+        *[f"Static {name} {files}" for name in names],
+        "Fallback /index.html",
+        "CleanUrls on",
+        "Header X-A b /assets",
+    )
+    with Client(server) as client:
+        client.get("/a.css")
+        for target, location in (
+            ("/assets", "/assets/"),
+            ("/assets?a=/b", "/assets/?a=/b"),
+            ("/assets/deep", "/assets/deep/"),
+            ("/caf%c3%a9", "/caf%C3%A9/"),
+            ("//%61ssets", "/assets/"),
+        ):
+            for method in ("GET", "GET", "HEAD", "GET"):
+                reply = client.get(target, method=method)
+                assert (reply.status, reply["Location"]) == (301, location), (target, method)
+                assert (reply.body == b"") == (method == "HEAD")
+        assert client.get("/assets")["X-A"] == "b"
+        for target, body in (
+            ("/taken", b"a file"),
+            ("/page", b"a page"),
+            ("/asset", b"index"),
+            ("/assetsx", b"index"),
+        ):
+            assert [client.get(target).body for _ in range(3)] == [body] * 3, target
+
+
+def test_path_without_its_slash_is_found_missing_no_sooner_than_it_is_looked_for(
+    serve: Serve, files: Path
+) -> None:
+    """What prepares the 404 of a missing file knows of the directory too."""
+    server = serve(f"Static /assets/ {files}", f"Static /assets/sub/ {files}")
+    with Client(server) as client:
+        for _ in range(3):
+            assert client.get("/missing").status == 404
+            assert client.get("/assets/missing").status == 404
+            assert client.get("/assets").status == client.get("/assets/sub").status == 301
+    put(files.parent / "root", {"assets": b"a file"})
+    assert thrice(server, "/assets").body == b"a file"
+
+
+def test_what_answers_the_path_without_its_slash_goes_before_the_directory(serve: Serve, files: Path) -> None:
+    server = serve(
+        f"Static /assets/ {files}", f"Static /other/ {files}", "Redirect /other /elsewhere",
+        applications={"/": application},
+    )  # fmt: skip
+    assert get(server, "/assets").body == b"GET /assets"
+    assert get(server, "/other")["Location"] == "/elsewhere"
+
+
+def test_with_files_first_the_application_has_the_path_without_its_slash(serve: Serve, files: Path) -> None:
+    server = serve(f"Static /assets/ {files}", "FilesFirst on", applications={"/": application})
+    assert get(server, "/assets").body == b"GET /assets"
+
+
+def test_path_of_an_application_is_the_applications_with_and_without_a_slash(
+    serve: Serve, files: Path
+) -> None:
+    server = serve(applications={"/app/": application})
+    assert [get(server, target).body for target in ("/app", "/app/", "/app/x")] == [
+        b"GET ",
+        b"GET /",
+        b"GET /x",
+    ]
+    assert get(server, "/apps").status == 404
+
+
 def test_longest_path_decides_among_directories(serve: Serve, files: Path, tmp_path: Path) -> None:
     other = put(tmp_path / "other", {"a.css": b"the other's"})
     server = serve(f"Static /static/ {files}", f"Static /static/deep/ {other}")
