@@ -374,6 +374,8 @@ cdef Meaning _meaning_of(Line *line) noexcept:
         return UNTAKEN
     if _is_like(line, "proxy-authenticate", 18) or _is_like(line, "proxy-authorization", 19):
         return UNTAKEN
+    if _is_like(line, "proxy-connection", 16):
+        return UNTAKEN
     return ORDINARY
 
 

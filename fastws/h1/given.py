@@ -20,7 +20,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 CONNECTIONS = frozenset(
     (
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
-        *("transfer-encoding", "upgrade"),
+        *("proxy-connection", "transfer-encoding", "upgrade"),
     )
 )
 """The fields that are the server's business (PEP 3333, "Other HTTP Features"; RFC 9110 section 7.6.1)."""

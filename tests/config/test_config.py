@@ -22,6 +22,7 @@ from fastws.config.endpoints import Endpoint
 from fastws.config.overrides import Overrides
 from fastws.config.secure import tls_settings
 from fastws.config.settings import Config, Source, defaults, load
+from fastws.h1.given import CONNECTIONS
 from fastws.http.errors import ConfigError
 from fastws.http.mediatypes import BUILT_IN
 from fastws.transport.listener import spoken_in
@@ -277,6 +278,7 @@ BAD: list[tuple[str, str, str]] = [
     ("Header", '"X A" b', "not a field name"),
     ("Header", 'X-A "☃"', "not a field value"),
     ("Header", "Content-Length 5", "the server computes it"),
+    *[("Header", f"{name.title()} x", "the server computes it") for name in sorted(CONNECTIONS)],
     ("Header", "Content-Type text/html", "use ContentType"),
     ("Header", "X-A b css", "not a pattern of paths"),
     ("CacheControl", "css no-store", "not a pattern of paths"),

@@ -250,7 +250,7 @@ GIVEN_NAMES = st.sampled_from(
     [
         *("Date", "dAtE", "X-A", "x-a", "Content-Length", "content-length", "Te", "TE2", "X_^`|~!", "A:", ""),
         *("Keep-Alive", "Trailer", "Upgrade", "Connection", "Transfer-Encoding", "Proxy-Authenticate"),
-        *("Proxy-Authorization", "Server"),
+        *("Proxy-Authorization", "proxy-connection", "Server"),
     ]
 )
 GIVEN_FIELD = st.tuples(

@@ -562,6 +562,7 @@ BAD_HEADS: list[tuple[Any, Any]] = [
     ("200 OK", [("Connection", "close")]),
     ("200 OK", [("Transfer-Encoding", "chunked")]),
     ("200 OK", [("Upgrade", "websocket")]),
+    ("200 OK", [("proxy-connection", "keep-alive")]),
     ("200 OK\r\nX: y", []),
     ("200 \u20ac", []),
     ("100 Continue", []),
