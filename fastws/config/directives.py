@@ -216,7 +216,8 @@ GROUPS: Mapping[str, tuple[Directive, ...]] = {
             least=2, most=3, repeatable=True, unset=()),
         Directive("CacheControl", "cache_control", "GLOB VALUE", v.parse_cache_control, "* no-cache",
             "Value of Cache-Control wherever the pattern matches. The first match wins; the default applies if"
-            " none matches.", least=2, most=ANY, repeatable=True),
+            " none matches. Where `public`, `s-maxage` or `must-revalidate` would have caches give away what"
+            " BasicAuth protects, startup and `--check` warn.", least=2, most=ANY, repeatable=True),
         Directive("Compression", "compression", "on|off", v.parse_switch, "on",
             "Content codings: sidecar files (`.br`, `.zst`, `.gz`) and compression in the background."),
     ),

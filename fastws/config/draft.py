@@ -223,10 +223,12 @@ class Draft:
             )
         self.values["max_body_bytes"] = DEFAULT_BODY_SIZE | dict(self.values["max_body_bytes"])
         frozen = {k: FrozenDict(x) if isinstance(x, Mapping) else x for k, x in self.values.items()}
+        named = [("Listen", each, each.address) for each in self.values["listen"]]
+        named += [("CacheControl", each, " ".join(each)) for each in self.values["cache_control"]]
         places = {
-            f"Listen {endpoint.address}": (self.file, self._lines["Listen", endpoint])
-            for endpoint in self.values["listen"]
-            if ("Listen", endpoint) in self._lines
+            f"{name} {text}": (self.file, self._lines[name, value])
+            for name, value, text in named
+            if (name, value) in self._lines
         }
         return frozen | {"given": FrozenDict(self.given | places)}
 

@@ -123,7 +123,10 @@ class Config(NamedTuple):
         return Config(config_path=self.config_path, state_problem=self.state_problem, **draft.finish())
 
     def place_of(self, name: str, value: str = "") -> tuple[str, int]:
-        """Return the file and line that gave the directive ``name``; for a Listen line that with ``value``."""
+        """Return the file and line that gave the directive ``name``.
+
+        Several lines of Listen or CacheControl are told apart by ``value``: the address, or pattern and value.
+        """
         first = self.given.get(name, (self.config_path or "configuration", 0))
         line = self.given.get(f"{name} {value}", first)
         return line if line[0] == first[0] else first  # what a program or the command line has replaced

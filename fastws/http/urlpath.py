@@ -85,3 +85,26 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
         return re.compile(first)
     middle = "".join([f"(?>.*?{part})" for part in others[:-1]])
     return re.compile(f"{first}{middle}.*{others[-1]}", re.DOTALL)
+
+
+def globs_meet(one: str, other: str) -> bool:
+    """Tell whether there is a path that both patterns of ``glob_pattern`` match."""
+    reached = {0}  # how much of ``other`` what was read of ``one`` may have met
+    for character in one:
+        reached = _with_skipped(other, reached)
+        if character == "*":
+            reached = set(range(min(reached, default=len(other) + 1), len(other) + 1))
+        else:
+            stars = {at for at in reached if other[at : at + 1] == "*"}
+            reached = stars | {at + 1 for at in reached if other[at : at + 1] == character}
+    return len(other) in _with_skipped(other, reached)
+
+
+def _with_skipped(glob: str, reached: set[int]) -> set[int]:
+    """Return the places of ``reached``, and those behind a star that stands for nothing there."""
+    found = set(reached)
+    for at in reached:
+        while glob[at : at + 1] == "*":
+            at += 1
+            found.add(at)
+    return found

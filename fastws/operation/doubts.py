@@ -23,9 +23,9 @@ from ..files.variants import SIDECARS
 from ..http.errors import HTTPError, Problem
 from ..http.forwarded import ANY
 from ..http.mediatypes import extension_of
-from ..http.urlpath import glob_pattern
+from ..http.urlpath import glob_pattern, globs_meet
 from ..processes.takers import needs_processes
-from ..site.policy import is_long_lived
+from ..site.policy import is_long_lived, is_shared
 
 NAME = "fastws-server"
 """The distribution, as pip knows it."""
@@ -73,6 +73,7 @@ def doubts_of(config: Config, opener: Opener) -> list[Problem]:
         found.extend(_tls_doubts(config))
     found.extend(_proxy_doubts(config, file))
     found.extend(_path_doubts(config, file))
+    found.extend(_shared_doubts(config))
     if not needs_processes(config):
         for name, value in (("ApplicationRecycle", config.application_recycle), ("Preload", config.preload)):
             if value:
@@ -141,6 +142,24 @@ def _lifetimes(config: Config, file: str) -> Iterator[Problem]:
         else:
             continue
         yield Problem(file, 0, f"CacheControl {glob} {value!r}: {reason}")
+
+
+def _shared_doubts(config: Config) -> Iterator[Problem]:
+    """Yield a doubt for each CacheControl line by which caches may give away what BasicAuth protects.
+
+    A line decides nothing where one before it has all of its paths, or all that are protected.
+    """
+    for position, (glob, value) in enumerate(config.cache_control):
+        before = [glob_pattern(earlier) for earlier, _ in config.cache_control[:position]]
+        if not is_shared(value) or any(pattern.fullmatch(glob) for pattern in before):
+            continue
+        for protected, _ in config.basic_auth:
+            if globs_meet(glob, protected) and not any(pattern.fullmatch(protected) for pattern in before):
+                place = config.place_of("CacheControl", f"{glob} {value}")
+                text = f"by {value!r} caches on the way give to anybody what BasicAuth {protected} protects"
+                remedy = f"a line 'CacheControl {protected} private' before it keeps it from them"
+                yield Problem(*place, f"CacheControl {glob}: {text}; {remedy}")
+                break
 
 
 def _open_fallback(config: Config, folder: Folder) -> None:

@@ -19,6 +19,8 @@ LONG_S = 86400
 
 _LIFETIME = re.compile(r"(?<![a-z-])(?:max-age|s-maxage) *= *\"?([0-9]+)")
 
+_DIRECTIVE = re.compile(r"([a-z][a-z-]*)(?: *= *\"?([0-9]+))?")
+
 _NOSNIFF: Fields = (("X-Content-Type-Options", "nosniff"),)
 
 
@@ -78,6 +80,21 @@ def is_long_lived(value: str) -> bool:
     """Tell whether a Cache-Control value lets a cache keep the answer for a day or more without asking."""
     lifetimes = [int(seconds[:9]) for seconds in _LIFETIME.findall(value.lower())]
     return "immutable" in value.lower() or any(seconds >= LONG_S for seconds in lifetimes)
+
+
+def is_shared(value: str) -> bool:
+    """Tell whether a Cache-Control value lets a cache give what was sent to one with a password to others.
+
+    Three directives do (RFC 9111 section 3.5). What a cache may not store, or is to ask about every time, is given
+    to nobody without the server's word.
+    """
+    directives = dict(_DIRECTIVE.findall(value.lower()))
+    if not directives.keys() & {"public", "s-maxage", "must-revalidate"}:
+        return False
+    if not directives.keys().isdisjoint(("private", "no-store", "no-cache")):
+        return False
+    lifetime = directives.get("s-maxage") or directives.get("max-age")
+    return lifetime is None or lifetime.strip("0") != ""
 
 
 def _matches(pattern: re.Pattern[str], paths: tuple[str, ...]) -> bool:
