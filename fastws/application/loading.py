@@ -9,6 +9,7 @@ import threading
 import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ..config.settings import Config
@@ -144,20 +145,58 @@ LOOK_S = 0.3
 """How often is looked."""
 
 
-def watch(tell: Callable[[], None], others: Iterable[str] = ()) -> None:
+State = tuple[int, int]
+"""Size and time of modification of a file."""
+
+
+def note_imports() -> dict[str, State]:
+    """Return a dictionary that gets the state of each module's file before it is read, from now on."""
+    noted: dict[str, State] = {}
+    sys.meta_path.insert(0, _Noting(noted))
+    return noted
+
+
+class _Noting:
+    """A finder that has the others find modules, and notes the states of their files."""
+
+    def __init__(self, noted: dict[str, State]) -> None:
+        self._noted = noted
+
+    def find_spec(self, *asked: Any) -> Any:
+        """See ``importlib.abc.MetaPathFinder.find_spec``."""
+        for finder in list(sys.meta_path):
+            find_spec = getattr(finder, "find_spec", None)
+            spec = None if finder is self or find_spec is None else find_spec(*asked)
+            if spec is not None:
+                if spec.has_location and (state := _state_of(spec.origin)):
+                    self._noted.setdefault(spec.origin, state)
+                return spec
+        return None
+
+
+def watch(
+    tell: Callable[[], None], others: Iterable[str] = (), noted: Mapping[str, State] = MappingProxyType({})
+) -> None:
     """Call ``tell`` once, in a thread, when an imported module's file, or one of the ``others``, has changed.
 
+    It has changed too if it is not as ``note_imports`` has ``noted`` it: it was saved while others were imported.
     A file that is gone has changed if it still is when it is looked at again: editors replace files.
     """
-    before = _states(others)
+    others = set(others)
+    before = {**_states(others), **noted}
 
     def look() -> None:
         gone: set[str] = set()
         while True:
             threading.Event().wait(LOOK_S)
-            now = _states(others)
+            now = _states(others | set(noted))
             missing = before.keys() - now.keys()
-            if gone & missing or any(before.setdefault(path, state) != state for path, state in now.items()):
+            changed = [
+                path
+                for path, state in now.items()
+                if before.setdefault(path, noted.get(path, state)) != state
+            ]
+            if changed or gone & missing:
                 tell()
                 return
             gone = missing
@@ -165,18 +204,20 @@ def watch(tell: Callable[[], None], others: Iterable[str] = ()) -> None:
     threading.Thread(target=look, name="changes", daemon=True).start()
 
 
-def _states(others: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Return size and time of modification by path; one that is not there is left out."""
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())} | set(others)
-    found = {}
-    for path in files:
-        if path:
-            try:
-                status = os.stat(path)
-            except OSError:
-                continue
-            found[path] = status.st_size, status.st_mtime_ns
-    return found
+def _states(others: set[str]) -> dict[str, State]:
+    """Return the states of modules' files and the ``others`` by path; one that is not there is left out."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())} | others
+    found = {path: _state_of(path) for path in files if path}
+    return {path: state for path, state in found.items() if state is not None}
+
+
+def _state_of(path: str) -> State | None:
+    """Return the state of a file, None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def files_of(error: BaseException) -> set[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..application.body import NO_BODY, Spool
 from ..application.environ import Ends, Manner
-from ..application.loading import LoadError, explain, files_of, load, to_trace, watch
+from ..application.loading import LoadError, State, explain, files_of, load, note_imports, to_trace, watch
 from ..application.mounts import Application, Mount
 from ..application.threads import Threads
 from ..backend import load_parser
@@ -93,6 +93,7 @@ class _Process:
         self._streams: dict[int, Stream] = {}
         self._is_quitting = self._is_over = self._is_disowned = False
         self._applications: dict[str, Application] = {}
+        self._noted: dict[str, State] = {}
         self._log = logging.Logger("fastws")
         self._log.addHandler(_Handler(self))
         manner = Manner(multithread=settings["threads"] > 1, multiprocess=True)
@@ -163,6 +164,8 @@ class _Process:
     def load(self) -> bool:
         sys.path[:] = self._settings["path"]
         sys.argv[:] = ["fastws"]
+        if self._settings["reload"]:
+            self._noted = note_imports()
         try:
             for name in self._settings["names"]:
                 self._applications[name] = load(name, self._settings["directory"])
@@ -175,7 +178,7 @@ class _Process:
             self.send(wire.pack(0, wire.FAILED, str(error).encode("utf-8", "replace")))
             return False
         if self._settings["reload"]:
-            watch(self._tell_change)
+            watch(self._tell_change, noted=self._noted)
         return True
 
     def _explain(self, error: LoadError) -> None:
@@ -183,7 +186,7 @@ class _Process:
         cause = error.__cause__ or error
         self._log.error("%s; it is tried again when a file changes", error)
         self._applications = dict.fromkeys(self._settings["names"], explain(cause))
-        watch(self._tell_change, files_of(cause))
+        watch(self._tell_change, files_of(cause), self._noted)
 
     def _tell_change(self) -> None:
         self.send(wire.pack(0, wire.CHANGED))

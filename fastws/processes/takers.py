@@ -108,7 +108,7 @@ def _settings(config: Config) -> Settings:
         waiting=config.application_queue,
         names=tuple(dict.fromkeys(config.applications.values())),
         directory=directory,
-        preload=config.preload,
+        preload=config.preload and not config.application_reload,  # what is to be imported anew is not kept
         recycle=config.application_recycle,
         reload=config.application_reload,
         finish_s=max(config.drain_timeout_s, config.application_timeout_s),

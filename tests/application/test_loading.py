@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastws.application import loading
-from fastws.application.loading import LoadError, checked, files_of, load, to_trace, watch
+from fastws.application.loading import LoadError, checked, files_of, load, note_imports, to_trace, watch
 from fastws.http.errors import ConfigError
 
 MODULE = """
@@ -220,4 +220,72 @@ def test_module_that_was_missing_is_told_when_it_appears(directory: str, looks: 
     watch(told.set, files_of(caught.value.__cause__))
     assert not told.wait(0.1)
     write(directory, missing.replace(".", "/"), "application = print")
+    assert told.wait(10)
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    return note_imports()
+
+
+SAVED = "from pathlib import Path\nPath({path!r}).write_text('a = 1000')\n{more}\napplication = print\n"
+"""A module during whose import another is saved."""
+
+
+def test_file_saved_after_it_was_read_and_before_the_first_look_is_told(
+    directory: str, looks: None, noted: dict[str, tuple[int, int]]
+) -> None:
+    write(directory, "read_before", "a = 1")
+    saved = f"{directory}/read_before.py"
+    write(directory, "long_import", "import read_before\n" + SAVED.format(path=saved, more=""))
+    load("long_import:application", directory)
+    told = threading.Event()
+    watch(told.set, noted=noted)
+    assert told.wait(10)
+
+
+def test_file_saved_while_the_import_failed_is_told(
+    directory: str, looks: None, noted: dict[str, tuple[int, int]]
+) -> None:
+    write(directory, "broken_import", SAVED.format(path=f"{directory}/broken_import.py", more="1 / 0"))
+    with pytest.raises(LoadError) as caught:
+        load("broken_import:application", directory)
+    told = threading.Event()
+    assert caught.value.__cause__ is not None
+    watch(told.set, files_of(caught.value.__cause__), noted)
+    assert told.wait(10)
+
+
+def test_file_that_a_module_makes_and_then_imports_is_not_told(
+    directory: str, looks: None, noted: dict[str, tuple[int, int]]
+) -> None:
+    """Or else it would be for ever: the next import makes it again. Nor is one that was only looked for."""
+    more = "import importlib.util, made_first; importlib.util.find_spec('never_read')"
+    write(directory, "never_read", "a = 1")
+    write(directory, "maker", SAVED.format(path=f"{directory}/made_first.py", more=more))
+    load("maker:application", directory)
+    told = threading.Event()
+    watch(told.set, noted=noted)
+    assert not told.wait(0.2)
+
+
+def test_module_imported_later_is_as_it_was_read(
+    directory: str, monkeypatch: pytest.MonkeyPatch, noted: dict[str, tuple[int, int]]
+) -> None:
+    told, looked = threading.Event(), threading.Event()
+    states = loading._states
+
+    def look(others: set[str]) -> dict[str, tuple[int, int]]:
+        looked.wait(10)
+        return states(others)
+
+    write(directory, "read_later", "a = 1")
+    watch(told.set, noted=noted)
+    monkeypatch.setattr(loading, "LOOK_S", 0.01)
+    monkeypatch.setattr(loading, "_states", look)
+    sys.path.insert(0, directory)
+    __import__("read_later")
+    write(directory, "read_later", "a = 1000")
+    looked.set()
     assert told.wait(10)

@@ -796,6 +796,26 @@ def test_changed_file_is_imported_anew_and_an_error_shown(place: Place) -> None:
 
 
 @pytest.mark.plain
+@pytest.mark.parametrize("preload", ["off", "on"])
+def test_file_saved_during_a_long_import_is_imported_anew(place: Place, preload: str) -> None:
+    """What the import has read by then is old, and nothing else would show it."""
+    read, saved = place.directory / "read_early.py", place.directory / "saved"
+    write(read, PROGRAM % "old")
+    text = f"""
+from pathlib import Path
+from read_early import application
+if not Path({str(saved)!r}).exists():
+    Path({str(read)!r}).write_text({PROGRAM % "renewed"!r})
+    Path({str(saved)!r}).touch()
+"""
+    write(place.directory / "long_import.py", text)
+    server = place.start("ApplicationReload on", f"Preload {preload}", name="long_import:application")
+    wait_until(lambda: get(server, "/app").body == b"renewed")
+    write(read, PROGRAM % "renewed again")
+    wait_until(lambda: get(server, "/app").body == b"renewed again")
+
+
+@pytest.mark.plain
 def test_error_of_the_first_import_is_shown_too(place: Place) -> None:
     module = place.directory / "begun_badly.py"
     write(module, "1 / 0\n")
