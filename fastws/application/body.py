@@ -53,6 +53,11 @@ class Spool:
         """Return the descriptor of the file, -1 if all of it is in memory."""
         return -1 if self._file is None else self._file.fileno()
 
+    def take_file(self) -> IO[bytes] | None:
+        """Return the file, which is the caller's from now on; None if all of the body is in memory."""
+        file, self._file = self._file, None
+        return file
+
     def read_memory(self) -> bytes:
         """Return what is in memory, which is all of it or nothing."""
         return bytes(self._memory)

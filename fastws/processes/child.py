@@ -105,7 +105,7 @@ class Child:
         """When it is killed, having been asked for its stacks; 0: it hangs not."""
         self.finish_by = 0.0
         """When it is killed although it has requests, for it is to end; 0: it is not."""
-        self._unsent: collections.deque[tuple[bytes, int]] = collections.deque()  # with a descriptor or -1
+        self._unsent: collections.deque[tuple[bytes, IO[bytes] | None]] = collections.deque()  # with a file
         self.failure = ""
         """Why it does not serve."""
         self.is_expected_to_end = False
@@ -166,54 +166,48 @@ class Child:
         """Whether nothing waits to be sent."""
         return not self._unsent
 
-    def tell(self, data: bytes, fd: int = -1) -> bool:
-        """Send ``data`` now, or what the socket does not take by ``tell_on``; False if that has to be called.
-
-        ``fd`` is closed after it.
-        """
+    def tell(self, data: bytes) -> bool:
+        """Send ``data`` now, or what the socket does not take by ``tell_on``; False if that has to be called."""
         if self.state == ENDED:
-            if fd >= 0:
-                os.close(fd)
             return True
-        self._unsent.append((data, fd))
+        self._unsent.append((data, None))
         return len(self._unsent) > 1 or self.tell_on()
 
-    def tell_later(self, data: bytes, fd: int = -1) -> None:
-        """Have ``tell_on`` send ``data``; ``fd`` is closed after it."""
-        if self.state == ENDED:
-            if fd >= 0:
-                os.close(fd)
-        else:
-            self._unsent.append((data, fd))
+    def tell_later(self, data: bytes, file: IO[bytes] | None = None) -> None:
+        """Have ``tell_on`` send ``data`` and the descriptor of ``file``, which is closed after it."""
+        if self.state != ENDED:
+            self._unsent.append((data, file))
+        elif file is not None:
+            file.close()
 
     def tell_on(self) -> bool:
         """Send what waits; False if something is left."""
         while self._unsent:
-            data, fd = self._gather()
+            data, file = self._gather()
             try:
-                sent = wire.send(self.sock, data, (fd,) if fd >= 0 else ())
+                sent = wire.send(self.sock, data, () if file is None else (file.fileno(),))
             except BlockingIOError:
-                self._unsent.appendleft((data, fd))
+                self._unsent.appendleft((data, file))
                 return False
             except OSError:  # its end will be read
                 sent = len(data)
-            if fd >= 0:
-                os.close(fd)
+            if file is not None:
+                file.close()
             if sent < len(data):
-                self._unsent.appendleft((data[sent:], -1))
+                self._unsent.appendleft((data[sent:], None))
         return True
 
-    def _gather(self) -> tuple[bytes, int]:
+    def _gather(self) -> tuple[bytes, IO[bytes] | None]:
         """Take what is next, and with it what else can be sent in the same call."""
-        data, fd = self._unsent.popleft()
-        if fd >= 0 or not self._unsent:
-            return data, fd
+        data, file = self._unsent.popleft()
+        if file is not None or not self._unsent:
+            return data, file
         gathered, size = [data], len(data)
-        while self._unsent and self._unsent[0][1] < 0 and size < GATHER_BYTES:
-            data, fd = self._unsent.popleft()
+        while self._unsent and self._unsent[0][1] is None and size < GATHER_BYTES:
+            data, _ = self._unsent.popleft()
             gathered.append(data)
             size += len(data)
-        return b"".join(gathered), -1
+        return b"".join(gathered), None
 
     def close(self) -> list[Loan]:
         """It has ended: let go of the channel; return the loans that it had begun, and keep the others."""
@@ -221,8 +215,11 @@ class Child:
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)  # seen by the worker that waits for it
         self.sock.close()
-        for fd in [*self.reader.take_fds(), *(fd for _, fd in self._unsent if fd >= 0)]:
+        for fd in self.reader.take_fds():
             os.close(fd)
+        for _, file in self._unsent:
+            if file is not None:
+                file.close()
         self._unsent.clear()
         self.busy.clear()
         return self.take_begun()

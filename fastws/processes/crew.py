@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import IO
 
 from ..application.tally import Tally
 from ..backend import Parser
@@ -42,15 +43,15 @@ class Crew:
         self.is_closed = False
         self._untold: set[Child] = set()
 
-    def tell(self, child: Child, data: bytes, fd: int = -1) -> None:
-        """Send ``data`` now, or as soon as the socket takes it. ``fd`` is closed after it."""
+    def tell(self, child: Child, data: bytes) -> None:
+        """Send ``data`` now, or as soon as the socket takes it."""
         with self.lock:
-            if not child.tell(data, fd):
+            if not child.tell(data):
                 self.wake()
 
-    def tell_later(self, child: Child, data: bytes, fd: int = -1) -> None:
-        """Have ``tell_on`` send ``data``, with what else there is for this process. ``fd`` is closed after it."""
-        child.tell_later(data, fd)
+    def tell_later(self, child: Child, data: bytes, file: IO[bytes] | None = None) -> None:
+        """Have ``tell_on`` send ``data``, with what else there is for this process, then close ``file``."""
+        child.tell_later(data, file)
         self._untold.add(child)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import math
-import os
 import sys
 
 from ..application.loan import Loan
@@ -152,9 +151,7 @@ class Handing:
         if not body.size:
             crew.tell_later(child, frame)
             return
-        fd = body.fileno()
-        crew.tell_later(child, frame, os.dup(fd) if fd >= 0 else -1)
-        body.close()
+        crew.tell_later(child, frame, body.take_file())
 
     def _on_abandon(self, child: Child, number: int, *, is_late: bool) -> None:
         crew = self._crew

@@ -184,8 +184,23 @@ class Hearing:
 
     def _take_file(self, child: Child, frame: wire.Frame) -> None:
         offset, length = json.loads(frame.payload)
-        piece = FileSlice(OwnedFile(child.reader.take_fd()), offset, length)
+        try:
+            fd = child.reader.take_fd()
+        except OSError as error:
+            self._lack(child, frame.stream, error)
+            return
+        piece = FileSlice(OwnedFile(fd), offset, length)
         child.coming.setdefault(frame.stream, Coming()).pieces.append(piece)
+
+    def _lack(self, child: Child, number: int, error: OSError) -> None:
+        """A file has not come with the frame that announces it: the answer cannot be whole."""
+        loan = child.streams.get(number)
+        if loan is None:
+            return
+        self._crew.log.error("%s sends a file that cannot be taken: %s", child.name, error.strerror)
+        loan.fail(HTTPError(503, "The server has too many files open."))
+        self._crew.tell_later(child, wire.pack(number, wire.CANCEL))
+        self._handing.finish(child, number)
 
     def _take_over(self, child: Child, frame: wire.Frame) -> None:
         child.coming.setdefault(frame.stream, Coming()).is_over = True

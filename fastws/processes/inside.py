@@ -56,6 +56,10 @@ def run(
     except OSError:  # the server is gone
         return 0
     finally:
+        with suppress(OSError):
+            sock.shutdown(
+                socket.SHUT_RDWR
+            )  # or else it stays open for as long as a thread waits for a request
         sock.close()  # the end that the server sees; threads of the applications may take longer
 
 
@@ -75,8 +79,8 @@ def _take_signals(be_quiet: Callable[[], None], report: int) -> None:
 
 def _name_process(name: str) -> None:
     try:
-        with open("/proc/self/comm", "w") as file:
-            file.write(name[:15])
+        with open("/proc/self/comm", "wb") as file:
+            file.write(name[:15].encode())
     except OSError:  # elsewhere it is called as it is
         pass
 
@@ -209,14 +213,21 @@ class _Process:
     def _begin(self, frame: wire.Frame) -> Stream:
         number, _, payload = frame
         call, ends, data, size, has_file = wire.unpack_request(payload, self._place)
-        body = NO_BODY
+        body, is_lacking = NO_BODY, False
         if size:
             body = Spool()
-            if has_file:
-                body.adopt(self._reader.take_fd(), size)
-            else:
-                body += data
+            try:
+                if has_file:
+                    body.adopt(self._reader.take_fd(), size)
+                else:
+                    body += data
+            except OSError:  # the file has not come
+                is_lacking = True
         self._streams[number] = stream = Stream(self._outlet, self.forget, number, call, ends, body)
+        if is_lacking:  # a thread takes it all the same, for those that are taken are counted
+            stream.abandon()
+            self.send(wire.pack_json(number, wire.ERROR, [503, "The application has too many files open."]))
+            self.forget(number)
         return stream
 
     def _give_back(self, fetched: list[Stream]) -> None:

@@ -72,9 +72,13 @@ class Processes:
         crew, upkeep = self.crew, self.upkeep
         with crew.lock:
             before = upkeep.spawner
-            if settings.preload or crew.settings.preload:
-                upkeep.spawner = upkeep.start_spawner()  # which has not yet imported anything
-            first = upkeep.first = upkeep.spawn(settings)
+            try:
+                if settings.preload or crew.settings.preload:
+                    upkeep.spawner = upkeep.start_spawner()  # which has not yet imported anything
+                first = upkeep.first = upkeep.spawn(settings)
+            except OSError as error:
+                upkeep.return_to(before)
+                raise _failure(f"no process could be started: {error.strerror or error}", where) from error
             crew.wake()
             try:
                 try:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from ..application.channel import Channel
 from ..application.loan import Loan
@@ -75,11 +76,13 @@ class Upkeep:
         assert self.spawner is not None
         self._numbers += 1
         number = self._numbers
-        ours, its = socket.socketpair()
+        with ExitStack() as opened:
+            files = Files(*[opened.enter_context(tempfile.TemporaryFile(buffering=0)) for _ in Files._fields])
+            files.taken.write(bytes(wire.COUNTER.size))
+            ours, its = socket.socketpair()
+            opened.pop_all()
         ours.setblocking(False)
         its.setblocking(True)  # whatever socket.setdefaulttimeout was told
-        files = Files(*[tempfile.TemporaryFile(buffering=0) for _ in Files._fields])  # noqa: SIM115
-        files.taken.write(bytes(wire.COUNTER.size))
         child = Child(number, self.spawner, ours, files, settings)
         told = {
             "number": number,
@@ -98,6 +101,12 @@ class Upkeep:
         self._crew.children[number] = child
         self.courier.watch(ours, functools.partial(self._on_child, child))
         return child
+
+    def return_to(self, before: Spawner | None) -> None:
+        """Start processes by the spawner ``before`` again, for the one after it has started none."""
+        if before is not None and self.spawner is not None and self.spawner is not before:
+            failed, self.spawner = self.spawner, before
+            self._close_unused(failed)
 
     # By the courier's thread
 
@@ -120,7 +129,11 @@ class Upkeep:
         """Have a worker hear a process that serves: its answers then wake no thread besides."""
         if self.offer is None or child.state in (STARTING, ENDED) or child.channel or child.is_couriers:
             return
-        channel = child.channel = ChildChannel(self._crew, self._hearing, child)
+        try:
+            channel = ChildChannel(self._crew, self._hearing, child)
+        except OSError:  # no descriptor is free; the courier hears it until there is one
+            return
+        child.channel = channel
         if not self.offer(channel):
             child.channel = None
             os.close(channel.fd)
@@ -177,10 +190,21 @@ class Upkeep:
         elif len(fresh) > settings.processes:
             crew.retire(fresh[0])
         elif not outdated:
-            for _ in range(settings.processes - len(fresh)):
-                self.spawn(settings)
+            self._start(settings, settings.processes - len(fresh), now)
         elif len(fresh) < settings.processes and all_serve:
-            self.spawn(settings)
+            self._start(settings, 1, now)
+
+    def _start(self, settings: Settings, count: int, now: float) -> None:
+        """Start ``count`` processes, and the spawner first if it is gone. What fails is tried again."""
+        try:
+            if self.spawner is not None and self.spawner.is_gone:
+                gone, self.spawner = self.spawner, self.start_spawner()
+                self._close_unused(gone)
+            for _ in range(count):
+                self.spawn(settings)
+        except OSError as error:
+            self._crew.log.error("no application process could be started: %s", error.strerror or error)
+            self._crew.start_again_at = now + AGAIN_S
 
     def _on_spawner(self, spawner: Spawner, _: int) -> None:
         if not spawner.receive():
@@ -203,7 +227,6 @@ class Upkeep:
         left = [each for each in crew.children.values() if each.spawner is spawner]
         if spawner is self.spawner and not crew.is_closed:
             crew.log.error("the spawner of application processes has ended; it and they are replaced")
-            self.spawner = self.start_spawner()
             for child in left:
                 child.is_due = True
             crew.wake()
@@ -279,12 +302,13 @@ class Upkeep:
             crew.log.error("%s: %s", child.name, line)
         if not crew.is_closed:
             crew.tally.ends[child.end] += 1
-        spawner = child.spawner
-        if spawner is not self.spawner and not any(
-            each.spawner is spawner for each in crew.children.values()
-        ):
-            if not spawner.is_gone:
-                self.courier.leave(spawner.control)
-            spawner.close()
+        self._close_unused(child.spawner)
         crew.changed.notify_all()
         crew.wake()
+
+    def _close_unused(self, spawner: Spawner) -> None:
+        """Let go of a spawner, if it is of the past and nothing is left of what it has forked."""
+        if spawner is self.spawner or any(each.spawner is spawner for each in self._crew.children.values()):
+            return
+        self.courier.leave(spawner.control)
+        spawner.close()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import array
 import collections
+import errno
 import functools
 import json
+import os
 import socket
 import struct
 import sys
@@ -75,6 +77,7 @@ PIECE_BYTES = 65536
 """The most bytes of a body in one frame."""
 
 _FDS = 8  # that come with one call, at most
+_LOST = -1  # stands for all of a message for which this process had none free
 
 
 class Frame(NamedTuple):
@@ -218,7 +221,7 @@ class Reader:
         """Read once; False at the end of the stream. Raises ``OSError``."""
         if sys.platform == "win32":
             raise NotImplementedError
-        data, ancillary, _, _ = self._sock.recvmsg(
+        data, ancillary, flags, _ = self._sock.recvmsg(
             RECEIVE_BYTES, socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
         )
         for level, kind, content in ancillary:
@@ -226,6 +229,8 @@ class Reader:
                 fds = array.array("i")
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
                 self._fds.extend(fds)
+        if flags & socket.MSG_CTRUNC:
+            self._fds.append(_LOST)
         self._buffer += data
         return bool(data)
 
@@ -245,12 +250,18 @@ class Reader:
             del self._buffer[:begin]
 
     def take_fd(self) -> int:
-        """Return the next descriptor, which the frame at hand announced; the caller closes it."""
-        return self._fds.popleft()
+        """Return the next descriptor, which the frame at hand announced; the caller closes it.
+
+        Raises ``OSError`` if it has not come: this process had none free, or nobody has sent it.
+        """
+        fd = self._fds.popleft() if self._fds else _LOST
+        if fd == _LOST:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return fd
 
     def take_fds(self) -> list[int]:
         """Return the descriptors that nobody has taken; the caller closes them."""
-        fds = list(self._fds)
+        fds = [fd for fd in self._fds if fd != _LOST]
         self._fds.clear()
         return fds
 

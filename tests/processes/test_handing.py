@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import socket
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from exhausted import without_descriptors
 
 from fastws.application.body import Spool
 from fastws.application.environ import Ends
@@ -70,12 +72,16 @@ class Bench:
         """Submit a request."""
         spool = Spool()
         spool += body
-        request = Request("GET", target, "HTTP/1.1", {"host": "x"}, 0)
-        call = Call(Mount("", nothing, "m:app"), request, "", target, "", "", ())
-        loan = Loan(call, ENDS, spool, lambda: None)
+        loan = self.loan(target, spool)
         assert self.handing.submit(loan)
         self.handing.send()
         return loan
+
+    def loan(self, target: str, body: Spool) -> Loan:
+        """Return the loan of a request."""
+        request = Request("GET", target, "HTTP/1.1", {"host": "x"}, 0)
+        call = Call(Mount("", nothing, "m:app"), request, "", target, "", "", ())
+        return Loan(call, ENDS, body, lambda: None)
 
     def frames(self, child: Child) -> list[wire.Frame]:
         """Return what a process has got since the last call."""
@@ -231,3 +237,19 @@ def test_what_is_answered_meanwhile_is_not_called_back(bench: Bench) -> None:
     assert child.recall_at == 0.0
     bench.received(child)
     assert bench.frames(child) == []
+
+
+def test_body_in_a_file_is_handed_on_where_no_descriptor_is_free(bench: Bench) -> None:
+    child = bench.add()
+    spool = Spool()
+    spool += b"x" * 100_000
+    loan = bench.loan("/", spool)
+    with without_descriptors():
+        assert bench.handing.submit(loan)
+        bench.handing.send()
+    [frame] = bench.frames(child)
+    asked = wire.unpack_request(frame.payload, place_of)
+    assert (asked.has_file, asked.size) == (True, 100_000)
+    fd = bench.readers[child.number].take_fd()
+    assert os.fstat(fd).st_size == 100_000
+    os.close(fd)

@@ -89,7 +89,9 @@ def place_of() -> Iterator[Callable[[int], Place]]:
         place.close()
 
 
-def request(number: int, path: str = "/quick", peer: str = "127.0.0.1") -> bytes:
+def request(number: int, path: str = "/quick", peer: str = "127.0.0.1", body: bytes = b"") -> bytes:
+    spool = Spool()
+    spool += body
     call = Call(
         Mount("", lambda *_: [], "m:app"),
         Request("GET", path, "HTTP/1.1", {"host": "x"}, 0),
@@ -99,7 +101,7 @@ def request(number: int, path: str = "/quick", peer: str = "127.0.0.1") -> bytes
         "",
         (),
     )
-    return wire.pack_request(number, call, Ends(peer, "127.0.0.1", 80, "http"), Spool())
+    return wire.pack_request(number, call, Ends(peer, "127.0.0.1", 80, "http"), spool)
 
 
 def test_what_came_at_once_is_answered_and_counted(place_of: Callable[[int], Place]) -> None:
@@ -182,3 +184,15 @@ def test_clients_beyond_those_that_are_remembered_are_served(
         place.say(request(number, f"/peer{number}", peer))
         assert [frame.stream for frame in place.next()] == [number]
     assert place.peers == ["192.0.2.1", "192.0.2.2", "192.0.2.1"]
+
+
+def test_body_whose_file_does_not_come_is_503_and_the_next_request_is_answered(
+    place_of: Callable[[int], Place],
+) -> None:
+    place = place_of(1)
+    place.say(request(1, "/lost", body=b"x" * 100_000))
+    (frame,) = place.next()
+    assert (frame.stream, frame.kind, json.loads(frame.payload)[0]) == (1, wire.ERROR, 503)
+    place.say(request(2))
+    assert [(frame.stream, frame.kind) for frame in place.next()] == [(2, wire.ANSWER)]
+    assert (place.targets, place.taken) == (["/quick"], 2)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -514,6 +517,7 @@ def test_threads_of_an_application_do_not_keep_a_process_from_ending(place: Plac
     wait_until(lambda: pid_of(server) != first)
     wait_until(lambda: not is_alive(first))
     wait_until(lambda: len(server._takers._processes.crew.children) == 1)  # type: ignore[union-attr]
+    assert "it is killed" not in place.log.read_text()  # as one with requests is, much later
 
 
 @pytest.mark.plain
@@ -872,6 +876,47 @@ def test_spawner_that_is_killed_is_replaced_and_so_is_what_it_left(place: Place)
     assert get(server, f"/app/kill?{signal.SIGKILL:d}").status == 502
     assert pid_of(server) != before
     assert place.logs("the spawner of application processes has ended")
+
+
+@pytest.mark.plain
+def test_processes_are_started_again_once_descriptors_are_free(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = place.start("ApplicationTimeout 60", processes=2)
+    before = pid_of(server)
+
+    def lack(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        for module, name in ((tempfile, "TemporaryFile"), (subprocess, "Popen"), (os, "dup")):
+            patch.setattr(module, name, lack)
+        os.kill(spawner_of(server), signal.SIGKILL)
+        assert place.logs("no application process could be started: Too many open files")
+        assert get(server, "/a.txt").status == 200
+    wait_until(lambda: is_replaced(server, before))
+    wait_until(lambda: sum([worker.channels.count for worker in server._pool.workers]) == 2)
+    assert "Traceback" not in place.log.read_text()
+
+
+@pytest.mark.plain
+def test_reload_without_descriptors_leaves_everything_as_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = place.start("Preload on")
+    before = pid_of(server)
+
+    def lack(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", lack)
+        reload(server)
+    assert place.logs("Application: no process could be started: Too many open files")
+    assert pid_of(server) == before
+    reload(server)
+    wait_until(lambda: is_replaced(server, before))
+    assert "Traceback" not in place.log.read_text()
 
 
 COUNTING = (
