@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol
@@ -90,6 +91,16 @@ def _reads_its_descriptor(file: Any) -> bool:
     if type(file) in (io.BufferedReader, io.BufferedRandom):
         file = file.raw
     return type(file) is io.FileIO
+
+
+def _is_as_long_as(size: int, fd: int) -> bool:
+    """Tell whether the file has what its size says.
+
+    Those of ``/proc`` say 0 and have content all the same, those of ``/sys`` say 4,096 and have less.
+    """
+    if sys.platform == "win32":
+        return size > 0
+    return size > 0 and len(os.pread(fd, 1, size - 1)) == 1
 
 
 class Errors:
@@ -313,14 +324,14 @@ class _Answering:
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Have the connection send the rest of a regular file; False where that cannot be done.
 
-        A file without a size may have content all the same, as those of ``/proc`` do.
+        A file that is not as long as it says is read, for only its end tells its length.
         """
         if self._is_begun or self._head is None or not _reads_its_descriptor(wrapper.file):
             return False
         try:
             number = wrapper.file.fileno()
             info, position = os.fstat(number), wrapper.file.tell()
-            if not stat.S_ISREG(info.st_mode) or not info.st_size:
+            if not stat.S_ISREG(info.st_mode) or not _is_as_long_as(info.st_size, number):
                 return False
             fd = os.dup(number)
         except (AttributeError, OSError, ValueError):  # io.UnsupportedOperation is the last two

@@ -892,14 +892,33 @@ def test_what_a_file_reads_is_what_is_sent(serve: Serve, tmp_path: Path, kind: s
     assert reply.all("Content-Length") == ([str(len(content))] if is_sent_as_one else [])
 
 
+def is_shorter_than_it_says(path: Path) -> bool:
+    try:
+        return 0 < len(path.read_bytes()) < path.stat().st_size
+    except OSError:
+        return False
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
-def test_file_without_a_size_is_read(serve: Serve) -> None:
+@pytest.mark.parametrize("where", ["/proc/sys/kernel", "/sys/kernel", "/sys/kernel/mm/transparent_hugepage"])
+@pytest.mark.parametrize("start_at", [0, 2, 6000])
+def test_file_that_is_not_as_long_as_it_says_is_read(serve: Serve, where: str, start_at: int) -> None:
+    made_up = [path for path in sorted(Path(where).glob("*")) if is_shorter_than_it_says(path)]
+    path = Path("/proc/sys/kernel/ostype") if where.startswith("/proc") else next(iter(made_up), None)
+    if path is None:
+        pytest.skip("this machine has no such file")
+
     def application(environ: Environ, start: Start) -> Any:
         start("200 OK", PLAIN)
-        return environ["wsgi.file_wrapper"](open("/proc/sys/kernel/ostype", "rb"))
+        file = path.open("rb")
+        file.seek(start_at)
+        return environ["wsgi.file_wrapper"](file)
 
     with Client(serve(applications={"/": application})) as client:
-        assert client.get().body == b"Linux\n"
+        for _ in range(2):
+            assert client.get().body == path.read_bytes()[start_at:]
+            client.send(request("/", method="HEAD"))
+            assert "Content-Length" not in dict(client.head()[2])
 
 
 def test_file_shorter_than_announced_ends_the_connection(serve: Serve, tmp_path: Path) -> None:
