@@ -160,7 +160,7 @@ class Site:
 
     def call_again(self, request: Request) -> Call | None:
         """Return the call for a path that was an application's for everybody; None where ``respond`` tells."""
-        if not self._calls:
+        if not self._calls or request.method == "CONNECT":
             return None
         path, _, query = request.target.partition("?")
         known = self._calls.get(path)
@@ -195,7 +195,9 @@ class Site:
 
     def lends(self, request: Request) -> bool:
         """Tell whether the path of ``request`` is an application's. Raises ``HTTPError`` 400."""
-        return self._lends and request.target != "*" and self._rules.lends(parse_target(request.target).path)
+        if not self._lends or request.target == "*" or request.method == "CONNECT":  # which asks for a tunnel
+            return False
+        return self._rules.lends(parse_target(request.target).path)
 
     def _check(self, request: Request, peer: str) -> None:
         if request.version not in self.config.http_types:

@@ -137,6 +137,14 @@ def test_every_method_is_the_applications(serve: Serve, method: str) -> None:
         assert client.get("*", method="OPTIONS").status == 501
 
 
+@pytest.mark.plain
+def test_connect_is_no_applications_for_what_follows_its_answer_would_be_a_tunnel(serve: Serve) -> None:
+    server = serve(applications={"/": show})
+    for _ in range(2):  # also once the path is known
+        assert get(server, "/app", method="CONNECT").status == 501
+        assert get(server, "/app").status == 200
+
+
 # What the application is told
 
 
