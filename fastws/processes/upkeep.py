@@ -153,7 +153,7 @@ class Upkeep:
                     child.kill_at = now
                 if child.kill_at and now >= child.kill_at:
                     child.kill_at = now + TICK_S
-                    child.spawner.kill(child.number, KILL)
+                    self._kill(child)
             if not crew.is_closed and now >= crew.start_again_at:
                 self._replace(now)
             due = [child.kill_at for child in crew.children.values() if child.kill_at]
@@ -163,6 +163,15 @@ class Upkeep:
                 if child.recall_at and child.state != ENDED
             ]
             return min([now + TICK_S, *due])
+
+    def _kill(self, child: Child) -> None:
+        """End a process by force; where it was never forked, the spawner that still imports what it is to have."""
+        spawner = child.spawner
+        if child.pid:
+            spawner.kill(child.number, KILL)
+        elif not spawner.is_gone:
+            self._crew.log.error("the spawner hangs in the import for %s; it is killed", child.name)
+            spawner.end()
 
     def _replace(self, now: float) -> None:
         """Take one step to as many processes of the present settings as there should be."""

@@ -23,6 +23,7 @@ import pytest
 from rawhttp import Client, ProtocolError, be_at_rest, get, open_descriptors, put, request, wait_until
 
 from fastws import ConfigError, Server
+from fastws.processes import processes
 from fastws.processes.child import SERVING
 from fastws.processes.processes import Processes
 
@@ -916,6 +917,76 @@ def test_reload_without_descriptors_leaves_everything_as_it_was(
     assert pid_of(server) == before
     reload(server)
     wait_until(lambda: is_replaced(server, before))
+    assert "Traceback" not in place.log.read_text()
+
+
+HANGING = """
+import os, time
+from pathlib import Path
+if Path(%r).exists():
+    Path(%r).write_text(str(os.getppid()) + " " + str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+def hang(place: Place, name: str) -> Path:
+    """Have module ``name`` hang in its import while there is a file, which is returned."""
+    hangs = place.directory / "hangs"
+    hangs.touch()
+    text = HANGING % (str(hangs), str(place.directory / "importing")) + PROGRAM % "served"
+    write(place.directory / f"{name}.py", text)
+    return hangs
+
+
+def importing(place: Place) -> int:
+    """Return the process that hangs in an import."""
+    path = place.directory / "importing"
+    wait_until(lambda: path.exists() and len(path.read_text().split()) == 2)
+    return int(path.read_text().split()[1])
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("preload", ["off", "on"])
+def test_reload_that_hangs_in_an_import_leaves_no_process(
+    place: Place, monkeypatch: pytest.MonkeyPatch, preload: str
+) -> None:
+    hangs = hang(place, "hanging")
+    hangs.unlink()
+    server = place.start(f"Preload {preload}", name="hanging:application")
+    monkeypatch.setattr(processes, "CHANGE_S", 1.0)
+    before = spawner_of(server)
+    hangs.touch()
+    reload(server)
+    assert place.logs("they were not imported within 1 s")
+    hung = importing(place)
+    wait_until(lambda: not is_alive(hung), "the end of what hangs")
+    assert (spawner_of(server), get(server, "/app").body) == (before, b"served")
+    hangs.unlink()
+    reload(server)
+    assert get(server, "/app").body == b"served"
+    wait_until(lambda: is_alive(before) == (preload == "off"))
+    wait_until(lambda: len(processes_of(server).crew.children) == 1)
+    assert "Traceback" not in place.log.read_text()
+
+
+@pytest.mark.plain
+def test_spawner_that_hangs_from_the_start_ends_after_a_reload(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = hang(place, "hanging_first")
+    monkeypatch.setattr(processes, "START_S", 0.1)
+    server = place.start(
+        "Preload on", "DrainTimeout 1", "ApplicationTimeout 1", name="hanging_first:application"
+    )
+    hung = importing(place)
+    assert hung == spawner_of(server)
+    assert get(server, "/a.txt").status == 200
+    hangs.unlink()
+    reload(server)
+    assert get(server, "/app").body == b"served"
+    assert place.logs("the spawner hangs in the import for application process 1")
+    wait_until(lambda: not is_alive(hung), "the end of what hangs")
+    wait_until(lambda: list(processes_of(server).crew.children) == [2])
     assert "Traceback" not in place.log.read_text()
 
 
