@@ -49,7 +49,8 @@ cdef extern from "sys/eventfd.h" nogil:
 
 cdef extern from "sys/socket.h" nogil:
     enum:
-        MSG_MORE
+        MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL
+    ssize_t send(int fd, const void *data, size_t size, int flags)
 
 cdef object PUBLISHED = Filled.PUBLISHED
 cdef object UNDECIDED = Filled.UNDECIDED
@@ -458,6 +459,15 @@ cdef class Reactor:
             entry.checked_turn = self._turn.number
         return answer
 
+    # What Python sends
+
+    @staticmethod
+    def send_small(int fd, bytes data not None):
+        """See ``backend.Reactor.send_small``."""
+        cdef ssize_t sent = send(fd, PyBytes_AS_STRING(data), len(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+        _check(errno if sent < 0 else 0)
+        return sent
+
     # The access log
 
     def log(self, bytes line):
@@ -505,16 +515,22 @@ cdef class Secured:
         cdef fastws_session *session = self._session()
         cdef Py_buffer views[SEND_PIECES]
         cdef iovec vector[SEND_PIECES]
-        cdef int i, error, count = 0
+        cdef int i, error, count = 0, flags = MSG_MORE if more else 0
+        cdef Py_ssize_t size = 0
         cdef ssize_t sent = -1
         try:
             for piece in pieces[:SEND_PIECES]:
                 PyObject_GetBuffer(piece, &views[count], PyBUF_SIMPLE)
                 vector[count].iov_base, vector[count].iov_len = views[count].buf, views[count].len
+                size += views[count].len
                 count += 1
-            with nogil:
-                sent = fastws_tls_send(session, self._fd, vector, count, MSG_MORE if more else 0)
+            if size <= seam.SMALL_BYTES:  # as ``send_small``
+                sent = fastws_tls_send(session, self._fd, vector, count, flags)
                 error = errno
+            else:
+                with nogil:
+                    sent = fastws_tls_send(session, self._fd, vector, count, flags)
+                    error = errno
         finally:
             for i in range(count):
                 PyBuffer_Release(&views[i])

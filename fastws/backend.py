@@ -207,6 +207,16 @@ class Reactor(Protocol):
     def end_transfer(self, fd: int) -> int:
         """Stop sending the file, and return the number of bytes sent."""
 
+    # What Python sends
+
+    @property
+    def send_small(self) -> Callable[[int, bytes], int] | None:
+        """Sends up to ``SMALL_BYTES`` on a non-blocking socket; returns how many were taken, raises ``OSError``.
+
+        Meanwhile no other thread gets the interpreter: to have it back from one that computes would take a switch
+        interval of the interpreter. None on the side that has only what the socket module offers.
+        """
+
     # Responses that are replayed
 
     @property

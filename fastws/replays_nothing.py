@@ -13,6 +13,7 @@ class ReplaysNothing:
     """That part of ``backend.Reactor``. Everything is left to Python."""
 
     replays = False
+    send_small = None
 
     def secure(self, context: TLSContext | None) -> bool:
         """Return False: TLS is a transport's."""

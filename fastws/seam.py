@@ -242,6 +242,9 @@ Event = tuple[Any, int, Any]
 """(owner, kind, data); owner is the object that was given to ``add`` or ``add_listener``."""
 
 
+SMALL_BYTES = 16384
+"""What is sent at most without giving other threads the interpreter."""
+
 PLAIN = 0
 """Manner: HTTP/1.x in plain bytes. A manner says how the connections of a listener are served."""
 TLS = 1

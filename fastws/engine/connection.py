@@ -14,7 +14,6 @@ from .. import portable, seam
 from ..http.errors import HTTPError
 from ..http.messages import FileSlice
 from ..seam import FileFailedError, PartialSend, Transport
-from ..transport.plain import PlainTransport
 from ..transport.transmission import FileShrankError, Transmission, why_cut
 from . import states
 from .patience import Patience
@@ -56,7 +55,7 @@ class Connection:
     def transport(self) -> Transport:
         """The way of its bytes to the client; it owns the descriptor from now on."""
         if self._transport is None:
-            self._transport = PlainTransport(self.fd, self.peer, by_sendfile=self.shared.by_sendfile)
+            self._transport = self.shared.plain(self.fd, self.peer)
         return self._transport
 
     def handle(self, handler: Callable[[Connection, Any], None], data: Any = None) -> None:

@@ -31,6 +31,7 @@ from ..record.ledger import Ledger
 from ..record.logfile import ErrorLog, LogFile
 from ..seam import ReplaySettings
 from ..site.site import Site
+from ..transport.plain import PlainTransport
 from ..work.fair_queue import FairQueues
 from .answer import endings
 from .states import TURN_S
@@ -181,6 +182,9 @@ class Shared(Generic[C]):
         limits = config.max_body_bytes
         self._body_limits = [(glob_pattern(glob), most) for glob, most in limits.items() if glob != "*"]
         self._max_body_bytes = limits["*"]
-        self.by_sendfile = config.sendfile
+        self.plain = functools.partial(
+            PlainTransport, by_sendfile=config.sendfile, send_small=self.reactor.send_small
+        )
+        """Return the transport of a connection that has none, by its descriptor and its client's address."""
         self.min_rate_bytes_s = config.min_rate_bytes_s
         self.stall_time_s = config.stall_time_s

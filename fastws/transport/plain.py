@@ -6,10 +6,10 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import portable
-from ..seam import FileFailedError
+from ..seam import SMALL_BYTES, FileFailedError
 
 READ_BYTES = 262144
 """A piece of the read/send loop, where there is no sendfile."""
@@ -26,13 +26,24 @@ _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 class PlainTransport:
     """See ``seam.Transport``. It owns the descriptor, which is non-blocking."""
 
-    __slots__ = ("_by_sendfile", "_sock")
+    __slots__ = ("_by_sendfile", "_send_small", "_sock")
 
     holds_back = False
 
-    def __init__(self, fd: int, peer: str, *, by_sendfile: bool = True) -> None:
-        """``peer`` is the client's address as the reactor names it; without ``by_sendfile``, files are read."""
+    def __init__(
+        self,
+        fd: int,
+        peer: str,
+        *,
+        by_sendfile: bool = True,
+        send_small: Callable[[int, bytes], int] | None = None,
+    ) -> None:
+        """``peer`` is the client's address as the reactor names it; without ``by_sendfile``, files are read.
+
+        ``send_small`` is the reactor's.
+        """
         self._by_sendfile = by_sendfile
+        self._send_small = send_small
         family: int = socket.AF_INET6 if ":" in peer else socket.AF_INET
         if peer == "unix:" and portable.AF_UNIX is not None:
             family = portable.AF_UNIX
@@ -50,7 +61,15 @@ class PlainTransport:
         if not pieces:
             return 0  # nothing is ever kept
         if len(pieces) == 1:
-            return self._sock.send(pieces[0], flags)
+            (piece,) = pieces
+            if (
+                self._send_small is not None
+                and not more
+                and len(piece) <= SMALL_BYTES
+                and type(piece) is bytes
+            ):
+                return self._send_small(self._sock.fileno(), piece)
+            return self._sock.send(piece, flags)
         return _send_gathered(self._sock, pieces, flags)
 
     def send_file(self, file: int, offset: int, count: int) -> int:

@@ -37,6 +37,7 @@ from fastws.seam import (
     PARTIAL,
     READ,
     RESET,
+    SMALL_BYTES,
     WRITE,
     Filled,
     PartialSend,
@@ -966,6 +967,59 @@ def test_released_answers_are_freed(hot: Rig) -> None:
     assert sys.getrefcount(body) > before
     hot.reactor.configure(SETTINGS, leave)
     assert sys.getrefcount(body) == before
+
+
+# What Python sends
+
+
+def test_small_message_is_sent_without_waiting(compiled: backend.Backend) -> None:
+    send_small = compiled.reactor().send_small
+    assert send_small is not None
+    client, ours = socket.socketpair()
+    with client, ours:
+        assert send_small(ours.fileno(), b"a message") == 9
+        assert client.recv(100) == b"a message"
+        ours.setblocking(False)
+        with suppress(BlockingIOError):
+            while ours.send(bytes(SMALL_BYTES)):
+                pass
+        ours.setblocking(True)
+        with pytest.raises(BlockingIOError):
+            send_small(ours.fileno(), b"more")
+        client.close()
+        with pytest.raises(ConnectionError):
+            send_small(ours.fileno(), b"more")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        send_small(-1, b"more")
+
+
+def test_small_message_lets_no_other_thread_in(compiled: backend.Backend) -> None:
+    send_small = compiled.reactor().send_small
+    assert send_small is not None
+    interval = sys.getswitchinterval()
+    client, ours = socket.socketpair()
+    counts, is_over = [0], threading.Event()
+
+    def count() -> None:
+        while not is_over.is_set():
+            counts[0] += 1
+            time.sleep(0)
+
+    thread = threading.Thread(target=count)
+    with client, ours:
+        sys.setswitchinterval(60)  # nobody takes the interpreter, unless it is given up
+        try:
+            thread.start()
+            wait_until(lambda: counts[0])
+            before = counts[0]
+            for _ in range(50):
+                send_small(ours.fileno(), b"a message")
+            after = counts[0]
+        finally:
+            is_over.set()
+            sys.setswitchinterval(interval)
+        thread.join()
+    assert after == before
 
 
 # What does not fit the socket
