@@ -68,6 +68,7 @@ class Loan:
         "lent_at",
         "on_abandon",
         "on_take",
+        "owed",
     )  # fmt: skip
 
     def __init__(self, call: Call, ends: Ends, body: Spool, resume: Callable[[], None]) -> None:
@@ -86,6 +87,11 @@ class Loan:
         """Called with the bytes that were taken of an answer that is not whole; set by who began the loan."""
         self.on_abandon: Callable[[bool], None] | None = None
         """Called with whether it was too late, when nobody waits any more; set by who began the loan."""
+        self.owed: int | None = None
+        """What its process has announced of the body and not sent, in bytes, -1 if it has announced no length.
+
+        None until it has sent a head.
+        """
         self._resume = resume
         self._lock = threading.Lock()
         self._room: threading.Condition | None = None  # what an application waits for that is far ahead

@@ -109,6 +109,8 @@ class Child:
         self.failure = ""
         """Why it does not serve."""
         self.is_expected_to_end = False
+        self.is_broken = False
+        """Whether it has said what no process says: nothing more of it is heard."""
         self.is_due = False
         """Whether it is to be replaced."""
         self.end = "crashed"
@@ -225,8 +227,12 @@ class Child:
         return self.take_begun()
 
     def take_begun(self) -> list[Loan]:
-        """Return the loans that its threads have taken, and keep the others."""
-        return [self.streams.pop(number) for number in list(self.streams) if self.has_begun(number)]
+        """Return the loans that its threads have taken, or have begun to answer, and keep the others."""
+        return [
+            self.streams.pop(number)
+            for number, loan in list(self.streams.items())
+            if loan.owed is not None or self.has_begun(number)
+        ]
 
 
 def _memory_of(pid: int) -> int:

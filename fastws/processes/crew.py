@@ -20,6 +20,9 @@ STACKS_S = 0.5
 STACKS: int = getattr(signal, "SIGUSR2", 0)
 """The signal at which a process writes its stacks."""
 
+KILL: int = getattr(signal, "SIGKILL", 0)
+"""The signal that ends a process that hangs or is broken."""
+
 
 class Crew:
     """The processes by number. ``lock`` is held by what changes or reads anything here or of one of them."""

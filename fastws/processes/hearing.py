@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from ..application.loan import AbandonedError, Loan
 from ..application.wsgi import OwnedFile
 from ..http.errors import HTTPError
 from ..http.messages import Fields, FileSlice, Given
 from . import wire
-from .child import ENDED, SERVING, STARTING, Child, Coming
-from .crew import Crew
+from .child import ENDED, RETIRING, SERVING, STARTING, Child, Coming
+from .crew import KILL, Crew
 from .handing import Handing
 
 KNOWN_HEADS = 256
@@ -71,8 +72,14 @@ class Hearing:
                 return None
             except OSError:
                 is_open = False
-            for frame in child.reader.frames():
-                _TAKERS[frame.kind](self, child, frame)
+            if child.is_broken:
+                return False
+            try:
+                for frame in child.reader.frames():
+                    _TAKERS[frame.kind](self, child, frame)
+            except wire.BrokenError as error:
+                self._give_up(child, error)
+                is_open = False
             if child.coming:
                 self._deliver(child)
             self._handing.serve_waiting()
@@ -93,6 +100,28 @@ class Hearing:
                 loan.deliver(come.head, *come.pieces, is_over=come.is_over)
             if come.is_over:
                 self._handing.finish(child, number)
+
+    def _give_up(self, child: Child, error: wire.BrokenError) -> None:
+        """Hear nothing more of a process that is broken: it is killed, and its requests are 502."""
+        crew = self._crew
+        reason = f"it says what no process says, {error}"
+        crew.log.error("%s: %s; it is killed, and its requests are 502", child.name, reason)
+        if child.state == STARTING:
+            child.failure = reason
+        if time.monotonic() < child.begun_at + AGAIN_S:
+            crew.start_again_at = time.monotonic() + AGAIN_S
+        child.is_broken = child.is_expected_to_end = True
+        child.state = RETIRING
+        for loan in child.streams.values():
+            crew.tally.end(loan)
+            loan.fail(HTTPError(502, "The application's process is broken."))
+        child.streams.clear()
+        child.busy.clear()
+        with suppress(OSError):
+            child.sock.shutdown(socket.SHUT_RDWR)  # so that its end is seen
+        child.spawner.kill(child.number, KILL)
+        crew.changed.notify_all()
+        crew.wake()
 
     # Of the process
 
@@ -122,7 +151,7 @@ class Hearing:
         crew.wake()
 
     def _take_log(self, child: Child, frame: wire.Frame) -> None:
-        level, thread, line, trace = json.loads(frame.payload)
+        level, thread, line, trace = wire.unpack_values(frame.payload, int, str, str, str)
         log = self._crew.log
         record = log.makeRecord(log.name, level, "", 0, line, (), None)
         record.threadName, record.exc_text = f"app-{child.number} {thread}", trace
@@ -137,6 +166,8 @@ class Hearing:
         try:
             length, lines, body = wire.unpack_answer(frame.payload)
             head = self._head(lines, length, loan.call.fields)
+            if loan.owed is not None or (length != len(body) and not _may_differ(loan, head, body)):
+                raise wire.BrokenError("an answer that is not as it was announced")
             if body:
                 loan.deliver(head, body, is_over=True)
             else:
@@ -157,6 +188,9 @@ class Hearing:
         except (TypeError, ValueError):
             self._refuse(child, loan)
         else:
+            if loan.owed is not None:
+                raise wire.BrokenError("a second head")
+            loan.owed = 0 if _is_bodiless(loan, head) else -1 if length is None else length
             child.coming.setdefault(frame.stream, Coming()).head = head
 
     def _head(self, lines: bytes, length: int | None, added: Fields) -> Given:
@@ -179,16 +213,34 @@ class Hearing:
         self._crew.log.error("%s sends a head that no answer may have", child.name)
         loan.fail(HTTPError(502, "The application's process sent what cannot be sent on."))
 
+    def _count(self, child: Child, number: int, size: int) -> None:
+        """Count what comes of a body. Raises ``BrokenError`` where that was not announced."""
+        loan = child.streams.get(number)
+        if loan is None:
+            return
+        if loan.owed is None:
+            raise wire.BrokenError("a body without a head")
+        if loan.owed >= 0:
+            if size > loan.owed:
+                raise wire.BrokenError("more of a body than it has announced")
+            loan.owed -= size
+
     def _take_data(self, child: Child, frame: wire.Frame) -> None:
+        self._count(child, frame.stream, len(frame.payload))
         child.coming.setdefault(frame.stream, Coming()).pieces.append(frame.payload)
 
     def _take_file(self, child: Child, frame: wire.Frame) -> None:
-        offset, length = json.loads(frame.payload)
+        offset, length = wire.unpack_part(frame.payload)
         try:
             fd = child.reader.take_fd()
         except OSError as error:
             self._lack(child, frame.stream, error)
             return
+        try:
+            self._count(child, frame.stream, length)
+        except wire.BrokenError:
+            os.close(fd)
+            raise
         piece = FileSlice(OwnedFile(fd), offset, length)
         child.coming.setdefault(frame.stream, Coming()).pieces.append(piece)
 
@@ -203,34 +255,63 @@ class Hearing:
         self._handing.finish(child, number)
 
     def _take_over(self, child: Child, frame: wire.Frame) -> None:
+        loan = child.streams.get(frame.stream)
+        if loan is not None and (loan.owed is None or loan.owed > 0):
+            raise wire.BrokenError("the end of an answer that is not whole")
         child.coming.setdefault(frame.stream, Coming()).is_over = True
 
     def _take_free(self, child: Child, frame: wire.Frame) -> None:
         child.busy.discard(frame.stream)
 
     def _take_recalled(self, child: Child, frame: wire.Frame) -> None:
-        self._handing.take_back(child, json.loads(frame.payload))
+        numbers = wire.unpack_json(frame.payload)
+        loans = [child.streams.get(number) if type(number) is int else None for number in numbers]
+        if any(type(number) is not int for number in numbers) or any(
+            loan and loan.owed is not None for loan in loans
+        ):
+            raise wire.BrokenError(f"streams that it cannot give back: {frame.payload[:40]!r}")
+        self._handing.take_back(child, numbers)
 
     def _take_error(self, child: Child, frame: wire.Frame) -> None:
         self._deliver(child)
-        status, detail = json.loads(frame.payload)
+        status, detail = wire.unpack_values(frame.payload, int, str)
+        if not 500 <= status <= 599:
+            raise wire.BrokenError(f"an error that is none of a server: {frame.payload[:40]!r}")
         loan = child.streams.get(frame.stream)
         if loan is not None:
             loan.fail(HTTPError(status, detail))
         self._handing.finish(child, frame.stream)
 
 
-_TAKERS: dict[int, Callable[[Hearing, Child, wire.Frame], None]] = {
-    wire.READY: Hearing._take_ready,
-    wire.FAILED: Hearing._take_failed,
-    wire.CHANGED: Hearing._take_changed,
-    wire.ANSWER: Hearing._take_answer,
-    wire.HEAD: Hearing._take_head,
-    wire.DATA: Hearing._take_data,
-    wire.FILE: Hearing._take_file,
-    wire.OVER: Hearing._take_over,
-    wire.FREE: Hearing._take_free,
-    wire.ERROR: Hearing._take_error,
-    wire.RECALLED: Hearing._take_recalled,
-    wire.LOG: Hearing._take_log,
-}
+def _is_bodiless(loan: Loan, head: Given) -> bool:
+    return loan.call.request.method == "HEAD" or head.status in (204, 304)
+
+
+def _may_differ(loan: Loan, head: Given, body: bytes) -> bool:
+    """Tell whether a whole answer may have another length than its ``body``: none is announced, or none sent."""
+    return not body if _is_bodiless(loan, head) else head.length is None
+
+
+class _Takers(dict[int, Callable[[Hearing, Child, wire.Frame], None]]):
+    """What takes frames, by their kinds."""
+
+    def __missing__(self, kind: int) -> NoReturn:
+        raise wire.BrokenError(f"a frame of the unknown kind {kind}")
+
+
+_TAKERS = _Takers(
+    {
+        wire.READY: Hearing._take_ready,
+        wire.FAILED: Hearing._take_failed,
+        wire.CHANGED: Hearing._take_changed,
+        wire.ANSWER: Hearing._take_answer,
+        wire.HEAD: Hearing._take_head,
+        wire.DATA: Hearing._take_data,
+        wire.FILE: Hearing._take_file,
+        wire.OVER: Hearing._take_over,
+        wire.FREE: Hearing._take_free,
+        wire.ERROR: Hearing._take_error,
+        wire.RECALLED: Hearing._take_recalled,
+        wire.LOG: Hearing._take_log,
+    }
+)

@@ -278,6 +278,6 @@ class _Handler(logging.Handler):
         trace = ""
         if record.exc_info:
             trace = (self.formatter or logging.Formatter()).formatException(record.exc_info)
-        said = [record.levelno, record.threadName, record.getMessage(), trace]
+        said = [record.levelno, record.threadName or "", record.getMessage(), trace]
         with suppress(OSError):
             self._process.send(wire.pack_json(0, wire.LOG, said))

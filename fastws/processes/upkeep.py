@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import selectors
-import signal
 import socket
 import sys
 import time
@@ -19,7 +18,7 @@ from ..http.errors import HTTPError
 from . import wire
 from .child import ENDED, RETIRING, SERVING, STARTING, Child, Files, Settings
 from .courier import Courier
-from .crew import Crew
+from .crew import KILL, Crew
 from .handing import Handing
 from .hearing import AGAIN_S, ChildChannel, Hearing
 from .spawner import Spawner
@@ -32,9 +31,6 @@ TICK_S = 1.0
 
 REPORT_BYTES = 65536
 """The most of a report that goes into the error log."""
-
-KILL: int = getattr(signal, "SIGKILL", 0)
-"""The signal that ends a process that hangs."""
 
 
 class Upkeep:

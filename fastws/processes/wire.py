@@ -20,6 +20,7 @@ from typing import Any
 from ..application.body import Spool
 from ..application.environ import Ends
 from ..application.mounts import Call, Mount
+from ..http.errors import FastwsError
 from ..http.messages import Given, Request
 from ..language.named_tuple import NamedTuple
 
@@ -80,6 +81,10 @@ _FDS = 8  # that come with one call, at most
 _LOST = -1  # stands for all of a message for which this process had none free
 
 
+class BrokenError(FastwsError):
+    """An application process says what none says: it is broken, or obeys somebody else by now."""
+
+
 class Frame(NamedTuple):
     """One frame. Its kind tells whether descriptors come with it, which ``Reader.take_fd`` returns."""
 
@@ -96,6 +101,33 @@ def pack(stream: int, kind: int, payload: bytes | memoryview = b"") -> bytes:
 def pack_json(stream: int, kind: int, value: Any) -> bytes:
     """Return the bytes of a frame whose payload is ``value`` as JSON."""
     return pack(stream, kind, json.dumps(value).encode())
+
+
+def unpack_json(payload: bytes) -> list[Any]:
+    """Return the list that a payload is as JSON. Raises ``BrokenError``."""
+    try:
+        values = json.loads(payload)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, list):
+        raise BrokenError(f"a payload that is no list in JSON: {payload[:40]!r}")
+    return values
+
+
+def unpack_values(payload: bytes, *kinds: type) -> list[Any]:
+    """Return the values of a payload, one of each of these types. Raises ``BrokenError``."""
+    values = unpack_json(payload)
+    if [type(value) for value in values] != list(kinds):
+        raise BrokenError(f"a payload with other values than are needed: {payload[:40]!r}")
+    return values
+
+
+def unpack_part(payload: bytes) -> tuple[int, int]:
+    """Return where a part of a file begins, and its length. Raises ``BrokenError``."""
+    offset, length = unpack_values(payload, int, int)
+    if not 0 <= offset <= offset + length < 1 << 63:
+        raise BrokenError(f"a part that no file has: {payload[:40]!r}")
+    return offset, length
 
 
 _LENGTH = struct.Struct("<q")
@@ -176,9 +208,13 @@ def pack_answer(stream: int, head: Given, body: bytes) -> bytes:
 
 
 def unpack_answer(payload: bytes) -> tuple[int | None, bytes, bytes]:
-    """Return the length, the lines of the head for ``unpack_lines``, and the body."""
+    """Return the length, the lines of the head for ``unpack_lines``, and the body. Raises ``BrokenError``."""
+    if len(payload) < _ANSWER_BYTES:
+        raise BrokenError("an answer that is cut off")
     length, size = _ANSWER.unpack_from(payload)
     end = _ANSWER_BYTES + size
+    if end > len(payload):
+        raise BrokenError("an answer that is cut off")
     return None if length < 0 else length, payload[_ANSWER_BYTES:end], payload[end:]
 
 
@@ -189,7 +225,9 @@ def pack_head(stream: int, head: Given) -> bytes:
 
 
 def unpack_head(payload: bytes) -> tuple[int | None, bytes]:
-    """Return the length, and the lines of the head for ``unpack_lines``."""
+    """Return the length, and the lines of the head for ``unpack_lines``. Raises ``BrokenError``."""
+    if len(payload) < _LENGTH.size:
+        raise BrokenError("a head that is cut off")
     length: int = _LENGTH.unpack_from(payload)[0]
     return None if length < 0 else length, payload[_LENGTH.size :]
 

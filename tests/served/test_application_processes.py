@@ -23,7 +23,7 @@ import pytest
 from rawhttp import Client, ProtocolError, be_at_rest, get, open_descriptors, put, request, wait_until
 
 from fastws import ConfigError, Server
-from fastws.processes import processes
+from fastws.processes import processes, wire
 from fastws.processes.child import SERVING
 from fastws.processes.processes import Processes
 
@@ -918,6 +918,52 @@ def test_reload_without_descriptors_leaves_everything_as_it_was(
     reload(server)
     wait_until(lambda: is_replaced(server, before))
     assert "Traceback" not in place.log.read_text()
+
+
+TAKEN_OVER = """
+import gc
+from fastws.processes.stream import Outlet
+
+def application(environ, start):
+    start("200 OK", [])
+    if environ["PATH_INFO"] == "/forge":
+        [outlet] = [each for each in gc.get_objects() if type(each) is Outlet]
+        outlet.send(bytes.fromhex(environ["QUERY_STRING"]))
+    elif environ["PATH_INFO"] == "/slow":
+        import time
+        yield b"begun"
+        time.sleep(600)
+    import os
+    yield str(os.getpid()).encode()
+"""
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    "said",
+    [wire.pack(1, 99), wire.pack(3, wire.ANSWER), wire.pack(0, wire.LOG, b"x")],
+    ids=["unknown", "empty", "garbled"],
+)
+def test_process_that_says_what_none_says_is_replaced_and_its_requests_are_502(
+    place: Place, said: bytes
+) -> None:
+    write(place.directory / "taken_over.py", TAKEN_OVER)
+    server = place.start("ApplicationThreads 2", name="taken_over:application")
+    before = int(get(server, "/app").body)
+    with Client(server) as slow:
+        slow.send(request("/app/slow"))
+        assert slow.head()[0] == 200
+        assert get(server, f"/app/forge?{said.hex()}").status == 502
+        with pytest.raises(ProtocolError):
+            slow.read(1000)
+    wait_until(lambda: not is_alive(before), "its end")
+    wait_until(lambda: get(server, "/app").status == 200)
+    assert int(get(server, "/app").body) != before
+    text = place.log.read_text()
+    assert text.count("it says what no process says") == 1
+    assert "Traceback" not in text
+    assert f"({before}): SIGKILL ended it" not in text
+    wait_until(lambda: len(processes_of(server).crew.children) == 1)
 
 
 HANGING = """
