@@ -169,10 +169,12 @@ class LogFile:
             except OSError as error:
                 self._on_loss(f"{self.path} could not be reopened: {error.strerror}")
                 return
-            if self._stream is not None and fresh >= 0 and self.number == _number_of(fresh):
+            is_same = fresh >= 0 and self.number == _number_of(fresh)
+            if self._stream is not None and is_same:
                 os.close(fresh)  # the same FIFO or terminal; what waits for it keeps its order
                 return
-            self._count_cut()
+            if not is_same:  # or else the next line ends it first
+                self._count_cut()
             if self._stream is not None:
                 self._stream.finish()
             elif self._fd >= 0:

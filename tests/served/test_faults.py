@@ -258,13 +258,16 @@ def test_requests_go_on_while_the_log_disk_is_full_and_the_loss_is_counted(
     assert len(written) + lost == asked
 
 
-def test_line_cut_by_a_full_disk_does_not_spoil_the_next_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reopens", [False, True])
+def test_line_cut_by_a_full_disk_does_not_spoil_the_next_one(tmp_path: Path, reopens: bool) -> None:
     said: list[str] = []
     with small_disk(tmp_path / "disk", "16k"):
         log = LogFile(str(tmp_path / "disk" / "log.txt"), said.append)
         lines = b"".join(b"%05d %s\n" % (number, b"x" * 93) for number in range(200))
         (tmp_path / "disk" / "filler").write_bytes(b"x" * 8192)
         log.write(lines)
+        if reopens:
+            log.reopen(log.path)
         (tmp_path / "disk" / "filler").unlink()
         log.write(b"after\n")
         log.close()
