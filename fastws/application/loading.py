@@ -36,6 +36,8 @@ def load(name: str, directory: str) -> Application:
         if name.endswith("()"):
             found = found()
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and type(error) is not SystemExit:
+            raise  # not by sys.exit() of the module: a signal ends the start
         reason = f"{type(error).__name__}: {error}{_place_of(error)}{_hint(name, error)}"
         raise LoadError(f"{name} cannot be loaded: {reason}") from error
     if wrong := _wrong_with(found):

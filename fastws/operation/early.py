@@ -16,6 +16,10 @@ EXIT_SIGNAL = 128
 """More than this by the signal's number: what shells report of a command that a signal has ended."""
 
 
+class Ended(SystemExit):
+    """A signal ends the program: no application has called ``sys.exit()`` while it was imported."""
+
+
 def end_early() -> None:
     """Let SIGTERM and SIGINT end this program from now on, without a traceback.
 
@@ -30,7 +34,7 @@ def end_early() -> None:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    raise SystemExit(EXIT_SIGNAL + number)
+    raise Ended(EXIT_SIGNAL + number)
 
 
 def open_standard_files() -> None:

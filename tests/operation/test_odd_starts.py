@@ -241,6 +241,24 @@ sys.exit(main())
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_an_application_is_imported_ends_the_start_in_silence(
+    site: Path, number: signal.Signals
+) -> None:
+    (site / "ending.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    program = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
+from fastws.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "ending:application", "--port", "0"],
+        cwd=site, env=environment("pure", site, is_measured=False), capture_output=True, text=True, timeout=END_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+
+
 def test_first_process_of_a_container_obeys_sigterm_from_the_first_import_on() -> None:
     # Its kernel ignores signals that have the default disposition.
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
