@@ -436,10 +436,11 @@ def test_parsers_have_the_contracts_signatures(file: str) -> None:
 @pytest.mark.parametrize("file", ["_reactor_py.py", "_reactor.pyi"])
 def test_reactors_have_the_contracts_signatures(file: str) -> None:
     contract = _signatures(_class_of("backend.py", "Reactor"))
-    for name in ("side", "replays"):
+    for name in ("side", "replays", "send_small"):  # which one of them has as attributes; mypy compares these
         del contract[name]
     inherited = _signatures(_class_of("replays_nothing.py", "ReplaysNothing")) if file.endswith(".py") else {}
-    assert inherited | _signatures(_class_of(file, "Reactor")) == contract
+    found = inherited | _signatures(_class_of(file, "Reactor"))
+    assert {name: found[name] for name in found if name != "send_small"} == contract
 
 
 # What may be used
