@@ -27,15 +27,16 @@ def is_settled(identity: Identity, at_ns: int | None = None) -> bool:
     """Tell whether a change to the file after ``at_ns`` (None: now) is certain to change its identity too."""
     if at_ns is None:
         at_ns = time.time_ns()
+    mtime_ns, ctime_ns = identity.mtime_ns, identity.ctime_ns
     # A time of modification can be set to the future, and then says nothing of when the file was written.
-    if identity.mtime_ns > at_ns and not portable.CTIME_IS_OF_CHANGE:
+    is_future = mtime_ns > at_ns
+    if is_future and not portable.CTIME_IS_OF_CHANGE:
         return False
-    newest = identity.ctime_ns if identity.mtime_ns > at_ns else max(identity.mtime_ns, identity.ctime_ns)
-    age_ns = at_ns - newest
+    age_ns = at_ns - (ctime_ns if is_future or ctime_ns > mtime_ns else mtime_ns)
     if age_ns > COARSE_NS:
         return True
     # A time that was set may be a whole second on any file system; that of change is one in 10^9 by chance.
-    is_coarse = not identity.mtime_ns % _SECOND_NS and not identity.ctime_ns % _SECOND_NS
+    is_coarse = not mtime_ns % _SECOND_NS and not ctime_ns % _SECOND_NS
     return age_ns > SETTLED_NS and not is_coarse
 
 

@@ -42,9 +42,8 @@ def content_type(path: str, table: Mapping[str, str], default: str | None) -> st
 
 def extension_of(path: str) -> str:
     """The last extension of the file at ``path``, with its dot and in lower case; '' where there is none."""
-    name = path[path.rfind("/") + 1 :]
-    dot = name.rfind(".")
-    return name[dot:].lower() if dot > 0 else ""
+    dot = path.rfind(".")
+    return path[dot:].lower() if dot > path.rfind("/") + 1 else ""
 
 
 class MediaTypes(NamedTuple):
@@ -88,9 +87,10 @@ class MediaTypes(NamedTuple):
     def describe(self, path: str) -> tuple[str | None, str]:
         """Return what ``known`` and ``coding`` do, at the cost of one of them where the extension decides both."""
         extension = extension_of(path)
-        if not extension or extension in _CODED_SUFFIXES or self.type_patterns or self.coding_patterns:
+        types, _, _, codings, type_patterns, coding_patterns = self
+        if not extension or extension in _CODED_SUFFIXES or type_patterns or coding_patterns:
             return self.known(path), self.coding(path)
-        return self.types.get(extension), self.codings.get(extension, "")
+        return types.get(extension), codings.get(extension, "")
 
     def find(self, path: str) -> str | None:
         """The type of the file at ``path`` below the root, None where nothing is known and there is no default."""
