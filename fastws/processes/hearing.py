@@ -264,7 +264,7 @@ class Hearing:
         child.busy.discard(frame.stream)
 
     def _take_recalled(self, child: Child, frame: wire.Frame) -> None:
-        numbers = wire.unpack_json(frame.payload)
+        numbers = wire.unpack_value(frame.payload, list)
         loans = [child.streams.get(number) if type(number) is int else None for number in numbers]
         if any(type(number) is not int for number in numbers) or any(
             loan and loan.owed is not None for loan in loans

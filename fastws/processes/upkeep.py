@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import selectors
 import socket
@@ -217,14 +216,28 @@ class Upkeep:
             with self._crew.lock:
                 self._replace_spawner(spawner)
             return
-        for frame in spawner.reader.frames():
-            child = self._crew.children.get(frame.stream)
-            if child is not None and frame.kind == wire.BORN:
-                child.pid = json.loads(frame.payload)
-            elif child is not None:
+        try:
+            for frame in spawner.reader.frames():
+                self._take(frame)
+        except wire.BrokenError as error:  # what it has imported for others has broken it
+            self._crew.log.error("the spawner says what no spawner says, %s; it is killed", error)
+            spawner.end()
+
+    def _take(self, frame: wire.Frame) -> None:
+        """Take what a spawner says. Raises ``BrokenError``."""
+        child = self._crew.children.get(frame.stream)
+        if frame.kind == wire.BORN:
+            pid = wire.unpack_value(frame.payload, int)
+            if child is not None:
+                child.pid = pid
+        elif frame.kind == wire.DEAD:
+            reason = wire.unpack_value(frame.payload, str)
+            if child is not None:
                 while self._hear(child):  # what it said before it ended
                     pass
-                self._end(child, json.loads(frame.payload))
+                self._end(child, reason)
+        else:
+            raise wire.BrokenError(f"a frame of the unknown kind {frame.kind}")
 
     def _replace_spawner(self, spawner: Spawner) -> None:
         """Start another spawner in place of one that is gone, and have it replace what that one has left."""

@@ -103,20 +103,20 @@ def pack_json(stream: int, kind: int, value: Any) -> bytes:
     return pack(stream, kind, json.dumps(value).encode())
 
 
-def unpack_json(payload: bytes) -> list[Any]:
-    """Return the list that a payload is as JSON. Raises ``BrokenError``."""
+def unpack_value(payload: bytes, kind: type) -> Any:
+    """Return the value that a payload is as JSON, which is to be of this type. Raises ``BrokenError``."""
     try:
-        values = json.loads(payload)
+        value = json.loads(payload)
     except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, list):
-        raise BrokenError(f"a payload that is no list in JSON: {payload[:40]!r}")
-    return values
+        value = None
+    if type(value) is not kind:
+        raise BrokenError(f"a payload that is no {kind.__name__} in JSON: {payload[:40]!r}")
+    return value
 
 
 def unpack_values(payload: bytes, *kinds: type) -> list[Any]:
     """Return the values of a payload, one of each of these types. Raises ``BrokenError``."""
-    values = unpack_json(payload)
+    values: list[Any] = unpack_value(payload, list)
     if [type(value) for value in values] != list(kinds):
         raise BrokenError(f"a payload with other values than are needed: {payload[:40]!r}")
     return values

@@ -966,6 +966,41 @@ def test_process_that_says_what_none_says_is_replaced_and_its_requests_are_502(
     wait_until(lambda: len(processes_of(server).crew.children) == 1)
 
 
+SPOILING = """
+import gc
+from pathlib import Path
+from fastws.processes.forks import _Forks
+
+for forks in gc.get_objects():
+    if type(forks) is _Forks and Path(%r).exists():
+        forks._control.sendall(bytes.fromhex(%r))
+"""
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    "said",
+    [wire.pack(1, 99), wire.pack(1, wire.DEAD), wire.pack_json(2, wire.BORN, "2")],
+    ids=["unknown", "empty", "garbled"],
+)
+def test_spawner_that_says_what_none_says_is_killed(place: Place, said: bytes) -> None:
+    spoils = place.directory / "spoils"
+    write(place.directory / "spoiling.py", SPOILING % (str(spoils), said.hex()) + PROGRAM % "served")
+    server = place.start("Preload on", name="spoiling:application")
+    before = spawner_of(server)
+    spoils.touch()
+    reload(server)
+    assert place.logs("the spawner says what no spawner says, ")
+    assert place.logs("the configuration was not reloaded")
+    assert (spawner_of(server), get(server, "/app").body) == (before, b"served")
+    wait_until(lambda: len(processes_of(server).crew.children) == 1)
+    assert "Traceback" not in place.log.read_text()
+    spoils.unlink()
+    reload(server)
+    wait_until(lambda: not is_alive(before))
+    assert get(server, "/app").body == b"served"
+
+
 HANGING = """
 import os, time
 from pathlib import Path
