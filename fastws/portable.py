@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 
 READ_FLAGS: int = (
     os.O_RDONLY
@@ -89,3 +91,26 @@ receive: Callable[[int, int], bytes] = os.read if os.name == "posix" else _recei
 
 close_socket: Callable[[int], None] = os.close if os.name == "posix" else socket.close
 """``close_socket(number)``: close the socket with that number."""
+
+
+def call_in_forks(numbers: Iterable[int], be_free: Callable[[], None]) -> None:
+    """Have ``be_free`` called in every child that this process forks, and signals ``numbers`` wait until then.
+
+    One that came before would be taken by a handler that is not for the child, and be lost.
+    """
+    if sys.platform == "win32" or not hasattr(os, "register_at_fork"):
+        return
+    numbers = frozenset(numbers)
+    mine = threading.local()
+
+    def hold() -> None:
+        mine.mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mine.mask)
+
+    def release_child() -> None:
+        be_free()
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=release_child)

@@ -11,9 +11,14 @@ import sys
 import threading
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 EXIT_SIGNAL = 128
 """More than this by the signal's number: what shells report of a command that a signal has ended."""
+
+
+_USUAL: dict[int, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+"""What these signals do in Python where nothing else is said."""
 
 
 class Ended(SystemExit):
@@ -28,9 +33,14 @@ def end_early() -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    for number, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    for number, usual in _USUAL.items():
         if signal.getsignal(number) is usual:
             signal.signal(number, _end)
+
+
+def without_end_early(number: int, handler: Any) -> Any:
+    """Return what a handler that was found for a signal was before ``end_early``."""
+    return _USUAL[number] if handler is _end else handler
 
 
 def _end(number: int, _: FrameType | None) -> None:

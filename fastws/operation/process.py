@@ -27,6 +27,7 @@ from ..record.logfile import OFF, STANDARD_ERROR
 from ..record.stream import StandardError
 from ..upgrade import VARIABLE, pidfile
 from ..version import __version__
+from .early import without_end_early
 from .rights import is_root, raise_file_limit
 from .server import Server
 from .systemd import notify, watchdog_interval_s
@@ -140,16 +141,24 @@ class _Signals:
     def __enter__(self) -> _Signals:
         self._wakeup_fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._note) for number in (*_ENDING, *_OTHERS)}
+        _in_force.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._has_ended.set()
+        _in_force.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_fd)
         self._receiver.close()
         self._sender.close()
         _standard_error.close()
+
+    def forget(self) -> None:
+        """Have signals do what they did before, in a forked child: they are not for the server."""
+        for number, handler in self._before.items():
+            signal.signal(number, without_end_early(number, handler))
+        signal.set_wakeup_fd(self._wakeup_fd)
 
     def _note(self, number: int, _: Any) -> None:
         if number in _ENDING:
@@ -173,6 +182,18 @@ class _Signals:
             return set()
         # One by one: a signal may arrive between any two of these instructions.
         return {self._noted.pop() for _ in range(len(self._noted))}
+
+
+_in_force: list[_Signals] = []
+
+
+def _forget_signals() -> None:
+    for signals in _in_force:
+        signals.forget()
+    _in_force.clear()
+
+
+portable.call_in_forks((*_ENDING, *_OTHERS), _forget_signals)
 
 
 def _run_until_signal(server: Server, read: Callable[[], Config], heir: Heir | None = None) -> int:

@@ -16,6 +16,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from .. import portable
 from ..application.loading import find
 from . import wire
 
@@ -27,6 +28,8 @@ def main(number: int) -> None:
     """Serve the control socket with this descriptor until the server closes it; exits the process."""
     child = _Forks(socket.socket(fileno=number)).run()
     if child is not None:
+        numbers = [getattr(signal, name) for name in QUIET if hasattr(signal, name)]
+        portable.call_in_forks(numbers, _be_usual)  # what an application forks is not the server's
         from .inside import run  # in the child alone
 
         sys.exit(run(be_quiet, *child))
@@ -40,6 +43,14 @@ def be_quiet() -> None:
     for name in QUIET:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _nothing)
+
+
+def _be_usual() -> None:
+    """Have signals do again what they do in any program, but for those that the application has taken."""
+    for name in QUIET:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is _nothing:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 def _nothing(number: int, frame: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from launch import END_S, answers, environment
+from launch import END_S, answers, environment, running
 from rawhttp import get, put
 
 from fastws import Server, backend, defaults
@@ -148,3 +149,16 @@ def test_green_threads_are_refused_with_a_sentence(
         monkeypatch.setitem(sys.modules, library, unpatched)  # type: ignore[arg-type]
     with Server(config, backend=side) as running:
         assert answers(running.port)
+
+
+@SIDES
+def test_what_an_application_forks_ends_by_the_signals_by_which_any_program_does(
+    site: Path, kind: str
+) -> None:
+    (site / "forking.py").write_text("from wsgi_programs import probe as application\n")
+    support = str(Path(__file__).parent.parent / "support")
+    with running(site, "forking:application", side=kind, PYTHONPATH=support) as server:
+        assert get(server.port, "/fork-end").body == b"-15 -15 -1 -1 -10 -10"
+        assert get(server.port, "/pid").body == b"%d" % server.popen.pid
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0

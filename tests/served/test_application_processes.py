@@ -501,6 +501,13 @@ def test_what_an_application_forks_answers_nothing(place: Place) -> None:
 
 
 @pytest.mark.plain
+def test_what_an_application_forks_ends_by_the_signals_by_which_any_program_does(place: Place) -> None:
+    server = place.start()  # multiprocessing.Pool ends its processes so
+    assert get(server, "/app/fork-end").body == b"-15 -15 -1 -1 -10 -10"
+    assert get(server, "/app/pid").status == 200
+
+
+@pytest.mark.plain
 @pytest.mark.parametrize("after", ["reload", "import"])
 def test_threads_of_an_application_do_not_keep_a_process_from_ending(place: Place, after: str) -> None:
     module = place.directory / "threaded.py"

@@ -170,6 +170,21 @@ def fork_and_return(environ: Environ, start: Start, argument: str) -> list[bytes
     return tell(start, "the parent")
 
 
+def fork_and_end(environ: Environ, start: Start, argument: str) -> list[bytes]:
+    """End children by signals, at once and when they are at rest; tell how each has ended."""
+    said = []
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        for rests_s in (0.0, 0.2):
+            pid = os.fork()
+            if pid == 0:
+                time.sleep(20)
+                os._exit(0)
+            time.sleep(rests_s)
+            os.kill(pid, number)
+            said.append(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+    return tell(start, " ".join(said))
+
+
 def run_out_of_memory(environ: Environ, start: Start, argument: str) -> list[bytes]:
     """Ask for more than there may be."""
     import resource
@@ -231,6 +246,7 @@ DEEDS: dict[str, Callable[[Environ, Start, str], Iterable[bytes]]] = {
     "fork": fork_and_die,
     "signals": take_signals,
     "fork-return": fork_and_return,
+    "fork-end": fork_and_end,
     "memory": run_out_of_memory,
     "program": spawn_program,
     "grow": grow,
