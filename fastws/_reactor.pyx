@@ -30,6 +30,7 @@ from .hot.turn cimport (
     ARRIVE, BODY_BYTES, Counts, DONE, DURATION_BUCKETS, PARTIAL, READ, REASON, RECEIVE_BYTES, Input, Lack, Report, Turn,
 )
 from .native.accept cimport FASTWS_PEER_BYTES, fastws_accept
+from .native.heap cimport fastws_share_one_heap
 from .native.send_file cimport fastws_file
 from .native.tls_session cimport (
     FASTWS_TLS_FAILURES, fastws_session, fastws_tls_cipher, fastws_tls_counts, fastws_tls_send, fastws_tls_send_file,
@@ -93,6 +94,11 @@ cdef class Reactor:
     def __dealloc__(self):
         if self._wake >= 0:
             close(self._wake)
+
+    @staticmethod
+    def share_one_heap():
+        """See ``backend.ReactorFactory.share_one_heap``."""
+        fastws_share_one_heap()
 
     def close(self):
         """See ``backend.Reactor.close``."""

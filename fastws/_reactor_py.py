@@ -79,6 +79,10 @@ class Reactor(ReplaysNothing):
         self._wake_sender.setblocking(False)
         self._selector.register(self._wake_receiver, selectors.EVENT_READ, None)
 
+    @staticmethod
+    def share_one_heap() -> None:
+        """See ``backend.ReactorFactory.share_one_heap``. Nothing is done: this side has other costs than these."""
+
     @property
     def log_is_full(self) -> bool:
         """See ``backend.Reactor.log_is_full``."""

@@ -271,6 +271,13 @@ class ReactorFactory(Protocol):
     def __call__(self) -> Reactor:
         """Return a reactor that watches nothing yet."""
 
+    def share_one_heap(self) -> None:
+        """Have the threads that this process starts from now on allocate from one heap, if the side can.
+
+        glibc gives each thread a heap of its own, which grows by a page and a system call at a time; the first one
+        grows by 132 KiB (mallopt(3), ``M_ARENA_MAX``). For a process that is fastws's own.
+        """
+
 
 class Opener(Protocol):
     """Opens and reads files below a directory, and returns their state. Stateless."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from .. import portable
+from .. import backend, portable
 from ..config.settings import Config, Source
 from ..http.errors import ConfigError, Problem
 from ..record.logfile import OFF, STANDARD_ERROR
@@ -106,6 +106,8 @@ def _run(source: Source, heir: Heir | None, *, shows_requests: bool) -> int:
     gc.enable()  # it is off while modules are loaded
     gc.set_threshold(GC_THRESHOLD)
     sys.setswitchinterval(SWITCH_S)
+    if "MALLOC_ARENA_MAX" not in os.environ:  # which is the user's word
+        backend.load().reactor.share_one_heap()
     if not is_shown or server.config.access_log == STANDARD_ERROR:
         return _run_until_signal(server, read, heir)
     lines = RequestLines(os.dup(2), is_coloured=wants_colour(os.environ))

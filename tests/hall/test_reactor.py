@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import platform
 import re
 import select
 import socket
@@ -967,6 +968,36 @@ def test_released_answers_are_freed(hot: Rig) -> None:
     assert sys.getrefcount(body) > before
     hot.reactor.configure(SETTINGS, leave)
     assert sys.getrefcount(body) == before
+
+
+# The process
+
+HEAP = """
+import threading
+from fastws.backend import load
+
+def size():
+    for line in open("/proc/self/maps"):
+        if line.endswith("[heap]\\n"):
+            first, last = line.split()[0].split("-")
+            return int(last, 16) - int(first, 16)
+
+load(pure=False, required=True).reactor.share_one_heap()
+before, kept = size(), []
+thread = threading.Thread(target=lambda: kept.extend(bytes(1000) for _ in range(10_000)))
+thread.start()
+thread.join()
+print(size() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have one heap anyway")
+def test_threads_share_the_first_heap(compiled: backend.Backend) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", HEAP], capture_output=True, text=True, timeout=60, env=environment, check=True
+    )
+    assert int(done.stdout) > 5_000_000
 
 
 # What Python sends

@@ -4,6 +4,7 @@
 #include "accept.h"
 #include "access_line.h"
 #include "forwarded.h"
+#include "heap.h"
 #include "libssl.h"
 #include "moment.h"
 #include "open_beneath.h"
