@@ -56,11 +56,11 @@ def run(
     except OSError:  # the server is gone
         return 0
     finally:
+        # The end that the server sees; threads of the applications may take longer. Closing alone would leave the
+        # socket open for as long as one of them waits for a request.
         with suppress(OSError):
-            sock.shutdown(
-                socket.SHUT_RDWR
-            )  # or else it stays open for as long as a thread waits for a request
-        sock.close()  # the end that the server sees; threads of the applications may take longer
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
 
 
 def prepare(settings: dict[str, Any]) -> None:
