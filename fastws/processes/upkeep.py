@@ -160,9 +160,12 @@ class Upkeep:
             return min([now + TICK_S, *due])
 
     def _kill(self, child: Child) -> None:
-        """End a process by force; where it was never forked, the spawner that still imports what it is to have."""
+        """End a process by force; where it was never forked, the spawner that still imports what it is to have.
+
+        One that imports nothing is slow at worst: it forks, and then kills.
+        """
         spawner = child.spawner
-        if child.pid:
+        if child.pid or not child.settings.preload:
             spawner.kill(child.number, KILL)
         elif not spawner.is_gone:
             self._crew.log.error("the spawner hangs in the import for %s; it is killed", child.name)

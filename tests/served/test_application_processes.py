@@ -1058,6 +1058,27 @@ def test_reload_that_hangs_in_an_import_leaves_no_process(
 
 
 @pytest.mark.plain
+def test_spawner_that_is_slow_forks_and_kills_in_the_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = place.start()
+    monkeypatch.setattr(processes, "CHANGE_S", 0.1)
+    before, old = spawner_of(server), pid_of(server)
+    os.kill(before, signal.SIGSTOP)
+    try:
+        reload(server)
+        assert place.logs("they were not imported within 0.1 s")
+        (late,) = [each for each in processes_of(server).crew.children.values() if not each.pid]
+        kill_at = late.kill_at
+        wait_until(lambda: late.kill_at > kill_at, "the attempt to kill what is not yet forked")
+    finally:
+        os.kill(before, signal.SIGCONT)
+    wait_until(lambda: len(processes_of(server).crew.children) == 1)
+    assert (spawner_of(server), pid_of(server)) == (before, old)
+    assert "the spawner" not in place.log.read_text()
+
+
+@pytest.mark.plain
 def test_spawner_that_hangs_from_the_start_ends_after_a_reload(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
