@@ -152,7 +152,11 @@ class Filling:
         if path.endswith("/"):
             return UNDECIDED
         try:
-            place = self._places.only or self._places.find(path)
+            if self._folder is not None:
+                with self._folder.open() as root:
+                    self._folder.locate(root, path)
+                return UNDECIDED
+            place = self._places.find(path)
             with place.folder.open() as root:
                 self._places.locate(root, path, place)
             return UNDECIDED
