@@ -10,6 +10,7 @@ from hypothesis import settings
 # How the name of a test begins, or ends.
 DISTORTED = {
     "test_memory_of_a_connection_is_bounded": "AddressSanitizer multiplies what memory takes",
+    "test_threads_share_the_first_heap": "AddressSanitizer allocates in its own way",
     "test_sigterm_finishes_many_downloads_in_flight": "its clients read one after another, too slowly now",
     "test_answer_begun_before_the_end_is_followed_by_one_more": "reading takes longer than the drain's grace",
     "test_prepared_answer_fits_the_request": "a turn's time for making answers is over before the second one",
