@@ -63,18 +63,15 @@ class Places:
         name goes before it, and the Fallback does not. Raises what ``Locator.locate`` raises.
         """
         inner = path[len(place.prefix) :] if place.prefix else path
-        if path not in self._prefixes:
-            located = place.folder.locate(root, inner)
-            return place.prefix + located if isinstance(located, str) else located
         try:
             located = place.folder.locate(root, inner)
         except HTTPError as error:
-            if error.status == 404:
+            if error.status == 404 and path in self._prefixes:
                 return f"{path}/"
             raise
         if isinstance(located, str):
             return place.prefix + located
-        return f"{path}/" if located.is_fallback else located
+        return f"{path}/" if located.is_fallback and path in self._prefixes else located
 
     def close(self) -> None:
         """End the background work of all folders."""
