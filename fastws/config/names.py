@@ -24,11 +24,11 @@ def addresses_of(name: str) -> tuple[str, ...]:
                 f"{name!r} is neither an IP address such as 127.0.0.1 nor a name that has one: {reason}"
             ) from None
         found = tuple(dict.fromkeys([str(answer[4][0]) for answer in answers]))
-    usable = tuple([address for address in found if _is_known(address)])
+    usable = tuple([address for address in found if is_of_this_machine(address)])
     return usable or found  # the start says of the first what is wrong with it
 
 
-def _is_known(address: str) -> bool:
+def is_of_this_machine(address: str) -> bool:
     """Tell whether this machine has ``address``."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 import stat
 import sys
 from collections.abc import Iterator
 
 from ..config.draft import directory_problem
 from ..config.endpoints import tcp_endpoints
+from ..config.names import is_of_this_machine
 from ..config.settings import Config
 from ..http.errors import Problem
 
@@ -50,7 +49,7 @@ def _host_problems(config: Config) -> Iterator[Problem]:
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         name = "Listen" if shown in [each.address for each in config.listen] else "Host"
         place = config.place_of(name, shown)
-        if not _is_of_this_machine(host):
+        if not is_of_this_machine(host):
             yield Problem(*place, f"{name}: this machine does not have the address {host}")
         whole = _WHOLE_FAMILIES[":" in host]
         # Elsewhere the kernel tells the two apart; with ReusePort Linux does too.
@@ -58,13 +57,3 @@ def _host_problems(config: Config) -> Iterator[Problem]:
             if not config.reuse_port:
                 text = f"{shown} is part of {shown.replace(host, whole)}; one of the two can be listened on"
                 yield Problem(*place, f"{name}: {text}")
-
-
-def _is_of_this_machine(host: str) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.bind((host, 0))
-    except OSError as error:
-        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-    return True
